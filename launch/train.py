@@ -59,7 +59,7 @@ def main(_) -> None:
     mgjax.train(config, workdir, **allowed, spent=phases.since_start())
   elif not recipe.run_recipe(fields, workdir, **allowed):
     return
-  print(quickstart.shown(fields, workdir), end='')
+  print(quickstart.describe_result(fields, workdir), end='')
 
 
 if __name__ == '__main__':

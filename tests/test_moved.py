@@ -20,6 +20,12 @@ GONE = {
   'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
   'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
   'mgjax.serving.queue.Queue',  # AnnotationQueue
+  'mgjax.evaluation.record.measured.found_metric',  # estimate_metric
+  'mgjax.evaluation.record.show.Shown',  # SampleViews
+  'mgjax.evaluation.suites.tables.wanted',  # required_texts
+  'mgjax.evaluation.worlds.alignment.write_shown',  # write_samples
+  'mgjax.workflows.quickstart.shown',  # describe_result
+  'mgjax.workflows.suite.Made',  # SuiteResult
   # Pages are made of templates by mgjax.lab.report.page.render.
   'mgjax.runtime.report.page.DARK',
   'mgjax.runtime.report.page.LIGHT',

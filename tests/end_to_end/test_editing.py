@@ -46,7 +46,7 @@ def test_a_bench_of_pictures_is_edited_by_its_instructions_each_once(tiny_editin
   for expected in ((2, 0), (0, 2)):
     suite, settings = read_suite(tmp_path), SuiteSettings()
     made = run_suite(tiny_editing_runs / 'editing', suite, out, settings, steps=2)
-    assert (made.made, made.kept) == expected and (out / '0001_1.mp4').exists()
+    assert (made.created, made.existing) == expected and (out / '0001_1.mp4').exists()
   assert json.loads((out / '0000_0.json').read_text())['request']['task'] == 'recolour'
 
 

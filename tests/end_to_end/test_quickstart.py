@@ -51,7 +51,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
     stage = config.stages[name]
     stage.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
   assert run_recipe(config.to_dict(), tmp_path)
-  text, model = quickstart.shown(config.to_dict(), tmp_path), tmp_path / 'video'
+  text, model = quickstart.describe_result(config.to_dict(), tmp_path), tmp_path / 'video'
   report = json.loads((tmp_path / 'report.json').read_text())
   assert sorted(report['captions']) == [
     'a blue screen grows brighter',
@@ -83,20 +83,21 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
     assert all(0 <= value <= 1 for value in report[name].values())
   assert report['ceiling']['all'] > report['floor']['all']
   assert report['samples'] == report['captions'] == 27
-  text = quickstart.shown(config.to_dict(), workdir)
+  text = quickstart.describe_result(config.to_dict(), workdir)
   paths = [line for line in text.splitlines() if line.startswith(str(workdir))]
   assert '27 videos of 27 captions' in text and paths and all(map(os.path.exists, paths))
   assert f'\ntensorboard --logdir={workdir}\n' in text
   monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
   assert (
-    run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
+    run_recipe(config.to_dict(), workdir)
+    and quickstart.describe_result(config.to_dict(), workdir) == text
   )
 
 
 def test_a_run_says_how_to_see_its_curves_where_tensorboard_got_them(tiny_runs, tmp_path):
   config, workdir = tiny.video(tiny_runs).to_dict(), tiny_runs / 'video'
-  assert quickstart.shown(config, workdir).endswith(f'\ntensorboard --logdir={workdir}\n')
-  assert quickstart.shown(config, tmp_path) == ''
+  assert quickstart.describe_result(config, workdir).endswith(f'\ntensorboard --logdir={workdir}\n')
+  assert quickstart.describe_result(config, tmp_path) == ''
 
 
 def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):

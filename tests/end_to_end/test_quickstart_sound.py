@@ -14,7 +14,7 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
   workdir = shutil.copytree(tiny_sound_runs, tmp_path / 'quickstart')  # trained already, and moved
   config = recipe(tiny_sound.codec(), tiny_sound.audio(workdir), judge='sound', samples=4)
   assert run_recipe(config.to_dict(), workdir)
-  text = quickstart.shown(config.to_dict(), workdir)
+  text = quickstart.describe_result(config.to_dict(), workdir)
   report = json.loads((workdir / 'report.json').read_text())
   assert report['real']['clips'] == report['scores']['clips'] == 4
   assert report['real']['missed'] in (0, None)
@@ -24,5 +24,6 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
   assert films and all(probe_audio(path).rate == 48_000 for path in films)
   assert 'of another clip' in text and '--video=' in text
   assert (
-    run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
+    run_recipe(config.to_dict(), workdir)
+    and quickstart.describe_result(config.to_dict(), workdir) == text
   )

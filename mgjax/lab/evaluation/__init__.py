@@ -1,1 +1,1 @@
-"""How good a model is: evaluators, metrics, judges, suites (Movie Gen §3.5)."""
+"""Evaluation of trained models: evaluators, metrics, judges, suites (Movie Gen §3.5)."""

@@ -27,13 +27,13 @@ from mgjax.sections.audio.pipeline import AudioPipeline
 from mgjax.sections.audio.rerank import RATE, motion_change, velocities
 
 MODEL = 'model'
-SHOWN = 4  # clips that are written
-_ROWS = 8  # sounds that the codec gets at a time
+SHOWN = 4  # clips to write
+_ROWS = 8  # sounds in a batch of the codec
 
 
 @dataclasses.dataclass(frozen=True)
 class JudgedClip:
-  """A held-out clip with what was made for it."""
+  """A held-out clip with the audio that was generated for it."""
 
   prompt: str
   video: UInt8[np.ndarray, 't h w 3'] | None
@@ -48,14 +48,12 @@ def judge_soundtracks(
   candidates: int = 1,
   scorer: CommandScorer | None = None,
 ) -> tuple[Measured, list[JudgedClip]]:
-  """Makes audio for validation clips of a synthetic dataset, which its judge hears
-  (`lab/worlds/judging.py`).
+  """Generates audio for validation clips of a world and scores it with the world's sound judge.
 
-  The true audio is scored beside the model's: encoded and decoded, which is the best that a model
-  of these latents can do, and as it is. Each is also scored with the pictures of the next clip.
-  Of several candidates the one is heard whose onsets follow the pictures best. A scorer judges each
-  sound against its caption as well. Returns the numbers, and the clips with the true sound, the
-  codec's and the model's.
+  The baselines are the true audio after the codec (the best that a model of these latents can do),
+  the true audio, and the true audio with the video of the next clip. With several `candidates` the
+  one counts whose onsets follow the video best. A `scorer` also rates each sound against its
+  caption. Returns the numbers, and the clips with the true audio, the codec's and the model's.
   """
   config = pipeline.config
   judge = sound_judge(pipeline)
@@ -74,27 +72,27 @@ def judge_soundtracks(
     ]
     choice = {'candidates': candidates, 'motions': np.stack(motions)}
   features = _features(pipeline, clips)
-  made = pipeline.generate(prompts, frame_features=features, seed=seed, **choice)
+  generated = pipeline.generate(prompts, frame_features=features, seed=seed, **choice)
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )
-  read = judge.read(made, clips)
+  readings = judge.read(generated, clips)
   scores = {
-    'scores': judge.scores(read),
+    'scores': judge.scores(readings),
     'codec': judge.scores(judge.read(again, clips)),
     'real': judge.scores(judge.read(real, clips)),
     'floor': judge.scores(judge.read(real, [*clips[1:], *clips[:1]])),
   }
-  metrics = _metrics(judge, read, scores)
+  metrics = _metrics(judge, readings, scores)
   networks = {}
   if scorer is not None:
-    found, decoded = (
-      scorer.measure(list(sounds), pipeline.rate, captions=prompts) for sounds in (made, again)
+    scored, decoded = (
+      scorer.measure(list(sounds), pipeline.rate, captions=prompts) for sounds in (generated, again)
     )
-    for name, each in found.items():
-      networks[name] = {MODEL: float(each.mean()), CODEC: float(decoded[name].mean())}
+    for name, values in scored.items():
+      networks[name] = {MODEL: float(values.mean()), CODEC: float(decoded[name].mean())}
       beside = {CODEC: networks[name][CODEC]}
-      metrics[f'networks/{name}/{MODEL}'] = mean_metric(each, name, beside=beside)
+      metrics[f'networks/{name}/{MODEL}'] = mean_metric(values, name, beside=beside)
   measured = Measured(
     metrics,
     prompts,
@@ -102,29 +100,31 @@ def judge_soundtracks(
     record={**scores, 'networks': networks},
     notes=[f'{len(clips)} clip(s)'],
   )
-  shown = [
+  judged = [
     JudgedClip(prompt, clip.get('video'), AudioPair(truth, {CODEC: decoded, MODEL: sound}))
-    for prompt, clip, truth, decoded, sound in zip(prompts, clips, real, again, made, strict=True)
+    for prompt, clip, truth, decoded, sound in zip(
+      prompts, clips, real, again, generated, strict=True
+    )
   ]
-  return measured, shown
+  return measured, judged
 
 
 def _metrics(
-  judge: SoundJudge, read: Sequence[Any], scores: Mapping[str, Any]
+  judge: SoundJudge, readings: Sequence[Any], scores: Mapping[str, Any]
 ) -> dict[str, Metric]:
-  """The scores, which are of all events together, with intervals over clips."""
+  """Returns the scores, which pool the events of all clips, with intervals over clips."""
   metrics = {}
-  alone = [judge.scores([reading]) for reading in read]
+  per_clip = [judge.scores([reading]) for reading in readings]
   others = {'codec': 'codec', 'real': 'real', 'of another clip': 'floor'}
   for name, column in judge.columns.items():
     if not math.isfinite(getattr(scores['scores'], name)):
       continue
 
-    def pooled(places: np.ndarray, name: str = name) -> float:
-      return getattr(judge.scores([read[place] for place in places]), name)
+    def pooled(indices: np.ndarray, name: str = name) -> float:
+      return getattr(judge.scores([readings[index] for index in indices]), name)
 
     metrics[f'scores/{name}'] = pooled_metric(
-      [getattr(each, name) for each in alone],
+      [getattr(clip_scores, name) for clip_scores in per_clip],
       pooled,
       column.label.removesuffix(', %'),
       column.better,
@@ -152,14 +152,14 @@ def write_clips(
 
 
 def soundtracks_of(clips: Sequence[JudgedClip], fps: float, rate: int) -> Show:
-  """Returns what writes clips with the model's sound as .mp4, or as .wav without pictures."""
-  sounds = sounds_of({place: clip.heard.again[MODEL] for place, clip in enumerate(clips)}, rate)
+  """Returns the function that writes clips with the model's audio: .mp4, or .wav without video."""
+  sounds = sounds_of({index: clip.heard.again[MODEL] for index, clip in enumerate(clips)}, rate)
 
-  def show(place: int, stem: pathlib.Path) -> pathlib.Path | None:
-    if clips[place].video is None:
-      return sounds(place, stem)
+  def show(index: int, stem: pathlib.Path) -> pathlib.Path | None:
+    if clips[index].video is None:
+      return sounds(index, stem)
     path = stem.with_suffix('.mp4')
-    _write_heard(path, clips[place], fps, rate)
+    _write_heard(path, clips[index], fps, rate)
     return path
 
   return show

@@ -31,7 +31,7 @@ from mgjax.models.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.models.tae.latents import estimate_statistics
 from mgjax.training.monitoring.progress import track
 
-SHOWN = 4  # sounds that are written
+SHOWN = 4  # sounds to write
 SECONDS = 2.0  # of a sound; loudness needs 0.4
 CODEC = 'codec'
 LABELS = {
@@ -43,7 +43,7 @@ LABELS = {
   'onset_error': 'error of onsets, ms',
 }
 BETTER = {name: 1 if name in ('distortion', 'correlation') else -1 for name in LABELS}
-_UNUSED = 0.1  # standard deviation of a channel that says next to nothing; the prior's is 1
+_UNUSED = 0.1  # standard deviation below which a channel is unused; the prior's is 1
 
 _mel_distance = jax.jit(mel_distance, static_argnums=(2, 3))
 
@@ -64,15 +64,16 @@ def evaluate_audio_reconstruction(
   *,
   others: Mapping[str, Way] | None = None,
   spectral_floor: float = SPECTRAL_FLOOR,
-  shown: Collection[int] = range(SHOWN),
+  keep: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, AudioPair]]:
   """Encodes and decodes audio (s c) in [-1, 1], at the codec's rate, and compares them.
 
   Args:
-    others: baselines: name -> sound to its reconstruction.
-    spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
-      silence, there is a mel distance with this floor too.
+    others: baselines: name -> function from a sound to its reconstruction.
+    spectral_floor: of training. If it is not the usual one, which is sensitive to the least noise
+      in digital silence, a second mel distance uses this floor.
+    keep: indices of sounds to return besides the best and the worst.
 
   Returns:
     The numbers, and by their numbers the audio to keep, and the best and the worst. The record
@@ -89,7 +90,7 @@ def evaluate_audio_reconstruction(
   """
   ways = dict(others or {})
   muted = {}
-  pairs = Furthest(BETTER, shown)
+  pairs = Furthest(BETTER, keep)
   numbers = []
   rows = []
   latents = []
@@ -102,14 +103,16 @@ def evaluate_audio_reconstruction(
     again |= {name: way(sound) for name, way in ways.items()}
     numbers.append({})
     for name, other in again.items():
-      found = numbers[-1][name] = compare_audio(sound, other, codec.rate, spectral_floor)
-      muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
+      comparison = numbers[-1][name] = compare_audio(sound, other, codec.rate, spectral_floor)
+      muted[name] = muted.get(name, 0) + (
+        'distortion' in comparison and 'loudness' not in comparison
+      )
     seconds[len(sound) / codec.rate] = None
     rows.append(numbers[-1][CODEC])
     pairs.add(AudioPair(sound, again), rows)
   if not numbers:
     raise DataError('there is no sound to judge; give one or more')
-  silent = sum('distortion' not in each[CODEC] for each in numbers)
+  silent = sum('distortion' not in row[CODEC] for row in numbers)
   notes = [f'{silent} silent sound(s) have mel distances only'] if silent else []
   notes += [f'{count} sound(s) came back silent: {name}' for name, count in muted.items() if count]
   pairs.let_go(rows)
@@ -129,9 +132,9 @@ def _measured(
   }
   metrics = {}
   ours = [sound[CODEC] for sound in sounds]
-  others = {way: found for way, found in scores.items() if way != CODEC}
+  others = {way: means for way, means in scores.items() if way != CODEC}
   for name in scores[CODEC]:
-    beside = {way: found[name]['mean'] for way, found in others.items() if name in found}
+    beside = {way: means[name]['mean'] for way, means in others.items() if name in means}
     metrics[f'scores/{CODEC}/{name}'] = mean_metric(
       numbers_of(ours, name), LABELS[name], BETTER[name], beside=beside
     )
@@ -147,7 +150,7 @@ def _measured(
       'sounds': sounds,
     },
     notes=[
-      f'{len(sounds)} sound(s) of {", ".join(f"{each:g}" for each in seconds)} s',
+      f'{len(sounds)} sound(s) of {", ".join(f"{length:g}" for length in seconds)} s',
       '{a_second:g} latents of {channels} a second, {unused} channel(s) unused; normalised, their '
       'mean is {mean:.3f} and their deviation {std:.3f}'.format(**latents),
       *notes,
@@ -174,7 +177,7 @@ def compare_audio(
   if np.isfinite(change):
     numbers['loudness'] = abs(change)
   together = synchrony(original, again, rate)
-  numbers['correlation'] = together.correlation or 0.0  # of what is even with what is not
+  numbers['correlation'] = together.correlation or 0.0  # None if one sound is constant
   if together.onset_error is not None:
     numbers['onset_error'] = 1000 * together.onset_error
   return numbers
@@ -185,7 +188,8 @@ def sample_audio(
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses audio for the codec of a run, evenly spread over its validation data or `sounds`.
 
-  Returns them, read one by one, and a description for a record; DataError if none can be used.
+  Returns a lazy iterator over the sounds, and a description for a record. Raises DataError if no
+  sound is usable.
   """
   if sounds:
     data = dataclasses.replace(
@@ -199,16 +203,16 @@ def sample_audio(
 
 
 def write_audio(
-  directory: pathlib.Path, shown: Sequence[AudioPair], rate: int
+  directory: pathlib.Path, pairs: Sequence[AudioPair], rate: int
 ) -> list[pathlib.Path]:
-  """Writes each sound and its reconstructions as wavs, and all on one sheet."""
+  """Writes each sound and its reconstructions as .wav, and a sheet of all of them."""
   for earlier in (directory / 'sounds').glob('[0-9][0-9][0-9]_*.wav'):
-    earlier.unlink()  # of an evaluation that showed more sounds
+    earlier.unlink()  # an earlier evaluation may have written more sounds
   rows = []
   titles = []
   paths = []
-  for index, heard in enumerate(shown):
-    for name, sound in {'original': heard.original, **heard.again}.items():
+  for index, pair in enumerate(pairs):
+    for name, sound in {'original': pair.original, **pair.again}.items():
       paths.append(directory / 'sounds' / f'{index:03d}_{name}.wav')
       rows.append(np.clip(sound, -1, 1))
       titles.append(f'{name} {index}')
@@ -219,8 +223,9 @@ def write_audio(
 
 
 def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, float]:
-  found = estimate_statistics(latents)
-  mean, std = np.array(found.mean), np.array(found.std)
+  statistics = estimate_statistics(latents)
+  mean = np.array(statistics.mean)
+  std = np.array(statistics.std)
   return {
     'a_second': codec.latent_rate,
     'channels': len(mean),
@@ -231,28 +236,28 @@ def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, flo
 
 
 def make_truncated_mdct(codec: AudioCodec) -> Way:
-  """Makes the baseline of as many numbers a second: the lowest frequencies of an MDCT.
+  """Makes a baseline with as many numbers per second: the lowest frequencies of an MDCT.
 
-  The modified discrete cosine transform is what classical audio coding uses. With N one latent's
-  hop, C coefficients are kept of each window of 2 N samples (and one hop more in all):
+  Classical audio coding uses the modified discrete cosine transform. With N the hop of one latent,
+  the baseline keeps C coefficients of each window of 2 N samples (and one hop more in all):
 
     X_k = sum_n h_n x_n cos(pi / N (n + 1/2 + N/2) (k + 1/2)),   h_n = sin(pi (n + 1/2) / (2 N))
   """
-  kept = max(codec.model.latent_channels // codec.model.channels, 1)
-  return functools.partial(truncated_mdct, hop=codec.compression, kept=kept)
+  num_kept = max(codec.model.latent_channels // codec.model.channels, 1)
+  return functools.partial(truncated_mdct, hop=codec.compression, num_kept=num_kept)
 
 
 def truncated_mdct(
-  sound: Float[np.ndarray, 's c'], hop: int, kept: int
+  sound: Float[np.ndarray, 's c'], hop: int, num_kept: int
 ) -> Float[np.ndarray, 's c']:
-  """Returns what the first `kept` MDCT coefficients of a sound say; the sound itself for all `hop`.
+  """Reconstructs a sound from the first `num_kept` of its `hop` MDCT coefficients per window.
 
-  It is silent beyond its ends. What neighbouring windows fold over each other cancels where they
-  are added up (Princen and Bradley 1986).
+  The sound counts as silent beyond its ends. The aliasing of neighbouring windows cancels in their
+  sum (Princen and Bradley 1986), so `num_kept = hop` returns the sound itself.
   """
   samples, channels = sound.shape
   n = np.arange(2 * hop) + 0.5
-  k = np.arange(kept) + 0.5
+  k = np.arange(num_kept) + 0.5
   waves = np.cos(np.pi / hop * np.outer(n + hop / 2, k)) * np.sin(np.pi * n / (2 * hop))[:, None]
   padded = np.pad(sound, ((hop, hop + -samples % hop), (0, 0))).reshape(-1, hop, channels)
   windows = np.concatenate((padded[:-1], padded[1:]), axis=1)

@@ -1,7 +1,7 @@
 """Evaluates a trained model of any component: its numbers, their page and record, and pictures.
 
-`EVALUATORS` has the evaluation of each component. It loads a run by `SAMPLING` and its other
-options of sampling, and judges what was loaded by the function's own options, among them
+`EVALUATORS` has the evaluation of each component. It loads a run with `SAMPLING` and its other
+sampling options, and calls the judging function with that function's own options, among them
 
   samples: how many videos, audio or clips are judged.
   seed: of the noise.
@@ -63,7 +63,12 @@ from mgjax.lab.evaluation.upsampling import (
   judge_upsampler,
   write_seams,
 )
-from mgjax.lab.evaluation.worlds.alignment import judge_for, judge_model, judge_of_data, write_shown
+from mgjax.lab.evaluation.worlds.alignment import (
+  judge_for,
+  judge_model,
+  judge_of_data,
+  write_samples,
+)
 from mgjax.lab.evaluation.worlds.camera import compare_paths
 from mgjax.lab.evaluation.worlds.classifier import classify
 from mgjax.lab.evaluation.worlds.reconstruction import judge_reconstruction
@@ -79,8 +84,8 @@ from mgjax.sections.upsampler.pipeline import Upsampler
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
-LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
-SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
+LONG_CLIPS = 16  # maximum for the comparison of methods for long audio
+SEAM_CLIPS = 8  # maximum for the search for seams in upsampled videos
 RECONSTRUCTION = Files('evaluation/reconstruction.json', PAGE)
 SHEETS = 6  # samples of a personalized model on the contact sheet
 
@@ -111,74 +116,79 @@ def evaluate_video(
   if kind in WORLDS:
     if clips:
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
-    found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
-    sheets, _ = write_shown(folder, videos, prompts, fps)
-    found = _with_camera(pipeline, found, videos, samples or 216)
-    found = _together(found, classify(pipeline, seed=seed)) if classifier else found
+    measured, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
+    sheets, _ = write_samples(folder, videos, prompts, fps)
+    measured = _with_camera(pipeline, measured, videos, samples or 216)
+    measured = _together(measured, classify(pipeline, seed=seed)) if classifier else measured
   else:
     most = samples or own_clips.SAMPLES
-    found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
-    sheets, _ = write_nearest(folder, found, videos, windows, fps)
+    measured, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
+    sheets, _ = write_nearest(folder, measured, videos, windows, fps)
   about = _about(pipeline, seed)
-  return write_findings(workdir, 'video', found, about, sheets, clips_of(videos, fps))
+  return write_findings(workdir, 'video', measured, about, sheets, clips_of(videos, fps))
 
 
 def _with_camera(
-  pipeline: VideoPipeline, found: Measured, videos: np.ndarray, samples: int
+  pipeline: VideoPipeline, measured: Measured, videos: np.ndarray, samples: int
 ) -> Measured:
-  """Adds the camera's paths, beside those read from real clips, where the judge follows it."""
+  """Adds the camera's paths, beside those of real clips, if the judge can read them."""
   judge = judge_for(pipeline)
   if not isinstance(judge, CameraJudge):
-    return found
-  asked = [each for group in judge.asks(samples).values() for each in group]
-  places = judge.moves(asked)
-  if not places:
-    return found
-  asked = [asked[place] for place in places]
-  real = [clip['video'] for clip in judge.clips(asked)]
-  paths = {'model': judge.paths(videos[places], asked), 'real clips': judge.paths(real, asked)}
-  return _together(found, compare_paths(paths))
+    return measured
+  requests = [request for group in judge.asks(samples).values() for request in group]
+  indices = judge.moves(requests)
+  if not indices:
+    return measured
+  requests = [requests[index] for index in indices]
+  real = [clip['video'] for clip in judge.clips(requests)]
+  paths = {
+    'model': judge.paths(videos[indices], requests),
+    'real clips': judge.paths(real, requests),
+  }
+  return _together(measured, compare_paths(paths))
 
 
-def _together(found: Measured, more: Measured) -> Measured:
+def _together(first: Measured, second: Measured) -> Measured:
   return dataclasses.replace(
-    found,
-    metrics={**found.metrics, **more.metrics},
-    record={**found.record, **more.record},
-    notes=[*found.notes, *more.notes],
+    first,
+    metrics={**first.metrics, **second.metrics},
+    record={**first.record, **second.record},
+    notes=[*first.notes, *second.notes],
   )
 
 
 def evaluate_personalization(
   pipeline: PersonalizationPipeline, *, samples: int = 216, seed: int = 0, clip: str = ''
 ) -> Findings:
-  """Makes videos of identities not in training from a picture of each, one or more a caption.
+  """Generates videos of held-out identities from a reference image, one or more a caption.
 
-  `clip` is the work directory of a CLIP with a head for identities, which says of frames whom they
-  show.
+  `clip` is the work directory of a CLIP with a head for identities, which recognises the identities
+  in frames.
   """
   recogniser = Clip(clip) if clip else None
-  found, shown = judge_personalization(pipeline, samples=samples, seed=seed, recogniser=recogniser)
-  some = [shown[place] for place in evenly(len(shown), SHEETS)]
+  measured, views = judge_personalization(
+    pipeline, samples=samples, seed=seed, recogniser=recogniser
+  )
+  selected = [views[index] for index in evenly(len(views), SHEETS)]
   workdir = pipeline.weights['workdir']
-  sheet = draw_below(evaluation_of(workdir) / 'personalized.png', some)
-  show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
-  return write_findings(workdir, 'personalization', found, _about(pipeline, seed), [sheet], show)
+  sheet = draw_below(evaluation_of(workdir) / 'personalized.png', selected)
+  show = clips_of([view.beside for view in views], pipeline.config.data.fps)
+  return write_findings(workdir, 'personalization', measured, _about(pipeline, seed), [sheet], show)
 
 
 def evaluate_editing(
   editor: Editor, *, samples: int = 216, seed: int = 0, untold: bool = False
 ) -> Findings:
-  """Edits clips of handwriting and combinations that training never showed, in every task alike.
+  """Edits clips of held-out handwriting and combinations, equally often in every task.
 
-  With `untold` all edits are made again by the instruction alone, without the task.
+  With `untold` all edits are made a second time from the instruction alone, without the task.
   """
-  found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
+  measured, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
   workdir = editor.weights['workdir']
   sheet = draw_below(evaluation_of(workdir) / 'edited.png', [row[0] for row in rows.values()])
-  videos = [each.beside for row in rows.values() for each in row]
+  videos = [view.beside for row in rows.values() for view in row]
   show = clips_of(videos, editor.config.data.fps)
-  return write_findings(workdir, 'editing', found, _about(editor, seed), [sheet], show)
+  return write_findings(workdir, 'editing', measured, _about(editor, seed), [sheet], show)
 
 
 def evaluate_autoencoder(
@@ -191,19 +201,20 @@ def evaluate_autoencoder(
   perceptual: str = '',
   judged: bool = False,
 ) -> Findings:
-  """Measures reconstructions of clips of `frames` (1 for images) and `size`; the run decides.
+  """Measures reconstructions of clips of `frames` (1 for images) and `size`, by default the run's.
 
-  `perceptual` names weights of LPIPS; by default those that the run was trained with, if there.
+  `perceptual` is the path of LPIPS weights, by default those of the run's training, if they exist.
   With `judged` the judge of the run's world reads `samples` clips of each of its groups instead.
   """
-  config, codec = read_config(workdir), load_codec(workdir)
+  config = read_config(workdir)
+  codec = load_codec(workdir)
   data = data_settings(fields_of(config, 'data'))
   _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   if judged:
     judge = judge_of_data(data, longest.frames, longest.size)
-    found = judge_reconstruction(codec, judge, samples)
+    measured = judge_reconstruction(codec, judge, samples)
     about = {'weights': _weights(workdir)}
-    return write_findings(workdir, 'judged', found, about, files=apart('evaluation/judged'))
+    return write_findings(workdir, 'judged', measured, about, files=apart('evaluation/judged'))
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
   weights = pathlib.Path(perceptual or config.get('perceptual_weights', ''))
   perceive = None
@@ -215,38 +226,41 @@ def evaluate_autoencoder(
     data, longest, samples, clips=clips, frames=frames, size=size
   )
   chosen = about['settings']['chosen']
-  shown = evenly(len(chosen), reconstruction.SHOWN)
+  indices = evenly(len(chosen), reconstruction.SHOWN)
   names = [f'clip {number}' for number in chosen]
-  found, pairs = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown, names=names)
-  some = [pairs[place] for place in shown]
-  pictures = write_pictures(evaluation_of(workdir), some, config.data.fps)
-  wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
-  show = clips_of(wide, config.data.fps)
-  return write_findings(workdir, 'autoencoder', found, about, pictures, show, RECONSTRUCTION)
+  measured, pairs = evaluate_reconstruction(
+    codec, videos, perceive=perceive, keep=indices, names=names
+  )
+  selected = [pairs[index] for index in indices]
+  pictures = write_pictures(evaluation_of(workdir), selected, config.data.fps)
+  side_by_side = {index: reconstruction.beside(pair) for index, pair in pairs.items()}
+  show = clips_of(side_by_side, config.data.fps)
+  return write_findings(workdir, 'autoencoder', measured, about, pictures, show, RECONSTRUCTION)
 
 
 def evaluate_codec(
   workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
 ) -> Findings:
-  """Measures reconstructions of audio of some seconds, beside an MDCT at the same rate."""
-  config, codec = read_config(workdir), load_audio_codec(workdir)
+  """Measures reconstructions of sounds of `seconds`, beside an MDCT at the same rate."""
+  config = read_config(workdir)
+  codec = load_audio_codec(workdir)
   data = data_settings(fields_of(config, 'data'))
   channels = codec.model.channels
   chosen, settings = sample_audio(data, samples, sounds=sounds, channels=channels, seconds=seconds)
-  shown = evenly(len(settings['chosen']), audio_reconstruction.SHOWN)
-  found, pairs = evaluate_audio_reconstruction(
+  indices = evenly(len(settings['chosen']), audio_reconstruction.SHOWN)
+  measured, pairs = evaluate_audio_reconstruction(
     codec,
     chosen,
     others={'MDCT': make_truncated_mdct(codec)},
     spectral_floor=config.objective.get('spectral_floor', SPECTRAL_FLOOR),
-    shown=shown,
+    keep=indices,
     names=[f'sound {number}' for number in settings['chosen']],
   )
-  written = write_audio(evaluation_of(workdir), [pairs[place] for place in shown], codec.rate)
-  heard = {place: pair.again[audio_reconstruction.CODEC] for place, pair in pairs.items()}
+  written = write_audio(evaluation_of(workdir), [pairs[index] for index in indices], codec.rate)
+  reconstructions = {index: pair.again[audio_reconstruction.CODEC] for index, pair in pairs.items()}
   about = {'weights': _weights(workdir), 'settings': settings}
-  show = sounds_of(heard, codec.rate)
-  return write_findings(workdir, 'codec', found, about, written, show, RECONSTRUCTION)
+  show = sounds_of(reconstructions, codec.rate)
+  return write_findings(workdir, 'codec', measured, about, written, show, RECONSTRUCTION)
 
 
 def evaluate_audio(
@@ -269,21 +283,21 @@ def evaluate_audio(
   folder = evaluation_of(workdir)
   if long:
     clips = min(samples, LONG_CLIPS)
-    found, heard = compare_ways(
+    measured, sounds = compare_ways(
       pipeline, factor=long, clips=clips, seed=seed, candidates=candidates
     )
-    written = write_heard(folder, heard, pipeline.rate)
+    written = write_heard(folder, sounds, pipeline.rate)
     files = apart('evaluation/long')
-    return write_findings(workdir, 'long audio', found, about, written, files=files)
+    return write_findings(workdir, 'long audio', measured, about, written, files=files)
   network = CommandScorer(tuple(scorer)) if scorer else None
-  found, clips = judge_soundtracks(
+  measured, clips = judge_soundtracks(
     pipeline, samples=samples, seed=seed, candidates=candidates, scorer=network
   )
-  shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
-  written = write_clips(folder, shown, pipeline.config.data.fps, pipeline.rate)
+  selected = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
+  written = write_clips(folder, selected, pipeline.config.data.fps, pipeline.rate)
   show = soundtracks_of(clips, pipeline.config.data.fps, pipeline.rate)
   about['scorer'] = list(scorer)
-  return write_findings(workdir, 'audio', found, about, written, show)
+  return write_findings(workdir, 'audio', measured, about, written, show)
 
 
 def evaluate_upsampler(
@@ -295,32 +309,34 @@ def evaluate_upsampler(
   baseline: str = '',
   long: int = 0,
 ) -> Findings:
-  """Degrades clips, enlarges them and compares with what they were, beside other ways to enlarge.
+  """Degrades clips, upsamples them and compares the results with the originals, beside baselines.
 
-  `baseline` is the work directory of a regression net to compare with. With `long` it instead makes
-  clips so many times as long and as wide, and looks for seams.
+  `baseline` is the work directory of a regression net to compare with. With `long` it instead
+  upsamples clips `long` times as long and as wide as a window, and looks for seams.
   """
   about = _about(pipeline, seed)
   workdir = pipeline.weights['workdir']
   folder = evaluation_of(workdir)
   if long:
-    found, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
+    measured, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     written = write_seams(folder, ways)
     files = apart('evaluation/seams')
-    return write_findings(workdir, 'seams', found, about, written, files=files)
+    return write_findings(workdir, 'seams', measured, about, written, files=files)
   other = Upsampler(baseline, mesh=pipeline.mesh) if baseline else None
-  found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
-  written = [draw_upsampled(folder, shown)]
-  show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
-  return write_findings(workdir, 'upsampler', found, about, written, show)
+  measured, views = judge_upsampler(
+    pipeline, samples=samples, seed=seed, baseline=other, clips=clips
+  )
+  written = [draw_upsampled(folder, views)]
+  show = clips_of([view.beside for view in views], pipeline.config.data.fps)
+  return write_findings(workdir, 'upsampler', measured, about, written, show)
 
 
 def evaluate_clip(clip: Clip, *, samples: int = 4096) -> Findings:
   """Retrieves images and captions of held-out handwriting, and the same handwriting again."""
   workdir = clip.weights['workdir']
-  found, retrieved = judge_retrieval(clip, samples=samples)
+  measured, retrieved = judge_retrieval(clip, samples=samples)
   sheet = write_retrieved(evaluation_of(workdir), retrieved)
-  return write_findings(workdir, 'clip', found, {'weights': clip.weights}, [sheet])
+  return write_findings(workdir, 'clip', measured, {'weights': clip.weights}, [sheet])
 
 
 def evaluate_suite(
@@ -333,18 +349,18 @@ def evaluate_suite(
 ) -> Findings:
   """Scores videos of a suite, of any model, and writes the numbers into their folder.
 
-  `find_videos` and `read_suite` say what the folder and the prompts are, `score_suite` the judge
-  and the reference; `clip` is the work directory of a CLIP that compares frames with prompts.
+  See `find_videos` for the folder, `read_suite` for the prompts, and `score_suite` for the judge
+  and the reference. `clip` is the work directory of a CLIP that compares frames with prompts.
   """
   suite = read_suite(prompts)
   files = find_videos(videos, suite)
   loaded = Clip(clip) if clip else None
-  found = score_suite(files, suite, clip=loaded, judge=judge, reference=reference)
+  measured = score_suite(files, suite, clip=loaded, judge=judge, reference=reference)
   weights = loaded.weights if loaded else None
   about = {'clip': weights, 'judge': judge, 'reference': reference}
-  there = [files[place] for place in sorted(files)]
+  paths = [files[index] for index in sorted(files)]
   folder = pathlib.Path(videos)
-  return write_findings(folder, 'suite', found, about, show=lambda place, _: there[place])
+  return write_findings(folder, 'suite', measured, about, show=lambda index, _: paths[index])
 
 
 def _about(pipeline: Any, seed: int) -> dict[str, Any]:
@@ -358,12 +374,12 @@ def _weights(workdir: pathlib.Path) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """How runs of a component are evaluated.
+  """The evaluation of runs of a component.
 
   Attributes:
-    judge: the function that judges what was loaded: `(loaded, **options) -> Findings`.
-    load: loads a run: `(workdir, **changes) -> loaded`; by default the work directory itself.
-    changes: the names of options that `load` takes.
+    judge: judges a loaded run: `(loaded, **options) -> Findings`.
+    load: loads a run: `(workdir, **changes) -> loaded`; by default returns the work directory.
+    changes: names of the options of `load`.
   """
 
   judge: Callable[..., Findings]
@@ -395,7 +411,7 @@ EVALUATORS = {
 
 
 def evaluator_of(component: str) -> Evaluation:
-  """Returns how runs of a component are evaluated. Raises ConfigError if nothing evaluates them."""
+  """Returns the evaluation of a component; raises ConfigError if it has none."""
   if component not in EVALUATORS:
     raise ConfigError(
       f'the component {component!r} has no evaluation; expected one of {", ".join(EVALUATORS)}'

@@ -1,14 +1,14 @@
 """Scores audio with external networks in subprocesses: CLAP, aesthetics, any command.
 
 Their libraries conflict with JAX's, so a scorer is a command. It gets two more arguments, the path
-of a request and the path where its answer is wanted, both JSON:
+of the request and the path to write its answer to, both JSON:
 
     request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
     answer   {"name of a number": [one a sound, the higher the better], ...}
 
-The wavs are of 16 bits. Captions and videos (paths) are one a sound, null if there are none. What
-the command prints is shown if it fails. ImageBind, for which there is no package, or PE-AV take a
-script of twenty lines, as `examples/score_clap.py` and `examples/score_aesthetics.py` are.
+The .wav files have 16 bits. Captions and videos (paths) are one a sound, null if there are none. If
+the command fails, the error quotes its output. For ImageBind, which has no package, or PE-AV write
+a script of 20 lines, such as `examples/score_clap.py` and `examples/score_aesthetics.py`.
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ from mgjax.data.media.audio import write_wav
 from mgjax.sections.audio.captions import structured
 
 PATIENCE = 1800.0  # seconds
-_SHOWN = 300  # bytes of what a command printed last
+_SHOWN = 300  # bytes of a command's last output
 _LARGEST = 1 << 24  # bytes of an answer
-_MOST = 1e30  # of a number, so that sums of them are finite
+_MOST = 1e30  # limit of a number, which keeps sums finite
 
 
 @dataclasses.dataclass(frozen=True)
 class CommandScorer:
   """A command, a program and its arguments, that judges audio within `patience` seconds.
 
-  `name` is the number that `score` returns; '' if the command gives one only.
+  `name` is the number that `score` returns; '' if the command returns only one.
   """
 
   command: Sequence[str]
@@ -50,13 +50,13 @@ class CommandScorer:
   ) -> Float[np.ndarray, 'n']:
     """Scores candidates for one caption, as re-ranking asks; see `mgjax.sections.audio.rerank`.
 
-    Of a structured caption the descriptions alone are what the network is asked about.
+    The network gets only the descriptions of a structured caption.
     """
     captions = None
     if caption:
-      asked = structured(caption)
-      both = [text for text in (asked.description, asked.music_description) if text]
-      captions = ['; '.join(both)] * len(sounds)
+      parsed = structured(caption)
+      descriptions = [text for text in (parsed.description, parsed.music_description) if text]
+      captions = ['; '.join(descriptions)] * len(sounds)
     return self.score(list(sounds), rate, captions=captions)
 
   def score(
@@ -81,7 +81,7 @@ class CommandScorer:
     captions: Sequence[str] | None = None,
     videos: Sequence[str | os.PathLike[str]] | None = None,
   ) -> dict[str, Float[np.ndarray, 'b']]:
-    """Returns all numbers that the command gives, by name.
+    """Returns all numbers of the command by name.
 
     Each sound is (s c) in [-1, 1], of any length; most networks have one rate, CLAP 48000. Captions
     to judge against are bare descriptions, not structured captions; videos are files.
@@ -90,9 +90,9 @@ class CommandScorer:
     there is not one caption and one video a sound, a sound is not finite, or the answer is not one
     finite number a sound.
     """
-    for name, given in (('captions', captions), ('videos', videos)):
-      if given is not None and len(given) != len(sounds):
-        raise DataError(f'{len(sounds)} tracks and {len(given)} {name}: give one a sound')
+    for name, values in (('captions', captions), ('videos', videos)):
+      if values is not None and len(values) != len(sounds):
+        raise DataError(f'{len(sounds)} sounds and {len(values)} {name}: give one a sound')
     if not sounds or not all(np.isfinite(sound).all() for sound in sounds):
       raise DataError('a scorer needs one finite sound or more; look at what made them')
     with tempfile.TemporaryDirectory(prefix='mgjax-scorer-') as temporary:
@@ -118,7 +118,7 @@ class CommandScorer:
     words = [*self.command, folder / 'request.json', folder / 'answer.json']
     with (folder / 'log').open('wb') as log:
       try:
-        # A session of its own, so that what it starts ends with it.
+        # In its own session, so that a kill also ends its child processes.
         process = subprocess.Popen(
           words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -158,14 +158,16 @@ class CommandScorer:
     answer = parse_json(data, name, error=DataError, mend=mend)
     if not answer:
       raise DataError(f'{name} holds no number; {mend}')
-    found = {}
+    scores = {}
     for key, values in answer.items():
       numbers = values if isinstance(values, list) else [None]
-      finite = [each for each in numbers if isinstance(each, int | float) and abs(each) < _MOST]
+      finite = [
+        number for number in numbers if isinstance(number, int | float) and abs(number) < _MOST
+      ]
       if len(numbers) != count or len(finite) != count:
         raise DataError(
           f'the scorer {self._called} gives {len(numbers)} number(s) {key!r:.80} for {count} '
           f'sound(s), {len(finite)} of them finite; it has to give one finite number a sound'
         )
-      found[key] = np.asarray(finite, np.float64)
-    return found
+      scores[key] = np.asarray(finite, np.float64)
+    return scores

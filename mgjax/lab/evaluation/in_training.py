@@ -21,11 +21,11 @@ from mgjax.training.spec import Callbacks, CallbacksAround, TrainSpec
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-  """One entry of `config.evaluators`: the evaluation of the run's component, and when.
+  """One entry of `config.evaluators`: options and interval of an evaluation in training.
 
   Attributes:
     every: steps between evaluations, a multiple of `train.save_every`; the last step has one, too.
-    options: of the evaluation, as of `mgjax.evaluate`: `samples`, `seed`, `guidance`.
+    options: of the evaluation, as for `mgjax.evaluate`: `samples`, `seed`, `guidance`.
   """
 
   every: Positive
@@ -35,33 +35,33 @@ class Evaluator:
 def read_evaluators(fields: Mapping[str, Any]) -> dict[str, Evaluator]:
   """Reads `evaluators` of a configuration: name -> {every, options of the evaluation}.
 
-  Raises ConfigError if the component has no evaluation, it takes no such option, or there is no
-  checkpoint so often.
+  Raises ConfigError if the component has no evaluation or the evaluation has no such option, or if
+  `every` is no multiple of `train.save_every`.
   """
   component = fields['component']
   save_every = run_settings(fields_of(fields, 'train'), fields['seed']).save_every
-  found = {}
+  evaluators = {}
   for name in fields_of(fields, 'evaluators'):
-    place = f'evaluators.{name}'
+    key = f'evaluators.{name}'
     options = dict(fields_of(fields['evaluators'], name))
-    every = checked(Positive, options.pop('every', None), f'{place}.every')
+    every = checked(Positive, options.pop('every', None), f'{key}.every')
     if not save_every or every % save_every:
       raise ConfigError(
-        f'{place}.every = {every}; expected a multiple of train.save_every = {save_every}, for it '
+        f'{key}.every = {every}; expected a multiple of train.save_every = {save_every}, for it '
         'is a checkpoint that is evaluated'
       )
     known = evaluator_of(component).options
     if unknown := sorted(set(options) - set(known)):
-      raise ConfigError(f'{place}: {did_you_mean(unknown[0], known)}')
-    found[name] = Evaluator(every, options)
-  return found
+      raise ConfigError(f'{key}: {did_you_mean(unknown[0], known)}')
+    evaluators[name] = Evaluator(every, options)
+  return evaluators
 
 
 def evaluated(spec: TrainSpec, fields: Mapping[str, Any], workdir: pathlib.Path) -> TrainSpec:
-  """Returns a spec whose checkpoints are evaluated as a configuration's `evaluators` ask.
+  """Returns a spec that runs the configuration's `evaluators` at its checkpoints.
 
-  Raises ConfigError as `read_evaluators`, or where several processes train: then `launch.evaluate`
-  measures the checkpoints.
+  Raises ConfigError as `read_evaluators`, or if several processes train. In that case evaluate the
+  checkpoints with `launch.evaluate`.
   """
   evaluators = read_evaluators(fields)
   if evaluators and jax.process_count() > 1:
@@ -77,9 +77,7 @@ def evaluated(spec: TrainSpec, fields: Mapping[str, Any], workdir: pathlib.Path)
 def evaluator_options(
   workdir: str | os.PathLike[str], name: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the options of the evaluator that the configuration of a run has by this name.
-  Raises ConfigError if it has none.
-  """
+  """Returns the options of an evaluator of a run's configuration; raises ConfigError if unknown."""
   evaluators = read_evaluators(fields) if fields.get('evaluators') else {}
   if name not in evaluators:
     known = ', '.join(evaluators) or 'none'
@@ -90,7 +88,7 @@ def evaluator_options(
 
 
 class _Evaluating(CallbacksAround):
-  """Those of a section, and evaluations."""
+  """Runs evaluations besides the callbacks of a section."""
 
   def __init__(
     self,
@@ -101,23 +99,25 @@ class _Evaluating(CallbacksAround):
     last: int,
   ):
     super().__init__(callbacks)
-    self._evaluators, self._component = evaluators, component
-    self._workdir, self._last = workdir, last
+    self._evaluators = evaluators
+    self._component = component
+    self._workdir = workdir
+    self._last = last
 
   def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
-    found = dict(super().at_checkpoint(step, finish))
-    due = {n: each for n, each in self._evaluators.items() if not step % each.every}
+    metrics = dict(super().at_checkpoint(step, finish))
+    due = {n: evaluator for n, evaluator in self._evaluators.items() if not step % evaluator.every}
     due = self._evaluators if step == self._last else due
     if not due:
-      return found
+      return metrics
     finish()
     evaluate = evaluator_of(self._component)
-    # The mesh of training would cut a few samples over all of its devices.
-    alone = make_mesh({'data': 1}, 'single', devices=jax.devices()[:1])
-    with jax.set_mesh(alone):
-      for name, each in due.items():
-        record = read_json(evaluate(self._workdir, **each.options).paths[-1])
+    # The training mesh would shard the few samples over all of its devices.
+    mesh = make_mesh({'data': 1}, 'single', devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+      for name, evaluator in due.items():
+        record = read_json(evaluate(self._workdir, **evaluator.options).paths[-1])
         for metric, measured in record['measured']['metrics'].items():
           if measured['value'] is not None:
-            found[f'evaluation/{name}/{metric}'] = measured['value']
-    return found
+            metrics[f'evaluation/{name}/{metric}'] = measured['value']
+    return metrics

@@ -23,7 +23,7 @@ from mgjax.sections.audio import extend
 from mgjax.sections.audio.extend import Extension
 from mgjax.sections.audio.pipeline import AudioPipeline
 
-_SEAMS = {  # label of the metric, which way is better
+_SEAMS = {  # -> label of the metric, direction that is better
   ('seams', 'ratio'): ('flux at seams over elsewhere', -1),
   ('seams', 'rank'): ('rank of seams', -1),
 }
@@ -31,7 +31,7 @@ WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
 def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
-  """Returns clips that sound all along and `factor` times as long as those of training."""
+  """Returns clips `factor` times as long as those of training, with audio events throughout."""
   fps = pipeline.config.data.fps
   seconds = factor * pipeline.default_seconds
   shapes = audio_shapes(fields_of(pipeline.config, 'buckets'))
@@ -63,8 +63,8 @@ def compare_ways(
   fps = pipeline.config.data.fps
   judge = sound_judge(pipeline)
   seconds = factor * pipeline.default_seconds
-  heard = {'original': samples[0]['audio']}
-  found = {}
+  sounds_by_way = {'original': samples[0]['audio']}
+  record = {}
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / f'{index}.mp4' for index in range(clips)]
     for path, sample in zip(paths, samples, strict=True):
@@ -85,36 +85,36 @@ def compare_ways(
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)
       seams = gather_seams([(sound, joints) for sound in sounds], pipeline.rate)
-      found[how] = {
+      record[how] = {
         'seams': plain(seams),
         'scores': plain(judge.scores(judge.read(sounds, samples))),
       }
-      heard[how] = sounds[0]
+      sounds_by_way[how] = sounds[0]
   columns = dict(_SEAMS)
   for name, column in judge.columns.items():
     columns['scores', name] = column.label.removesuffix(', %'), column.better
   metrics = {}
-  for how, told in found.items():
+  for how, scores in record.items():
     for (part, name), (label, better) in columns.items():
-      number = math.nan if told[part][name] is None else told[part][name]
+      number = math.nan if scores[part][name] is None else scores[part][name]
       metrics[f'{how}/{part}/{name}'] = number_metric(number, clips, f'{label}, {how}', better)
   note = f'{clips} clip(s) of {len(samples[0]["audio"]) / RATE:g} s'
-  return Measured(metrics, record=found, notes=[note]), heard
+  return Measured(metrics, record=record, notes=[note]), sounds_by_way
 
 
 def write_heard(
-  directory: pathlib.Path, heard: Mapping[str, np.ndarray], rate: int
+  directory: pathlib.Path, sounds: Mapping[str, np.ndarray], rate: int
 ) -> list[pathlib.Path]:
-  """Writes audio of one clip as wavs and on one sheet."""
-  paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
-  audio_sheet(paths[0], list(heard.values()), list(heard), rate)
-  for path, sound in zip(paths[1:], heard.values(), strict=True):
+  """Writes the sounds of one clip as .wav files, and a sheet of all of them."""
+  paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in sounds)]
+  audio_sheet(paths[0], list(sounds.values()), list(sounds), rate)
+  for path, sound in zip(paths[1:], sounds.values(), strict=True):
     write_wav(path, np.clip(sound, -1, 1), rate)
   return paths
 
 
 def joints_of(pipeline: AudioPipeline, seconds: float, extension: Extension) -> list[float]:
-  """Returns when windows, or of multi-diffusion a block's windows, end before the whole does."""
+  """Returns the seconds at which windows (of a block, in multi-diffusion) end, but the last."""
   outer, inner = pipeline.plan(seconds, extension)
   cover = outer if inner is None else inner
   return [(start + cover.size) / pipeline.latent_rate for start in cover.starts[:-1]]

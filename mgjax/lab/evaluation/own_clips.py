@@ -21,7 +21,7 @@ from mgjax.models.text.prompts import clean_prompt
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.monitoring.progress import track
 
-WINDOWS = 256  # of the clips, among which the nearest is sought
+WINDOWS = 256  # of the clips to search for the nearest one
 SAMPLES = 64
 SHOWN = 12  # samples on the contact sheet
 Window = UInt8[np.ndarray, 't h w 3']
@@ -31,44 +31,45 @@ _RECONSTRUCTED = 32  # windows that the autoencoder encodes and decodes
 def judge_clips(
   pipeline: VideoPipeline, *, samples: int = SAMPLES, seed: int = 0, clips: str = ''
 ) -> tuple[Measured, list[Window], list[Window]]:
-  """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
+  """Samples captions of the clips a model was trained on, and finds the clip nearest to each.
 
-  Clips are read in at most 256 windows, about as many of each clip; the nearest has the least mean
-  squared difference. Beside the share of samples that are nearest to a clip with their own caption
-  stands that of windows drawn at random, beside the PSNR of sample and window that of windows
-  through the autoencoder. `samples` are at most one of each caption; `clips` is a folder or
-  manifest, by default where the run has its clips. Returns the numbers, the samples, and of each
-  the nearest window; raises DataError if the clips are not where they were.
+  The search reads at most 256 windows, about equally many of each clip, and takes the one with the
+  least mean squared difference. The baseline for the share of samples that are nearest to a clip
+  with their own caption is a random window. The baseline for the PSNR of sample and window is that
+  of windows after the autoencoder. There is at most one sample a caption. `clips` is a folder or
+  manifest, by default the clips of the run. Returns the numbers, the samples, and the nearest
+  window of each sample. Raises DataError if the clips are missing.
   """
   source = _clips_of(pipeline, clips)
   indices = source.spread(WINDOWS)
   first = {source.caption(index): index for index in reversed(indices)}
   known = sorted(first, key=first.__getitem__)
-  asked = [known[place] for place in evenly(len(known), min(samples, len(known)))]
+  sampled = [known[index] for index in evenly(len(known), min(samples, len(known)))]
   replacing = Replacing(source)
   conditions = {}
   if pipeline.reads:
-    conditions = pipeline.conditions_of([replacing[first[caption]] for caption in asked])
-  prompts = [clean_prompt(caption) for caption in asked]
+    conditions = pipeline.conditions_of([replacing[first[caption]] for caption in sampled])
+  prompts = [clean_prompt(caption) for caption in sampled]
   videos = list(pipeline.stream(prompts, seed=seed, **conditions))
   nearest = [_Nearest() for _ in videos]
   captions = []
   errors = []
   reconstructed = set(evenly(len(indices), _RECONSTRUCTED))
-  for place, index in enumerate(track(indices, len(indices), 'window')):
+  for number, index in enumerate(track(indices, len(indices), 'window')):
     sample = replacing[index]
-    window, caption = sample['video'], sample['caption']
+    window = sample['video']
+    caption = sample['caption']
     captions.append(caption)
     nearest = [
       min(best, _Nearest(float(squared_errors(video, window).mean()), caption, index))
       for best, video in zip(nearest, videos, strict=True)
     ]
-    if place in reconstructed:
+    if number in reconstructed:
       errors.append(pipeline.reconstruction_error(window))
   names = [best.caption for best in nearest]
-  own = [caption == name for caption, name in zip(asked, names, strict=True)]
+  own = [caption == name for caption, name in zip(sampled, names, strict=True)]
   psnr = decibels(np.array([best.error for best in nearest])).tolist()
-  chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
+  chance = float(np.mean([captions.count(caption) / len(captions) for caption in sampled]))
   again = float(decibels(np.array([np.mean(errors)]))[0])
   chances = {'chance': chance}
   ceiling = {'autoencoder': again}
@@ -76,34 +77,37 @@ def judge_clips(
     'nearest_is_own': share_metric(own, 'nearest clip is their own', beside=chances),
     'nearest_psnr': mean_metric(psnr, 'against the nearest clip, dB', beside=ceiling),
   }
-  record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': asked}
+  record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': sampled}
   record |= {'nearest': names, 'psnr': psnr, 'chance': chance, 'windows': len(captions)}
   record |= {'clip_captions': len(known), 'reconstruction_psnr': again}
-  found = Measured(
+  measured = Measured(
     metrics,
-    asked,
+    sampled,
     record=record,
     notes=[f'{len(captions)} windows of clips, {len(known)} captions'],
   )
-  return found, videos, [replacing[best.index]['video'] for best in nearest]
+  return measured, videos, [replacing[best.index]['video'] for best in nearest]
 
 
 def write_nearest(
   directory: pathlib.Path,
-  found: Measured,
+  measured: Measured,
   videos: Sequence[Window],
   windows: Sequence[Window],
   fps: float,
 ) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-  """Writes some samples as mp4, and on sheets each below the clip nearest to it."""
+  """Writes some samples as .mp4, and sheets with each sample below its nearest clip."""
   chosen = evenly(len(videos), SHOWN)
-  paths = [directory / 'samples' / f'{place:03d}.mp4' for place in range(len(chosen))]
+  paths = [directory / 'samples' / f'{number:03d}.mp4' for number in range(len(chosen))]
   rows = []
   titles = []
   for path, index in zip(paths, chosen, strict=True):
     write_clip(path, videos[index], fps)
     rows += [windows[index], videos[index]]
-    titles += [f'nearest clip: {found.record["nearest"][index]}', f'sample: {found.samples[index]}']
+    titles += [
+      f'nearest clip: {measured.record["nearest"][index]}',
+      f'sample: {measured.samples[index]}',
+    ]
   return write_sheets(directory / 'samples.png', rows, titles, fps), paths
 
 
@@ -114,7 +118,7 @@ class _Nearest(NamedTuple):
 
 
 def _clips_of(pipeline: VideoPipeline, clips: str) -> Clips | InMemory:
-  """The windows that the model was trained on, as they are and not in encoded form."""
+  """Returns the windows that the model was trained on, as pixels, not as latents."""
   config = pipeline.config
   name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
   data = data_settings(fields_of(config, 'data')).without_latents()

@@ -1,4 +1,4 @@
-"""Samples a trained model, judges the samples and writes report.json: the end of the quickstart."""
+"""Last step of the quickstart: samples a trained model, judges the samples, writes report.json."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ from mgjax.lab.evaluation import audio_alignment
 from mgjax.lab.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.lab.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.lab.evaluation.record.measured import table_of
-from mgjax.lab.evaluation.worlds.alignment import judge_model, write_shown
+from mgjax.lab.evaluation.worlds.alignment import judge_model, write_samples
 from mgjax.models.text.vocabulary import describe_words, words_in
 from mgjax.registry import find_component
 from mgjax.sections.audio.pipeline import AudioPipeline
@@ -25,36 +25,36 @@ from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 REPORT = 'report.json'
 
-Findings = tuple[Mapping[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
+Findings = tuple[Mapping[str, Any], str, list[pathlib.Path]]  # scores, a table as text, pictures
 
 
 def _video(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
-  """Samples captions that training never showed."""
+  """Samples held-out captions."""
   sampler = VideoPipeline(model)
   alignment, videos, prompts = judge_model(sampler, samples=samples)
-  sheets, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
+  sheets, paths = write_samples(workdir, videos, prompts, sampler.config.data.fps)
   return alignment.record, table_of(alignment), [*sheets, *paths]
 
 
 def _sound(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
   """Makes audio for clips that training never showed."""
   tracker = AudioPipeline(model)
-  found, clips = judge_soundtracks(tracker, samples=samples)
-  shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
-  paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
-  return found.record, table_of(found), paths
+  measured, clips = judge_soundtracks(tracker, samples=samples)
+  selected = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
+  paths = write_clips(workdir / 'samples', selected, tracker.config.data.fps, tracker.rate)
+  return measured.record, table_of(measured), paths
 
 
 def _clips(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
-  """Samples captions of the user's clips and writes each sample below the clip nearest to it."""
+  """Samples captions of the user's clips and writes each sample below its nearest clip."""
   sampler = VideoPipeline(model)
-  found, videos, windows = judge_clips(sampler, samples=samples)
-  sheets, paths = write_nearest(workdir, found, videos, windows, sampler.config.data.fps)
-  return found.record, table_of(found), [*sheets, *paths]
+  measured, videos, windows = judge_clips(sampler, samples=samples)
+  sheets, paths = write_nearest(workdir, measured, videos, windows, sampler.config.data.fps)
+  return measured.record, table_of(measured), [*sheets, *paths]
 
 
 class _Judge(NamedTuple):
-  """Samples a model and judges that, and how a user samples it: a prompt and other flags."""
+  """How to judge samples of a model, and the flags with which a user samples it."""
 
   find: Callable[[pathlib.Path, pathlib.Path, int], Findings]
   words: Callable[[pathlib.Path, list[pathlib.Path]], list[str]]  # of the workdir and its pictures
@@ -85,12 +85,12 @@ def _judge_of(name: str) -> _Judge:
 
 
 def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
-  """Says whether report.json is of the newest weights of the model that a stage samples."""
+  """Returns whether report.json is about the newest weights of the model that a stage samples."""
   return earlier_report(workdir, _about(stage, workdir)) is not None
 
 
 def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """Writes what the judge of a stage finds, what it is about and how it is shown.
+  """Writes report.json: the findings of a stage's judge, their weights, and how to show them.
 
   A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES or a synthetic
   dataset, and `samples`. Raises ConfigError if there is no such judge.
@@ -98,8 +98,8 @@ def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   scores, text, paths = _judge_of(stage['judge']).find(
     workdir / stage['of'], workdir, stage['samples']
   )
-  shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
-  report = {**scores, 'about': _about(stage, workdir), 'shown': shown}
+  summary = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
+  report = {**scores, 'about': _about(stage, workdir), 'shown': summary}
   write_json(workdir / REPORT, report)
 
 
@@ -112,7 +112,10 @@ def _about(stage: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int] | 
 def earlier_report(
   workdir: pathlib.Path, about: dict[str, int] | None
 ) -> tuple[str, list[pathlib.Path]] | None:
-  """What an earlier call showed of the same weights, so that a finished quickstart ends at once."""
+  """Returns the report of an earlier call for the same weights, or None.
+
+  With it a finished quickstart ends at once.
+  """
   path = workdir / REPORT
 
   def right(report: Any) -> bool:
@@ -122,38 +125,38 @@ def earlier_report(
   report = read_optional_json(path, right)
   if report is None or about is None or report.get('about') != about:
     return None
-  shown = report['shown']
-  return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
+  summary = report['shown']
+  return '\n'.join(summary['text']), [*(workdir / name for name in summary['files']), path]
 
 
-def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
-  """Returns what a finished run or recipe tells people.
+def describe_result(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
+  """Returns the text that a finished run or recipe prints.
 
-  Of a recipe that ends with samples these are their scores, with intervals, their files and a
-  command for more of them; of all it is how to see the curves, where TensorBoard got them.
+  A recipe that ends with samples prints their scores with intervals, their files and a command to
+  make more. Every run with TensorBoard logs prints the command to show them.
   """
   workdir = pathlib.Path(workdir)
-  told = []
+  lines = []
   stage = config['stages'][config['order'][-1]] if 'stages' in config else {}
   report = earlier_report(workdir, _about(stage, workdir)) if 'judge' in stage else None
   if report is not None:
     text, paths = report
     record = open_checkpoints(workdir / stage['of']).newest_record() or {'meta': {'notes': {}}}
     words = describe_words(words_in(record['meta']['notes']))
-    told += ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
-    told += ['', 'Make your own:', _command(stage, workdir, paths)]
+    lines += ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
+    lines += ['', 'Make your own:', _command(stage, workdir, paths)]
   if [*workdir.glob('tensorboard'), *workdir.glob('*/tensorboard')]:
-    told += ['', 'Curves and samples of training (pip install tensorboard):']
-    told.append(shlex.join(['tensorboard', f'--logdir={workdir}']))
-  return '\n'.join([*told, ''])
+    lines += ['', 'Curves and samples of training (pip install tensorboard):']
+    lines.append(shlex.join(['tensorboard', f'--logdir={workdir}']))
+  return '\n'.join([*lines, ''])
 
 
 def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:
-  """A command that can be run as it stands, whether or not the environment is activated."""
+  """Returns a command that also works if the virtual environment is not activated."""
   python = os.path.relpath(sys.executable)
   python = sys.executable if python.startswith('..') else python
   words = _judge_of(stage['judge']).words(workdir, paths)
   model = workdir / stage['of']
   task = find_component(read_config(model).component).sample_command
-  made = [task, f'--workdir={model}', *words, '--out=out.mp4']
-  return shlex.join([python, '-m', 'launch.sample', *made])
+  arguments = [task, f'--workdir={model}', *words, '--out=out.mp4']
+  return shlex.join([python, '-m', 'launch.sample', *arguments])

@@ -33,8 +33,8 @@ from mgjax.models.tae.outlier import distances
 from mgjax.models.tae.perceptual import COMMAND
 from mgjax.training.monitoring.progress import track
 
-SHOWN = 4  # clips of which pictures are drawn
-DOT = 3.0  # a latent norm above the report's r is a dot
+SHOWN = 4  # clips to draw
+DOT = 3.0  # a latent norm above this, r in the Movie Gen paper, is a dot
 LABELS = {
   'psnr': 'PSNR of a frame, dB',
   'psnr_of_clip': 'PSNR of a clip, dB',
@@ -50,7 +50,7 @@ _CONTRAST = 4  # of the drawn differences
 
 @dataclasses.dataclass(frozen=True)
 class VideoPair:
-  """A clip, its reconstruction, `latent_norms` of latent places, and pixels a place (t h w)."""
+  """A clip, its reconstruction, its `latent_norms`, and the frames and pixels a latent (t h w)."""
 
   original: UInt8[np.ndarray, 't h w 3']
   reconstruction: UInt8[np.ndarray, 't h w 3']
@@ -63,20 +63,20 @@ def evaluate_reconstruction(
   videos: Iterable[np.ndarray],
   *,
   perceive: similarity.Perceive | None = None,
-  shown: Collection[int] = range(SHOWN),
+  keep: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, VideoPair]]:
   """Encodes and decodes clips, uint8 (t h w 3) of any sizes, and compares them with the originals.
 
   One frame is an image, without flicker. LPIPS and the Frechet distance need `perceive`, from
-  `make_perceive`. Returns the numbers named as in `LABELS`, and by their numbers the clips `shown`,
-  and the best and the worst by each of the numbers. Raises DataError if there is no clip, or one is
+  `make_perceive`. Returns the numbers, named as in `LABELS`, and index -> pair for the clips in
+  `keep` and the best and the worst by each number. Raises DataError if there is no clip, or one is
   not of bytes, too small or empty, NonFiniteError if a latent is not finite.
   """
   clips = []
   shapes = {}
   perceptions = []
-  pairs = Furthest(BETTER, shown)
+  pairs = Furthest(BETTER, keep)
   for index, video in enumerate(videos):
     pair = reconstruct(codec, video, f'clip {index}')
     clips.append(_numbers(pair))
@@ -149,7 +149,7 @@ def _measured(
 
 
 def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> VideoPair:
-  """Encodes and decodes one clip; raises what `evaluate_reconstruction` does, with its name."""
+  """Encodes and decodes one clip; raises as `evaluate_reconstruction`, with `name` in the error."""
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(
       f'{name} is {video.dtype} {video.shape}, expected uint8 (frames, height, width, 3); scale to '
@@ -164,7 +164,7 @@ def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -
 
 
 def latent_norms(latents: Float[np.ndarray, 'b t h w c']) -> Float[np.ndarray, 'b t h w']:
-  """Returns ||X_ij - Mean(X)|| / ||Std(X)|| of every place of every latent frame X.
+  """Returns ||X_ij - Mean(X)|| / ||Std(X)|| at every position of every latent frame X.
 
   Mean and Std are over the places of the frame, channel by channel, of latents as the encoder gives
   them, not normalised. Above r the outlier penalty is active, and what is bright there shows as a
@@ -187,8 +187,8 @@ def sample_clips(
 ) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
   """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
-  `longest` of the run's buckets says their frames and size, unless given. Returns the clips, read
-  one by one, and a description of them for a record. Raises ConfigError if the size is not one,
+  `frames` and `size` are by default those of `longest`, the run's longest bucket. Returns a lazy
+  iterator over the clips, and a description for a record. Raises ConfigError for an invalid size,
   DataError if there is no usable clip.
   """
   height, width = size or longest.size
@@ -208,7 +208,7 @@ def sample_clips(
 def write_pictures(
   directory: pathlib.Path, pairs: Sequence[VideoPair], fps: float
 ) -> list[pathlib.Path]:
-  """Writes original | reconstruction | difference x 4 of each pair, and all on one contact sheet.
+  """Writes original | reconstruction | difference x 4 of each pair, and a contact sheet.
 
   The sheet has a row more a clip: its latent norms, from black over red and yellow to white.
   """
@@ -216,12 +216,12 @@ def write_pictures(
   titles = []
   paths = []
   for earlier in (directory / 'side_by_side').glob('[0-9][0-9][0-9].*'):
-    earlier.unlink()  # of an evaluation that showed more clips
+    earlier.unlink()  # an earlier evaluation may have written more clips
   for index, pair in enumerate(pairs):
     panels = (pair.original, pair.reconstruction, _difference(pair))
-    wide = beside(pair)
-    path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(wide) > 1 else "png"}'
-    write_clip(path, wide, fps, viewing_scale(*pair.original.shape[1:3]))
+    panel = beside(pair)
+    path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(panel) > 1 else "png"}'
+    write_clip(path, panel, fps, viewing_scale(*pair.original.shape[1:3]))
     paths.append(path)
     rows += [*panels, _norm_map(pair)]
     norms = f'latent norms up to {pair.norms.max():.1f}; above {DOT:g}, orange to white, is a dot'

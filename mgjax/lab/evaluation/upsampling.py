@@ -1,4 +1,4 @@
-"""Measures how well an upsampler gives back what degradation took away, and looks for its seams.
+"""Measures how well an upsampler restores degraded clips, and looks for its seams.
 
 Every input is enlarged in several ways, and each is compared with the clip that it was made from.
 The ways are bicubic and Lanczos, a regression net if one is given, and the model with and without
@@ -40,7 +40,7 @@ from mgjax.lab.evaluation.record.measured import (
   number_metric,
   share_metric,
 )
-from mgjax.lab.evaluation.record.show import Shown
+from mgjax.lab.evaluation.record.show import SampleViews
 from mgjax.lab.statistics.values import Value, finite_mean, mean_value
 from mgjax.sections.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.sections.upsampler.section import Pairs, Windows
@@ -50,12 +50,12 @@ REGRESSION = 'regression net'
 Videos = UInt8[np.ndarray, '_ _ _ _ 3']
 INPUTS = ('clean', 'degraded')
 JUDGE = 'enlarged'  # in a world's row
-SHOWN = 8  # clips in a picture
+SHOWN = 8  # clips in the picture
 PICTURED = ('bicubic', REGRESSION, OURS, 'truth')
 _SCALE = 4  # of a picture
-_PATCH = 2  # latent places a side, whose distribution is compared
+_PATCH = 2  # latents along each side of a patch for the Frechet distance
 _COLUMNS = {'psnr': 'PSNR dB', 'ssim': 'SSIM', 'frechet': 'Frechet', 'flicker': 'flicker'}
-_LESS = ('frechet', 'flicker')  # is better
+_LESS = ('frechet', 'flicker')  # metrics where less is better
 Video = UInt8[np.ndarray, '_ _ _ 3']
 MEASURES = ('second difference', 'warping error', 'across tiles')
 ALONE = 'windows that share nothing'
@@ -68,12 +68,12 @@ def judge_upsampler(
   seed: int = 0,
   baseline: Upsampler | None = None,
   clips: str = '',
-) -> tuple[Measured, list[Shown]]:
-  """Degrades clips, by default those of validation, enlarges them in every way and compares.
+) -> tuple[Measured, list[SampleViews]]:
+  """Degrades clips, by default those of validation, upsamples them by every method and compares.
 
-  The seed is of the noise and of what happens to the clips, `baseline` a regression net of the same
-  autoencoder, `clips` a folder or manifest. Returns the numbers: input -> kind of clips -> way ->
-  score, and the samples: inputs that were enlarged, clean ones first, then degraded ones.
+  `seed` is for the noise and the degradations. `baseline` is a regression net of the same
+  autoencoder, `clips` a folder or manifest. Returns the numbers: input -> kind of clips -> method
+  -> score, and the samples: the upsampled inputs, clean ones first, then degraded ones.
   """
   config = pipeline.config
   pairs = Pairs.of(fields_of(config, 'pairs'))
@@ -99,86 +99,86 @@ def judge_upsampler(
   patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
 
   def read(videos: Videos) -> _Read:
-    each, errors = _numbers(videos, truth)
+    per_clip, errors = _numbers(videos, truth)
     if judge is not None:
-      each |= judge.read(videos, indices)
+      per_clip |= judge.read(videos, indices)
     scores = {}
     for kind, rows in kinds.items():
-      means = {name: finite_mean(numbers[rows]) for name, numbers in each.items()}
+      means = {name: finite_mean(numbers[rows]) for name, numbers in per_clip.items()}
       scores[kind] = (
         dict.fromkeys(columns, math.nan)
         | means
         | {
-          # That of all clips is of their mean error.
+          # The PSNR of all clips is that of their mean error.
           'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
           'frechet': frechet_distance(_patches(pipeline, videos[rows]), patches[kind]),
         }
       )
-    return _Read(each, scores)
+    return _Read(per_clip, scores)
 
   encoded = [pipeline.codec.encode(jnp.asarray(video)[None]) for video in truth]
   again = [
     np.asarray(pipeline.codec.decode(latents, len(video), size=video.shape[1:3]))[0]
     for latents, video in zip(encoded, truth, strict=True)
   ]
-  # The same whatever the input.
+  # These do not depend on the input.
   still = {'autoencoder (ceiling)': np.stack(again), 'truth': truth}
   still_read = {way: read(videos) for way, videos in still.items()}
-  found: dict[str, dict[str, _Read]] = {}
-  shown = []
+  results: dict[str, dict[str, _Read]] = {}
+  views = []
   source = pairs.degraded(chosen, 2 * seed + 1)
   degraded = np.stack([source.small(index) for index in range(len(chosen))])
-  for given in INPUTS:
-    small = shrunk(truth, pairs) if given == 'clean' else degraded
-    ways = _enlarged(pipeline, baseline, small, size, captions, seed, given == 'clean')
-    found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
+  for input_kind in INPUTS:
+    small = shrunk(truth, pairs) if input_kind == 'clean' else degraded
+    ways = _enlarged(pipeline, baseline, small, size, captions, seed, input_kind == 'clean')
+    results[input_kind] = {way: read(videos) for way, videos in ways.items()} | still_read
     for row, caption in enumerate(captions):
       pictured = {'input': _repeated(small[row], size)}
       pictured |= {way: videos[row] for way, videos in (ways | still).items() if way in PICTURED}
-      shown.append(Shown(f'{given}, {caption}', pictured))
+      views.append(SampleViews(f'{input_kind}, {caption}', pictured))
   where = '' if baseline is None else str(baseline.weights['workdir'])
-  return _measured(found, kinds, columns, captions, where), shown
+  return _measured(results, kinds, columns, captions, where), views
 
 
 def _measured(
-  found: Mapping[str, Mapping[str, '_Read']],
+  results: Mapping[str, Mapping[str, '_Read']],
   kinds: Mapping[str, Sequence[int]],
   columns: Mapping[str, str],
   captions: Sequence[str],
   baseline: str,
 ) -> Measured:
-  """The model's scores beside the other ways, of every kind of input and of clips."""
+  """Returns the model's scores beside the baselines, for every kind of input and of clips."""
   scores = {
-    given: {kind: {way: each.scores[kind] for way, each in ways.items()} for kind in kinds}
-    for given, ways in found.items()
+    input_kind: {kind: {way: result.scores[kind] for way, result in ways.items()} for kind in kinds}
+    for input_kind, ways in results.items()
   }
   metrics = {}
-  for turn, (given, ways) in enumerate(found.items()):
+  for turn, (input_kind, ways) in enumerate(results.items()):
     for kind, rows in kinds.items():
-      told = scores[given][kind]
-      for name, number in told[OURS].items():
+      by_way = scores[input_kind][kind]
+      for name, number in by_way[OURS].items():
         if math.isnan(number):
           continue
-        spread = np.full(len(found) * len(captions), np.nan)
-        if name in ways[OURS].each:
-          spread[np.array(rows) + turn * len(captions)] = ways[OURS].each[name][list(rows)]
-        beside = {way: each[name] for way, each in told.items() if way != OURS}
-        label = ', '.join((columns[name], f'{given} input', *({kind} - {'clips'})))
-        metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
+        spread = np.full(len(results) * len(captions), np.nan)
+        if name in ways[OURS].per_clip:
+          spread[np.array(rows) + turn * len(captions)] = ways[OURS].per_clip[name][list(rows)]
+        beside = {way: scores_of_way[name] for way, scores_of_way in by_way.items() if way != OURS}
+        label = ', '.join((columns[name], f'{input_kind} input', *({kind} - {'clips'})))
+        metrics[f'scores/{input_kind}/{kind}/{OURS}/{name}'] = _metric(
           name, number, spread, len(rows), label, beside
         )
   counts = {kind: len(rows) for kind, rows in kinds.items()}
   about = ['input', *(way for way in PICTURED if way != REGRESSION or baseline)]
   return Measured(
     metrics,
-    [f'{given}: {caption}' for given in found for caption in captions],
+    [f'{input_kind}: {caption}' for input_kind in results for caption in captions],
     about=', '.join(about),
     record={'scores': scores, 'clips': counts, 'baseline': baseline},
   )
 
 
 def shrunk(videos: Videos, pairs: Pairs) -> Videos:
-  """Returns clips at low resolution without other degradation: means over areas."""
+  """Returns clips at low resolution without other degradation: means over pixel areas."""
   size = scaled_size(videos.shape[2:4], 1 / pairs.scale)
   return np.stack([resize(video, size, 'area') for video in videos])
 
@@ -192,75 +192,75 @@ def _enlarged(
   seed: int,
   keep_colours: bool,
 ) -> dict[str, Videos]:
-  """Enlarges clips in every way."""
+  """Upsamples clips by every method."""
   ways = {}
-  asked = {'video': small, 'size': size, 'keep_colours': keep_colours}
+  options = {'video': small, 'size': size, 'keep_colours': keep_colours}
   for kernel in ('bicubic', 'lanczos'):
     ways[kernel] = np.stack([resize(video, size, kernel) for video in small])
   if baseline is not None:
-    ways[REGRESSION] = baseline.generate(captions, **asked)
-  ways['upsampled, no caption'] = pipeline.generate(seed=seed, **asked)
-  ways[OURS] = pipeline.generate(captions, seed=seed, **asked)
+    ways[REGRESSION] = baseline.generate(captions, **options)
+  ways['upsampled, no caption'] = pipeline.generate(seed=seed, **options)
+  ways[OURS] = pipeline.generate(captions, seed=seed, **options)
   return ways
 
 
 def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.ndarray:
-  """Returns frames of another size by the nearest pixels."""
+  """Resizes frames by nearest neighbour."""
   rows, columns = (
-    np.arange(wanted) * length // wanted
-    for wanted, length in zip(size, video.shape[1:3], strict=True)
+    np.arange(target) * length // target
+    for target, length in zip(size, video.shape[1:3], strict=True)
   )
   return video[:, rows][:, :, columns]
 
 
 class _Read(NamedTuple):
-  """Scores of one way to enlarge: score -> a number a clip, and kind of clips -> score -> value."""
+  """Scores of one method: score -> a number a clip, and kind of clips -> score -> value."""
 
-  each: dict[str, Float[np.ndarray, 'n']]
+  per_clip: dict[str, Float[np.ndarray, 'n']]
   scores: dict[str, dict[str, float]]
 
 
 def _numbers(
   videos: Videos, truth: Videos
 ) -> tuple[dict[str, Float[np.ndarray, 'n']], Float[np.ndarray, 'n']]:
-  """Returns score -> a number a clip, and the squared errors."""
+  """Returns score -> a number a clip, and the mean squared errors of clips."""
   pairs = list(zip(videos, truth, strict=True))
   errors = np.array([similarity.squared_errors(*pair).mean() for pair in pairs])
-  each = {
+  scores = {
     'psnr': similarity.decibels(errors),
     'ssim': np.array([similarity.structural_similarity(*pair).mean() for pair in pairs]),
   }
   if truth.shape[1] > 1:
-    each['flicker'] = np.array([similarity.flicker(*pair) for pair in pairs])
-  return each, errors
+    scores['flicker'] = np.array([similarity.flicker(*pair) for pair in pairs])
+  return scores, errors
 
 
 def _metric(
   name: str,
   number: float,
-  each: Float[np.ndarray, 'n'],
+  per_clip: Float[np.ndarray, 'n'],
   count: int,
   label: str,
   beside: Mapping[str, float],
 ) -> Metric:
-  """A score with its interval, where it is known what each clip has."""
+  """Returns a score, with an interval if there are numbers of single clips."""
   better = -1 if name in _LESS else 1
-  if np.isin(each[np.isfinite(each)], (0, 1)).all() and name not in _COLUMNS:
-    return share_metric(each, label, beside=beside)
-  if not np.isfinite(each).any():
+  if np.isin(per_clip[np.isfinite(per_clip)], (0, 1)).all() and name not in _COLUMNS:
+    return share_metric(per_clip, label, beside=beside)
+  if not np.isfinite(per_clip).any():
     return number_metric(number, count, label, better, beside=beside)
-  found = mean_metric(each, label, better, beside=beside)
+  metric = mean_metric(per_clip, label, better, beside=beside)
   if name != 'psnr':
-    return found
-  # That of all clips is of their mean error, and falls where the error rises.
-  error = mean_value(10 ** (-each / 10))
+    return metric
+  # The PSNR of all clips is that of their mean error. Its ends swap, because PSNR falls with it.
+  error = mean_value(10 ** (-per_clip / 10))
   low, high = (-10 * np.log10(max(end, 1e-12)) for end in (error.high, error.low))
-  value = dataclasses.replace(found.value, value=number, low=float(low), high=float(high))
-  return dataclasses.replace(found, value=value, mean=False)
+  value = dataclasses.replace(metric.value, value=number, low=float(low), high=float(high))
+  return dataclasses.replace(metric, value=value, mean=False)
 
 
 def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
-  """Returns patches of 2 x 2 latents of all frames, in rows: features for a Frechet distance."""
+  """Returns patches of 2 x 2 latents of all frames as rows: features for a Frechet distance."""
   rows = []
   for video in videos:
     latents = np.asarray(pipeline.codec.encode(jnp.asarray(video)[None]), np.float32)[0]
@@ -271,13 +271,13 @@ def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
   return np.concatenate(rows)
 
 
-def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
-  """Draws the middle frame of some clips in every way, beside each other, four times as large."""
-  half = len(shown) // len(INPUTS)
+def draw_upsampled(directory: pathlib.Path, views: Sequence[SampleViews]) -> pathlib.Path:
+  """Draws the middle frame of some clips by every method side by side, at four times the size."""
+  half = len(views) // len(INPUTS)
   places = evenly(half, SHOWN // len(INPUTS))
-  shown = [shown[part * half + place] for part in range(len(INPUTS)) for place in places]
-  rows = [np.stack([video[len(video) // 2] for video in each.ways.values()]) for each in shown]
-  titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]
+  views = [views[part * half + index] for part in range(len(INPUTS)) for index in places]
+  rows = [np.stack([video[len(video) // 2] for video in view.ways.values()]) for view in views]
+  titles = [f'{view.title}: {", ".join(view.ways)}' for view in views]
   path = directory / 'upsampled.png'
   contact_sheet(path, rows, titles, columns=len(rows[0]), scale=_SCALE)
   return path
@@ -286,13 +286,14 @@ def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.P
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, list[tuple[str, Video]]]:
-  """Enlarges clips of a synthetic dataset that are `factor` times as long and wide as windows.
+  """Upsamples clips of a world that are `factor` times as long and wide as windows.
 
-  Flicker at the seams of windows is compared with flicker near them. It is the second difference in
-  time, and the error after warping by the optical flow of the true clip. The second difference of
-  pixels across the borders of tiles is compared in the same way. The true clip gets the same
-  measures, because its content counts too. Windows and tiles that share nothing show whether the
-  measures see seams at all. Returns the ratios, and the first clip in every way, for a picture.
+  It compares flicker (the second difference in time, and the error after warping by the optical
+  flow of the true clip) at the seams of windows with that near them. In the same way it compares
+  the second difference of pixels across the borders of tiles. One baseline is the true clip,
+  because its content also affects the measures. The other has windows and tiles without overlap,
+  and shows whether the measures detect seams at all. Returns the ratios, and the first clip by
+  every method, for a picture.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
   if data.kind not in WORLDS:
@@ -307,11 +308,11 @@ def judge_seams(
   inputs = [small.small(index) for index in range(clips)]
   truth = [sample['video'] for sample in samples]
   motion = [list(flows(list(video))) for video in truth]
-  made = {'truth': truth}
+  videos_by_way = {'truth': truth}
   usual = pipeline.windows
   for way, how in ((OURS, usual), (ALONE, Windows(overlap=0, feather=0))):
     pipeline.windows = how
-    made[way] = [
+    videos_by_way[way] = [
       np.stack(
         list(
           pipeline.stream(
@@ -328,13 +329,13 @@ def judge_seams(
     ]
   pipeline.windows = usual
   ratios = {}
-  for way, videos in made.items():
-    places = Windows(overlap=0, feather=0) if way == ALONE else usual
-    ratios[way] = _ratios(videos, motion, *_seams(shape, pipeline, places))
+  for way, videos in videos_by_way.items():
+    layout = Windows(overlap=0, feather=0) if way == ALONE else usual
+    ratios[way] = _ratios(videos, motion, *_seams(shape, pipeline, layout))
   metrics = {}
-  for name, found in ratios[OURS].items():
-    value = Value(found.ratio, found.low, found.high, found.seams)
-    beside = {way: each[name].ratio for way, each in ratios.items() if way != OURS}
+  for name, seam in ratios[OURS].items():
+    value = Value(seam.ratio, seam.low, seam.high, seam.seams)
+    beside = {way: seams[name].ratio for way, seams in ratios.items() if way != OURS}
     label = f'{name}, at seams over near them'
     metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
   measured = Measured(
@@ -342,20 +343,20 @@ def judge_seams(
     record={'ratios': ratios, 'shape': shape, 'clips': clips},
     notes=[f'{clips} clip(s) of {shape[0]} frames of {shape[1]} x {shape[2]}'],
   )
-  return measured, [(way, videos[0]) for way, videos in made.items()]
+  return measured, [(way, videos[0]) for way, videos in videos_by_way.items()]
 
 
-def write_seams(directory: pathlib.Path, shown: list[tuple[str, Video]]) -> list[pathlib.Path]:
-  """Draws the first clip in every way."""
+def write_seams(directory: pathlib.Path, videos: list[tuple[str, Video]]) -> list[pathlib.Path]:
+  """Draws the first clip by every method."""
   path = directory / 'seams.png'
-  contact_sheet(path, [video for _, video in shown], [way for way, _ in shown], columns=4)
+  contact_sheet(path, [video for _, video in videos], [way for way, _ in videos], columns=4)
   return [path]
 
 
 def _seams(
   shape: tuple[int, int, int], pipeline: Upsampler, how: Windows
 ) -> tuple[list[int], list[int]]:
-  """Returns the first frames of windows and columns of tiles, and those behind their last ones."""
+  """Returns the frames and the columns where windows and tiles begin or end, inside the clip."""
   frames, _, width = pipeline.window
   times = windows(shape[0], frames, how.overlap)
   columns = windows(shape[2], width, how.feather)
@@ -372,7 +373,9 @@ def _ratios(
 ) -> dict[str, stability.SeamRatio]:
   second = [(stability.second_difference(list(video)), frames) for video in videos]
   pairs = zip(videos, motion, strict=True)
-  warped = [(stability.warping_error(list(video), each), frames) for video, each in pairs]
+  warped = [
+    (stability.warping_error(list(video), clip_motion), frames) for video, clip_motion in pairs
+  ]
   stacked = np.concatenate(videos)
   return {
     MEASURES[0]: stability.at_seams(second, stability.IN_SECOND_DIFFERENCE),

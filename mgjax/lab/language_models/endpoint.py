@@ -1,13 +1,14 @@
-"""Asks the language model of a server: questions of text and pictures in, text or checked JSON out.
+"""Client of a language model server: questions of text and images in, text or checked JSON out.
 
-The server speaks OpenAI's protocol of chat completions, as those of vLLM and llama.cpp do. Answers
-are kept on disk, one file a question, named by a hash of model, options, text and pixels, so a call
-that was killed asks only what is missing when it is made again. Questions without an answer stand
-in `failed.jsonl` beside these files, with the reason, and are asked again by the next call.
+The server speaks OpenAI's chat completions protocol, as vLLM and llama.cpp do. Answers are cached
+on disk, one file a question, named by a hash of model, options, text and pixels. If a call is
+killed, the next one asks only the missing questions. `failed.jsonl` in the same folder lists the
+questions without an answer, with the reason; the next call asks them again.
 
-Nothing here trusts the server: a reply has a size and a time in which all of it has to be there,
-and no message repeats the key, not even where the server does. (huggingface_hub's client bounds
-neither: a server that sends a byte a second holds it for ever, one that never stops fills memory.)
+The client does not trust the server. It limits the size of a reply and the time until it is
+complete, and no message repeats the key, even if the server does. (huggingface_hub's client has no
+such limits: a server that sends one byte a second blocks it forever, and an endless reply fills
+memory.)
 """
 
 import base64
@@ -42,12 +43,12 @@ from mgjax.training.monitoring.progress import Progress
 from mgjax.training.monitoring.workdir_lock import hold
 
 FAILED = 'failed.jsonl'
-_OURS = ('model', 'messages', 'stream', 'n')  # fields of a request that are no options
-_AGAIN = (408, 409, 425, 429)  # of a client's errors those that pass; a server's all may
-_SHORTEST_KEY = 8  # characters: what is shorter stands in many a text by chance
-_SHOWN = 200  # characters of what a server said, or of a question without an answer
-_QUOTED = 4000  # characters of an answer that the model is told to mend
-_FENCED = re.compile(r'\s*```\w*\n(.*)\n```\s*', re.DOTALL)  # JSON as models like to write it
+_OURS = ('model', 'messages', 'stream', 'n')  # fields of a request that options cannot set
+_AGAIN = (408, 409, 425, 429)  # 4xx statuses to retry, besides all 5xx
+_SHORTEST_KEY = 8  # characters; a shorter key may occur in a text by chance
+_SHOWN = 200  # characters of a server's reply or of a question that messages quote
+_QUOTED = 4000  # characters of a wrong answer that are sent back to the model
+_FENCED = re.compile(r'\s*```\w*\n(.*)\n```\s*', re.DOTALL)  # JSON in a Markdown code fence
 
 _log = logging.getLogger(__name__)
 
@@ -61,21 +62,22 @@ class EndpointSettings:
   """Which model answers, and the limits on requests.
 
   Attributes:
-    model: its name, as the server knows it.
+    model: its name on the server.
     url: of the server, up to and with /v1.
     key_variable: the environment variable that holds the server's key; '' sends none.
     options: of every request, such as temperature, max_tokens, seed or response_format.
-    jpeg_quality: of the pictures that are sent; 0 sends PNG.
-    at_once: requests under way at the same time.
-    requests_a_minute: that begin, those that are made again among them.
+    jpeg_quality: of the images that are sent; 0 sends PNG.
+    at_once: concurrent requests.
+    requests_a_minute: rate limit, retries included.
     attempts: requests for one answer, while the server is busy, broken or silent.
-    first_pause: seconds before the second of them, about; each later pause is twice as long.
-    longest_pause: seconds, to which pauses grow; a server that asks for more gets no request.
-    tries: answers to a question, if those before were cut short or not the JSON that is wanted.
+    first_pause: approximate seconds before the second attempt; each later pause is twice as long.
+    longest_pause: seconds, the limit of pauses; if the server asks for a longer one, the question
+      fails.
+    tries: answers to a question, if earlier ones were cut short or did not pass the check.
     request_seconds: for one request.
     total_seconds: for all questions of a call.
-    largest_answer: bytes of a reply, with all that is around the answer.
-    failures_in_a_row: questions without an answer after which no more are asked.
+    largest_answer: bytes of a reply, with everything around the answer.
+    failures_in_a_row: failed questions in a row after which no more are asked.
   """
 
   model: str
@@ -95,7 +97,7 @@ class EndpointSettings:
   failures_in_a_row: Positive = 100
 
   def __post_init__(self):
-    """Raises ConfigError for a field out of its range; no message shows what may be a key."""
+    """Raises ConfigError for a field out of its range; no message shows a possible key."""
     if not re.fullmatch(r'([A-Z_][A-Z0-9_]*)?', str(self.key_variable)):
       raise ConfigError(
         'key_variable is no name in capitals; give the name of an environment variable that holds '
@@ -113,7 +115,7 @@ class EndpointSettings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
-  """What a model is asked: frames of any sizes shown before the text, a system message or ''."""
+  """A question to the model: a text, frames of any sizes before it, and a system message or ''."""
 
   text: str
   frames: Sequence[UInt8[np.ndarray, '_ _ 3']] | UInt8[np.ndarray, 't h w 3'] = ()
@@ -121,9 +123,9 @@ class Question:
 
 
 class Endpoint:
-  """Asks the model of a server, and keeps its answers in a folder.
+  """Asks the model of a server, and caches its answers in a folder.
 
-  One call or process at a time uses a folder; another one is refused.
+  Only one call or process can use a folder at a time.
   """
 
   def __init__(self, settings: EndpointSettings, folder: str | os.PathLike[str]):
@@ -131,28 +133,28 @@ class Endpoint:
     self.folder = pathlib.Path(folder)
 
   def ask_all(self, questions: Sequence[Question], check: Check | None = None) -> list[Any]:
-    """Returns the answers in order; None where there is none, for a reason that failed.jsonl has.
+    """Returns the answers in order, None for a failed question; failed.jsonl has the reasons.
 
     Args:
-      questions: each is taken once, in order, when its turn comes, so that a sequence may read its
-        frames from disk then.
-      check: makes of an answer's JSON what is returned for it, and raises ValueError or a
-        MgjaxError if it is not what is wanted: then the model is told so and asked again. Without
-        it an answer is its text.
+      questions: a sequence, which may read frames from disk lazily: each item is read once, in
+        order, right before its request.
+      check: converts an answer's JSON to the returned value. If it raises ValueError or a
+        MgjaxError, the model gets the error and is asked again. Without `check` the text of an
+        answer is returned.
 
     Raises:
       ConfigError: there is no key, the folder is in use, or `check` returns None.
     """
     settings = self.settings
     chat = _Chat(self.settings)
-    found: list[Any] = [None] * len(questions)
-    places: dict[str, list[int]] = {}  # of what was asked in this call
-    failed: dict[str, dict[str, Any]] = {}  # in the order in which they failed
+    answers: list[Any] = [None] * len(questions)
+    indices: dict[str, list[int]] = {}  # key of a question of this call -> its indices
+    failed: dict[str, dict[str, Any]] = {}  # in the order of failure
     under_way: dict[concurrent.futures.Future, tuple[str, str]] = {}  # key and text
     in_a_row = 0
 
     def settle() -> None:
-      """Waits for one answer or more, and keeps it."""
+      """Waits for one answer or more, and stores them."""
       nonlocal in_a_row
       for future in concurrent.futures.wait(under_way, return_when='FIRST_COMPLETED').done:
         key, text = under_way.pop(future)
@@ -161,7 +163,7 @@ class Endpoint:
         except _Failed as reason:
           failed[key] = {
             'question': key,
-            'index': places[key][0],
+            'index': indices[key][0],
             'text': text[:_SHOWN],
             'reason': str(reason),
           }
@@ -170,30 +172,30 @@ class Endpoint:
             chat.stop(f'{in_a_row} questions in a row had no answer, the last: {reason}')
           continue
         in_a_row = 0
-        kept = {'model': settings.model, 'answer': answer}
-        write_bytes(self._path(key), json.dumps(kept).encode())
-        for place in places[key]:
-          found[place] = value
+        record = {'model': settings.model, 'answer': answer}
+        write_bytes(self._path(key), json.dumps(record).encode())
+        for index in indices[key]:
+          answers[index] = value
 
     with hold(self.folder), contextlib.ExitStack() as stack:
       progress = stack.enter_context(contextlib.closing(Progress(len(questions), unit='question')))
       stack.callback(lambda: self._list_failed(failed))
       pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(settings.at_once))
       stack.callback(chat.stop, 'the call ended')
-      for place in range(len(questions)):
-        question = questions[place]
+      for index in range(len(questions)):
+        question = questions[index]
         key = self._key(question)
-        if key in places:  # the same as an earlier one
-          places[key].append(place)
-          found[place] = found[places[key][0]]
-        elif (kept := self._kept(key, check)) is not None:
-          found[place] = kept
+        if key in indices:  # the same as an earlier one
+          indices[key].append(index)
+          answers[index] = answers[indices[key][0]]
+        elif (cached := self._cached(key, check)) is not None:
+          answers[index] = cached
         else:
           while len(under_way) >= settings.at_once:
             settle()
-          places[key] = [place]
+          indices[key] = [index]
           under_way[pool.submit(chat.ask, question, check)] = key, question.text
-        progress.report(place + 1 - len(under_way))
+        progress.report(index + 1 - len(under_way))
       while under_way:
         settle()
         progress.report(len(questions) - len(under_way))
@@ -201,16 +203,16 @@ class Endpoint:
       _log.warning(
         '%d of %d questions have no answer, the first of them: %s; %r lists them, and the same '
         'call asks them again',
-        sum(len(places[key]) for key in failed),
-        len(found),
+        sum(len(indices[key]) for key in failed),
+        len(answers),
         next(iter(failed.values()))['reason'],
         os.fspath(self.folder / FAILED),
       )
-    return found
+    return answers
 
   def _key(self, question: Question) -> str:
-    """Names a question by all that its answer depends on."""
-    asked = {
+    """Returns the hash of everything that the answer to a question depends on."""
+    identity = {
       'model': self.settings.model,
       'options': self.settings.options,
       'system': question.system,
@@ -221,13 +223,13 @@ class Endpoint:
       ],
       'jpeg_quality': self.settings.jpeg_quality if len(question.frames) else 0,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-  def _kept(self, key: str, check: Check | None) -> Any:
-    """Returns an answer of an earlier call; None if there is none that `check` takes."""
-    found = read_optional_json(self._path(key), lambda kept: isinstance(kept['answer'], str))
+  def _cached(self, key: str, check: Check | None) -> Any:
+    """Returns the cached answer; None if there is none that `check` accepts."""
+    record = read_optional_json(self._path(key), lambda entry: isinstance(entry['answer'], str))
     try:
-      return None if found is None else _worth(found['answer'], check)
+      return None if record is None else _worth(record['answer'], check)
     except _Unfit:
       return None
 
@@ -235,7 +237,7 @@ class Endpoint:
     return self.folder / key[:2] / f'{key}.json'
 
   def _list_failed(self, failed: Mapping[str, Any]) -> None:
-    """Writes which questions of this call and of earlier ones have no answer yet."""
+    """Writes the questions of this and earlier calls that have no answer yet."""
     path = self.folder / FAILED
     lines = {}
     if path.exists():
@@ -247,15 +249,15 @@ class Endpoint:
 
 
 class _Failed(Exception):
-  """A question has no answer, and will have none in this call."""
+  """A question failed for good in this call."""
 
 
 class _Unfit(Exception):
-  """An answer is not what was asked for."""
+  """An answer does not pass the check."""
 
 
 class _Trouble(Exception):
-  """A request had no answer, which another one may have; `pause` is what the server asks for."""
+  """A request failed and can be retried; `pause` is the Retry-After of the server in seconds."""
 
   def __init__(self, reason: str, pause: float = 0.0):
     super().__init__(reason)
@@ -263,7 +265,7 @@ class _Trouble(Exception):
 
 
 class _Chat:
-  """The requests of one call, from several threads; it alone knows the key."""
+  """The requests of one call, from several threads; no other object holds the key."""
 
   def __init__(self, settings: EndpointSettings):
     self._settings = settings
@@ -277,40 +279,40 @@ class _Chat:
     self._sockets: set[socket.socket] = set()
 
   def stop(self, reason: str) -> None:
-    """Makes no more requests, and ends those that are under way."""
+    """Starts no more requests, and aborts those in flight."""
     with self._lock:
       self._why = self._why or reason
       self._stopped.set()
-      for each in self._sockets:
-        _hang_up(each)
+      for sock in self._sockets:
+        _hang_up(sock)
 
   def ask(self, question: Question, check: Check | None) -> tuple[str, Any]:
-    """Returns the text of an answer, and what `check` makes of it.
+    """Returns the text of an answer, and the value that `check` returns for it.
 
     Raises:
-      _Failed: there is none; the message is printable and does not have the key.
+      _Failed: there is no answer; the message is printable and does not contain the key.
       ConfigError: `check` returns None.
     """
-    self._wait(0.0)  # before pictures are made for nothing
-    asked = _messages(question, self._settings.jpeg_quality)
-    messages = asked
+    self._wait(0.0)  # raises before it encodes images in vain
+    initial = _messages(question, self._settings.jpeg_quality)
+    messages = initial
     problem = ''
     for _ in range(self._settings.tries):
-      text, whole = self._insist(messages)
+      text, complete = self._insist(messages)
       try:
-        if not text.strip() or not whole:
+        if not text.strip() or not complete:
           raise _Unfit('it was cut short by max_tokens' if text.strip() else 'it is empty')
         return text, _worth(text, check)
       except _Unfit as unfit:
         problem = self._clean(str(unfit))
-      messages = asked
-      if text.strip():  # at temperature 0 the same question would have the same answer
+      messages = initial
+      if text.strip():  # at temperature 0 the same question gets the same answer
         mend = f'This cannot be used: {problem}. Answer the question again.'
-        messages = [*asked, _message('assistant', text[:_QUOTED]), _message('user', mend)]
+        messages = [*initial, _message('assistant', text[:_QUOTED]), _message('user', mend)]
     raise _Failed(f'the last of {self._settings.tries} answers cannot be used: {problem}')
 
   def _insist(self, messages: list[Message]) -> tuple[str, bool]:
-    """Returns the text of an answer, and whether it is all of it."""
+    """Returns the text of an answer and whether it is complete, with retries."""
     settings = self._settings
     body = json.dumps({**settings.options, 'model': settings.model, 'messages': messages}).encode()
     problem = ''
@@ -322,35 +324,38 @@ class _Chat:
         return self._request(body)
       except _Trouble as trouble:
         problem = self._clean(str(trouble))
-        asked = trouble.pause
-      if asked > settings.longest_pause:
-        raise _Failed(f'{problem}; it asks for a pause of {asked:.0f} s, above longest_pause')
+        requested_pause = trouble.pause
+      if requested_pause > settings.longest_pause:
+        raise _Failed(
+          f'{problem}; it asks for a pause of {requested_pause:.0f} s, above longest_pause'
+        )
       most = min(settings.first_pause * 2.0**attempt, settings.longest_pause)
-      pause = asked + random.uniform(0.5, 1.0) * most  # or all would come back at once
+      # Jitter keeps requests from returning all at once.
+      pause = requested_pause + random.uniform(0.5, 1.0) * most
     raise _Failed(f'the last of {settings.attempts} requests: {problem}')
 
   def _request(self, body: bytes) -> tuple[str, bool]:
     status, headers, reply = self._exchange(body)
     if status != 200:
       problem = f'the server answers {status}: {self._clean(_readable(reply))}'
-      if 300 <= status < 400:  # which would take the key elsewhere
+      if 300 <= status < 400:  # a redirect would send the key to another server
         raise _Failed(self._clean(f'the server sends to {headers["Location"]!r}; give that as url'))
       if status < 500 and status not in _AGAIN:
         raise _Failed(problem)
       pause = _pause(headers['Retry-After'])
-      with self._lock:  # no other request needs to begin before
+      with self._lock:  # the pause holds for all requests
         if pause <= self._settings.longest_pause:
           self._next = max(self._next, time.monotonic() + pause)
       raise _Trouble(problem, pause)
     try:
       choice = json.loads(reply)['choices'][0]
       text = choice['message']['content'] or ''
-      whole = choice.get('finish_reason') != 'length'
+      complete = choice.get('finish_reason') != 'length'
       if not isinstance(text, str):
         raise ValueError('the content is no text')
     except WRONG:
       raise _Trouble(f'no chat completion: {self._clean(_readable(reply))}') from None
-    return text.replace(self._key, '[key]') if self._key else text, whole
+    return text.replace(self._key, '[key]') if self._key else text, complete
 
   def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Sends a request and returns status, headers and body of the reply."""
@@ -361,16 +366,16 @@ class _Chat:
     headers = {'Content-Type': 'application/json', 'Connection': 'close'}
     if self._key:
       headers['Authorization'] = f'Bearer {self._key}'
-    left = max(end - time.monotonic(), 0.001)
-    with contextlib.closing(kind(url.hostname, url.port, timeout=left)) as connection:
+    remaining = max(end - time.monotonic(), 0.001)
+    with contextlib.closing(kind(url.hostname, url.port, timeout=remaining)) as connection:
       try:
         connection.connect()
         with self._open_until(connection.sock, end):
           connection.request('POST', f'{url.path.rstrip("/")}/chat/completions', body, headers)
-          with connection.getresponse() as response:  # whose file keeps the socket open
+          with connection.getresponse() as response:  # its file keeps the socket open
             reply = response.read(most + 1)
             missing = response.length
-        if time.monotonic() >= end:  # what ends then looks like an end of the reply
+        if time.monotonic() >= end:  # a timeout looks like the end of the reply
           raise TimeoutError
       except (OSError, http.client.HTTPException) as error:
         if time.monotonic() >= end or isinstance(error, TimeoutError):
@@ -384,7 +389,7 @@ class _Chat:
 
   @contextlib.contextmanager
   def _open_until(self, sock: socket.socket, end: float):
-    """Hangs up at a time, or when the call ends, whatever the server has sent until then."""
+    """Closes the connection at the time `end`, or when the call ends."""
     timer = threading.Timer(max(end - time.monotonic(), 0.0), _hang_up, [sock])
     timer.daemon = True
     timer.start()
@@ -400,18 +405,18 @@ class _Chat:
         self._sockets.discard(sock)
 
   def _take_turn(self) -> None:
-    """Waits for the next moment at which a request may begin."""
+    """Waits until the rate limit allows the next request."""
     while True:
       with self._lock:
         now = time.monotonic()
         if self._next <= now:
           self._next = now + 60.0 / self._settings.requests_a_minute
           return
-        left = self._next - now
-      self._wait(left)
+        remaining = self._next - now
+      self._wait(remaining)
 
   def _wait(self, seconds: float, problem: str = '') -> None:
-    """Waits, unless the call has ended or will have by then."""
+    """Waits; raises _Failed if the call has ended or would end before."""
     if time.monotonic() + seconds >= self._end:
       after = f', after a request: {problem}' if problem else ''
       raise _Failed(f'total_seconds = {self._settings.total_seconds} are over{after}')
@@ -419,12 +424,12 @@ class _Chat:
       raise _Failed(f'given up: {self._why}')
 
   def _clean(self, text: str) -> str:
-    """Returns the begin of a text for people, without the key, which a server may repeat."""
+    """Returns the start of a text as printable characters, without the key."""
     return printable((text.replace(self._key, '[key]') if self._key else text)[:_SHOWN])
 
 
 def _worth(text: str, check: Check | None) -> Any:
-  """Returns the text of an answer, or what `check` makes of its JSON; else _Unfit."""
+  """Returns the text of an answer, or the value of `check` for its JSON; raises _Unfit."""
   if check is None:
     return text
   try:
@@ -465,16 +470,16 @@ def _hang_up(sock: socket.socket) -> None:
 
 
 def _readable(reply: bytes) -> str:
-  try:  # an escape could hide the key
+  try:  # decoded, because an escape could hide the key
     return json.dumps(json.loads(reply), ensure_ascii=False)
   except WRONG:
     return reply.decode(errors='replace')
 
 
-def _pause(said: str | None) -> float:
-  """Returns the seconds of a Retry-After; 0 where it is none, or a date."""
+def _pause(header: str | None) -> float:
+  """Returns the seconds of a Retry-After header; 0 if it is missing or a date."""
   try:
-    return max(0.0, float(said or 0))
+    return max(0.0, float(header or 0))
   except ValueError:
     return 0.0
 
@@ -486,7 +491,7 @@ def _key_of(row: Any) -> str:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-  """Returns the parts of a server's address, or a ConfigError without it: it may have a key."""
+  """Returns the parts of a server's URL; the ConfigError omits the URL, which may hold a key."""
   try:
     parts = urllib.parse.urlsplit(url)
     right = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
@@ -501,7 +506,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
 
 
 def _read_key(variable: str) -> str:
-  """Reads the key of a server, '' if it has none; the ConfigError does not show it."""
+  """Reads the key of a server, '' if it has none; the ConfigError does not show the key."""
   if not variable:
     return ''
   key = os.environ.get(variable, '').strip()

@@ -1,15 +1,16 @@
-"""Rewrites short prompts as training captions are written, by a language model (Movie Gen §3.4.1).
+"""Rewrites short prompts in the style of training captions, by a language model (Movie Gen §3.4.1).
 
-What people type has few words, training's captions have about a hundred. A teacher, a large model
-that is shown examples, writes prompts anew by three rules: one structure for all, simple words for
-difficult ones, and no motion in such detail that videos break. People look through what it
-wrote, and a small student is finetuned on what they keep:
+Users type few words; training captions have about 100. A teacher, a large model prompted with
+examples, rewrites prompts by three rules: one structure for all, simple words for difficult ones,
+and no motion so detailed that videos break. People review its output, and a small student is
+finetuned on the pairs they keep:
 
-  teach(prompts, ...)           -> pairs.jsonl, a line a prompt, with the reason why one is dropped
-  (people set "keep" to false, or mend "rewritten")
-  write_student_file(pairs, out)  -> a jsonl of chats, as finetuning of chat models reads them
+  teach(prompts, ...)           -> pairs.jsonl, a line a prompt, with the reason for each drop
+  (people set "keep" to false, or edit "rewritten")
+  write_student_file(pairs, out)  -> a .jsonl of chats for finetuning of chat models
 
-The wording of the request, the examples and the limits are not in public sources: these are ours.
+The Movie Gen paper does not publish the wording of the request, the examples and the limits; these
+are our own.
 """
 
 import dataclasses
@@ -52,12 +53,12 @@ _SYSTEM = (
   '{words} words. Answer with JSON alone: {{"prompt": "..."}}'
 )
 _PREAMBLE = re.compile(r'(sure|certainly|of course|here is|here\'s|as an ai|i )\b', re.IGNORECASE)
-_SHORT = 3  # letters of words that may come and go
+_SHORT = 3  # letters; words up to this length may be lost
 
 
 @dataclasses.dataclass(frozen=True)
 class RewriteSettings(Checked):
-  """Which model rewrites prompts, and which answers are taken.
+  """Which model rewrites prompts, and which answers are accepted.
 
   Attributes:
     endpoint: fields of `EndpointSettings`: `model`, `url` and so on.
@@ -80,14 +81,16 @@ class RewriteSettings(Checked):
   @property
   def system(self) -> str:
     """The system message."""
-    shown = ''.join(f'\n\nPrompt: {one}\nAnswer: {_quoted(other)}' for one, other in self.examples)
-    return _SYSTEM.format(words=self.words) + shown
+    examples = ''.join(
+      f'\n\nPrompt: {prompt}\nAnswer: {_quoted(answer)}' for prompt, answer in self.examples
+    )
+    return _SYSTEM.format(words=self.words) + examples
 
 
 def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
-  """Says why a rewritten prompt is not to be used; '' if it may be.
+  """Returns why a rewritten prompt must not be used; '' if it may be used.
 
-  The rules find what was lost; whether the rest is good is for people to say.
+  The rules find lost content. They do not judge the quality of the rest.
   """
   new = words_of(rewritten.lower())
   if len(new) > settings.most:
@@ -96,39 +99,44 @@ def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
     return f'it begins with {rewritten[:20]!r}; expected the prompt alone'
   if ' '.join(new) == ' '.join(words_of(prompt.lower())):
     return 'it is the prompt itself'
-  quoted = [each for pair in re.findall(r'"([^"]+)"|“([^”]+)”', prompt) for each in pair if each]
+  quoted = [
+    quotation
+    for pair in re.findall(r'"([^"]+)"|“([^”]+)”', prompt)
+    for quotation in pair
+    if quotation
+  ]
   for text in (*quoted, *re.findall(r'\d+', prompt)):
     if text not in rewritten:
       return f'{text!r} is missing'
   old = {word for word in words_of(prompt.lower()) if len(word) > _SHORT}
-  # A word counts as kept where one begins as it does: 'runs' for 'running'.
+  # A word remains if a new word starts with its stem: 'runs' for 'running'.
   stems = [word[: max(_SHORT, len(word) - 3)] for word in old]
-  kept = sum(any(each.startswith(stem) for each in new) for stem in stems)
-  if old and kept / len(old) < settings.keep:
-    return f'{kept} of {len(old)} longer words are left'
+  remaining = sum(any(word.startswith(stem) for word in new) for stem in stems)
+  if old and remaining / len(old) < settings.keep:
+    return f'{remaining} of {len(old)} longer words are left'
   return ''
 
 
 def rewrite_prompts(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str]:
-  """Returns clean prompts as the model rewrites them; as they are, with a warning, if it does not.
+  """Returns the model's rewriting of clean prompts, or the prompt and a warning if that fails.
 
-  A frame rate in front ('FPS-16 ...') stays. Answers are kept in `folder`, so that the same prompt
-  is rewritten to the same.
+  A leading frame rate ('FPS-16 ...') stays. Answers are cached in `folder`, so that the same prompt
+  gets the same rewriting.
   Raises ConfigError if the settings of the endpoint are wrong, or its folder is in use.
   """
   texts = [split_frame_rate(prompt)[1] for prompt in prompts]
-  found = []
+  rewritten = []
   for prompt, text, answer in zip(prompts, texts, _ask(texts, settings, folder), strict=True):
     fault = 'there is no answer' if answer is None else fault_of(text, answer, settings)
     if fault:
-      shown = printable(prompt[:80])
-      _log.warning('%r was not rewritten, and is used as it is: %s', shown, printable(fault))
+      excerpt = printable(prompt[:80])
+      _log.warning('%r was not rewritten, and is used as it is: %s', excerpt, printable(fault))
     else:
       _log.info('%r is rewritten: %s', printable(prompt[:80]), printable(answer))
-    found.append(prompt if fault else prompt.removesuffix(text) + str(answer))
-  return found
+    rewritten.append(prompt if fault else prompt.removesuffix(text) + str(answer))
+  return rewritten
 
 
 def teach(
@@ -137,12 +145,12 @@ def teach(
   folder: str | os.PathLike[str],
   pairs: str | os.PathLike[str],
 ) -> dict[str, int]:
-  """Writes what a teacher makes of prompts, a line each, for people to look through.
+  """Writes a teacher's rewriting of prompts, a line a prompt, for people to review.
 
-  A line has `prompt`, `rewritten` (null if the model gave none), `reason` (of `fault_of`, '' for
-  none) and `keep`, true where there is no reason; people may change `keep` and `rewritten`. Answers
-  are kept in `folder`. Returns how many lines are kept, and dropped. Raises ConfigError if `pairs`
-  is there already, which people may have changed, or as `rewrite_prompts`.
+  A line has `prompt`, `rewritten` (null without an answer), `reason` (of `fault_of`, '' for none)
+  and `keep`, true if there is no reason. People may change `keep` and `rewritten`. Answers are
+  cached in `folder`. Returns the numbers of lines that are kept and dropped. Raises ConfigError if
+  `pairs` exists, because it may hold edits, or as `rewrite_prompts`.
   """
   if os.path.exists(pairs):
     raise ConfigError(f'{os.fspath(pairs)!r} exists; delete it, or name another file')
@@ -152,17 +160,17 @@ def teach(
     reason = 'no answer' if answer is None else fault_of(prompt, answer, settings)
     rows.append({'prompt': prompt, 'rewritten': answer, 'reason': reason, 'keep': not reason})
   _write_lines(pairs, rows)
-  kept = sum(row['keep'] for row in rows)
-  return {'kept': kept, 'dropped': len(rows) - kept}
+  num_kept = sum(row['keep'] for row in rows)
+  return {'kept': num_kept, 'dropped': len(rows) - num_kept}
 
 
 def write_student_file(
   pairs: str | os.PathLike[str], out: str | os.PathLike[str], settings: RewriteSettings
 ) -> int:
-  """Writes the pairs that are kept as chats to finetune a student on, and returns how many.
+  """Writes the kept pairs as chats to finetune a student on, and returns their number.
 
-  A line is {"messages": [system, user, assistant]}, which trainers of chat models read. The system
-  message is the teacher's without examples, so a student is asked with `examples=()`.
+  A line is {"messages": [system, user, assistant]}, the format of trainers of chat models. The
+  system message is the teacher's without examples, so query a student with `examples=()`.
   Raises DataError if no pair is kept, or the file cannot be read.
   """
   if not os.path.exists(pairs):
@@ -171,8 +179,10 @@ def write_student_file(
   chats = []
   for row, _ in read_json_lines(pairs, _pair):
     if row is not None:
-      said = {'system': system, 'user': row[0], 'assistant': _quoted(row[1])}
-      chats.append({'messages': [{'role': role, 'content': each} for role, each in said.items()]})
+      contents = {'system': system, 'user': row[0], 'assistant': _quoted(row[1])}
+      chats.append(
+        {'messages': [{'role': role, 'content': content} for role, content in contents.items()]}
+      )
   if not chats:
     raise DataError(f'no pair of {os.fspath(pairs)!r} is kept; set "keep" of some to true')
   _write_lines(out, chats)
@@ -183,7 +193,7 @@ def read_rewriter(text: str, flag: str = '--rewrite') -> RewriteSettings:
   """Reads 'MODEL@URL', or a .json file with the fields of `RewriteSettings`; messages name `flag`.
 
   Raises:
-    ConfigError: it is neither, or a field is wrong.
+    ConfigError: `text` is neither, or a field is wrong.
     DataError: the file cannot be read.
   """
   if text.endswith('.json'):
@@ -203,7 +213,7 @@ def _ask(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str | None]:
   endpoint = Endpoint(settings.asking(), folder)
-  questions = [Question(each, system=settings.system) for each in prompts]
+  questions = [Question(prompt, system=settings.system) for prompt in prompts]
   return endpoint.ask_all(questions, functools.partial(answered, name='prompt'))
 
 
@@ -212,7 +222,7 @@ def _quoted(prompt: str) -> str:
 
 
 def _pair(row: Any) -> tuple[str, str] | None:
-  """Prompt and rewriting of a line of `teach` that people keep; None of one that they drop."""
+  """Returns prompt and rewriting of a line of `teach`; None if people dropped it."""
   if not isinstance(row['keep'], bool):
     raise ValueError('"keep" is neither true nor false')
   return (row['prompt'] + '', clean_prompt(row['rewritten'])) if row['keep'] else None

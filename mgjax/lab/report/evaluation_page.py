@@ -1,7 +1,7 @@
 """The page of an evaluation: numbers, intervals, samples, the best and the worst of each metric.
 
-It is made of the record alone: of `measured`, and `against` where it was compared. All metrics in
-the record are shown, so a new one needs nothing here.
+The page depends on the record alone: on `measured`, and on `against` if the record has a
+comparison. It shows all metrics of the record, so a new metric needs no change here.
 """
 
 import math
@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 
 SAMPLES = 12  # in the overview
 _BYTES = 24 * 2**20  # of all files on a page
-_LETTERS = 80  # of a setting that are shown
+_LETTERS = 80  # of a setting; longer ones are left out
 _BETTER = {1: 'higher', -1: 'lower', 0: ''}
 _ENDS = {
   True: {1: ('Right', 'Wrong'), 0: ('Yes', 'No'), -1: ('Right', 'Wrong')},
@@ -31,9 +31,9 @@ _ENDS = {
 
 
 def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
-  """Returns the page of an evaluation: one HTML document that needs nothing else.
+  """Returns the page of an evaluation: one self-contained HTML document.
 
-  `record` is that of `mgjax.lab.evaluation.record.measured.Measured.as_dict`, whose files lie in
+  `record` is that of `mgjax.lab.evaluation.record.measured.Measured.as_dict`, with its files in
   `folder`.
   """
   measured = record['measured']
@@ -61,7 +61,7 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
 
 
 def printed(measured: Record) -> list[str]:
-  """Returns the lines of a table of all metrics, and of one of their values by group."""
+  """Returns the lines of a table of all metrics and of a table of their values by group."""
   metrics = measured['metrics']
   lines = aligned(cells_of(_rows(metrics))) if metrics else []
   groups = _group_rows(measured['groups'], metrics)
@@ -69,7 +69,7 @@ def printed(measured: Record) -> list[str]:
 
 
 class _Figure(NamedTuple):
-  """A sample on the page; the first figure of a file has its bytes as a URL."""
+  """A sample on the page; the first figure of a file holds its bytes as a URL."""
 
   index: int
   kind: str  # 'image', 'audio', 'video' with controls, 'loop', or '' for no file
@@ -79,13 +79,14 @@ class _Figure(NamedTuple):
 
 
 class _Samples:
-  """Samples as figures; the bytes of a file are on the page once."""
+  """Turns samples into figures; the page holds the bytes of each file once."""
 
   def __init__(self, measured: Record, folder: pathlib.Path):
     self.kinds: dict[int, str] = {}
     self.left_out = 0
     self.has_loops = False
-    self._names, self._has_sound = measured['samples'], measured['sound']
+    self._names = measured['samples']
+    self._has_sound = measured['sound']
     self._files = {int(index): folder / file for index, file in measured['files'].items()}
     self._bytes = 0
     self._failed = set[int]()
@@ -94,7 +95,7 @@ class _Samples:
     return index in self._files
 
   def figure(self, index: int, number: str = '') -> _Figure:
-    """Returns a sample with its prompt below it, after a number."""
+    """Returns the figure of a sample, with a number and its prompt below it."""
     kind, url = self._media(index)
     return _Figure(index, kind, url, printable(self._names[index]), number)
 
@@ -103,12 +104,12 @@ class _Samples:
       return self.kinds[index], ''
     if index not in self._files or index in self._failed:
       return '', ''
-    found = preview(self._files[index])
-    if found is None or self._bytes + len(found[1]) > _BYTES:
+    copy = preview(self._files[index])
+    if copy is None or self._bytes + len(copy[1]) > _BYTES:
       self._failed.add(index)
       self.left_out += 1
       return '', ''
-    mime, data = found
+    mime, data = copy
     self._bytes += len(data)
     kind = mime.partition('/')[0]
     if kind == 'video' and not self._has_sound:
@@ -128,8 +129,8 @@ def _number(value: Any, sign: bool = False) -> str:
   return f'{value:+.3g}' if sign else format_number(float(f'{value:.4g}'))
 
 
-def _interval(told: Record, sign: bool = False) -> str:
-  ends = [_number(told[end], sign) for end in ('low', 'high')]
+def _interval(metric: Record, sign: bool = False) -> str:
+  ends = [_number(metric[end], sign) for end in ('low', 'high')]
   return f'{ends[0]} to {ends[1]}' if all(ends) else ''
 
 
@@ -152,17 +153,17 @@ def _rows(metrics: Mapping[str, Record]) -> Rows:
       'n': _count(metric),
       'better': _BETTER[metric['better']],
     }
-    rows.append(row | {printable(way): _number(each) for way, each in metric['beside'].items()})
+    rows.append(row | {printable(way): _number(number) for way, number in metric['beside'].items()})
   return rows
 
 
 def _warnings(metrics: Mapping[str, Record]) -> Iterable[str]:
-  found = ((name, metric) for name, metric in metrics.items() if metric.get('warning'))
-  return (f'{_label(name, metric)}: {metric["warning"]}.' for name, metric in found)
+  flagged = ((name, metric) for name, metric in metrics.items() if metric.get('warning'))
+  return (f'{_label(name, metric)}: {metric["warning"]}.' for name, metric in flagged)
 
 
 def _compared(against: Record, metrics: Mapping[str, Record]) -> Record:
-  """The other record's numbers and the differences."""
+  """Returns the other record's numbers and the differences."""
   rows = []
   warnings = []
   for name, change in against['metrics'].items():
@@ -230,7 +231,7 @@ def _overview(measured: Record, samples: _Samples) -> list[_Figure]:
 
 
 def _extremes(name: str, metric: Record, samples: _Samples) -> Record | None:
-  """The numbers of one metric as a histogram, and its best and worst samples."""
+  """Returns the histogram of one metric, and its best and worst samples."""
   label = _label(name, metric)
   values = metric['each']
   numbers = np.array(values, np.float64)  # None becomes NaN
@@ -256,13 +257,13 @@ def _extremes(name: str, metric: Record, samples: _Samples) -> Record | None:
 
 
 def _settings(record: Record) -> Rows:
-  """Where the numbers are from: weights, seed and settings."""
+  """Returns the provenance of the numbers: weights, seed and settings."""
   rows = []
   for name in ('task', 'weights', 'seed', 'settings', 'perceptual', 'clip', 'judge', 'reference'):
     value = record.get(name)
-    told = value if isinstance(value, Mapping) else {'': value}
-    for part, found in told.items():
-      text = printable(found)
-      if found not in (None, '') and len(text) <= _LETTERS:
+    fields = value if isinstance(value, Mapping) else {'': value}
+    for part, setting in fields.items():
+      text = printable(setting)
+      if setting not in (None, '') and len(text) <= _LETTERS:
         rows.append({'': f'{name} {printable(part)}'.rstrip().replace('_', ' '), 'value': text})
   return rows

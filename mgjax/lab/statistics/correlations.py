@@ -1,4 +1,4 @@
-"""Correlations of pairs of numbers, and how sure they are."""
+"""Correlations of pairs of numbers, with confidence intervals."""
 
 import dataclasses
 import math
@@ -20,9 +20,9 @@ from mgjax.lab.statistics.intervals import (
 
 @dataclasses.dataclass(frozen=True)
 class Correlation(Interval):
-  """The correlation of pairs with an interval of 95%; NaN where a side does not vary.
+  """The correlation of pairs with a 95% interval; NaN if one side is constant.
 
-  |r| of 95% of pairs drawn at random stays below `chance`.
+  `chance` is the 0.95 quantile of |r| over random permutations of one side.
   """
 
   chance: float
@@ -35,14 +35,14 @@ class Correlation(Interval):
 def correlate(
   first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, resamples: int = 2000
 ) -> Correlation:
-  """Returns Pearson's r of pairs; its interval is from pairs drawn again with replacement.
+  """Returns Pearson's r of pairs, with an interval from a bootstrap over pairs.
 
-  Pairs with a number that is not finite do not count. There are as many permutations, which
-  `Correlation.chance` is from, as resamples.
+  Pairs with a non-finite number are ignored. `resamples` is the number of bootstrap resamples, and
+  of the permutations that `Correlation.chance` comes from.
   """
   x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  there = np.isfinite(x) & np.isfinite(y)
-  x, y = x[there], y[there]
+  finite = np.isfinite(x) & np.isfinite(y)
+  x, y = x[finite], y[finite]
   if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
     return Correlation(*[math.nan] * 4, len(x))
   x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
@@ -59,30 +59,31 @@ def correlate_ranks(
 ) -> Correlation:
   """Returns Spearman's r of pairs, with the interval of Bonett and Wright (2000).
 
-  With z the quantile 0.975 of the normal distribution,
+  With z the 0.975 quantile of the normal distribution,
 
     tanh(atanh(r) ± z sqrt((1 + r^2 / 2) / (n - 3)))
 
-  which holds what it says for a dozen pairs, where a bootstrap is too narrow. Fewer than four pairs
-  have no interval. What counts, and the chance, are those of `correlate`.
+  This interval keeps its coverage for a dozen pairs, where a bootstrap is too narrow. Fewer than
+  four pairs have no interval. Non-finite pairs and `chance` are treated as in `correlate`.
   """
   x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  there = np.isfinite(x) & np.isfinite(y)
-  found = correlate(rankdata(x[there]), rankdata(y[there]), resamples)
-  r, n = found.value, found.count
+  finite = np.isfinite(x) & np.isfinite(y)
+  correlation = correlate(rankdata(x[finite]), rankdata(y[finite]), resamples)
+  r = correlation.value
+  n = correlation.count
   if n < 4 or math.isnan(r):
-    return dataclasses.replace(found, low=math.nan, high=math.nan)
-  r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # of all pairs in order: its interval ends there
+    return dataclasses.replace(correlation, low=math.nan, high=math.nan)
+  r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # atanh(±1) is infinite
   reach = NormalDist().inv_cdf(ENDS[1]) * math.sqrt((1 + r * r / 2) / (n - 3))
   low = math.tanh(math.atanh(r) - reach)
   high = math.tanh(math.atanh(r) + reach)
-  return dataclasses.replace(found, low=low, high=high)
+  return dataclasses.replace(correlation, low=low, high=high)
 
 
 def _weighted(
   weights: Float[np.ndarray, 'b n'], x: Float[np.ndarray, 'n'], y: Float[np.ndarray, 'n']
 ) -> Float[np.ndarray, 'b']:
-  """Pearson's r under weights that sum to 1; NaN where they leave one pair."""
+  """Returns Pearson's r for weights that sum to 1; NaN if only one pair has weight."""
   mean_x, mean_y = weights @ x, weights @ y
   spread = (weights @ x**2 - mean_x**2) * (weights @ y**2 - mean_y**2)
   with np.errstate(invalid='ignore', divide='ignore'):

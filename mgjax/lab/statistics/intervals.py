@@ -1,9 +1,9 @@
-"""How sure differences between two arms are, and shares of one.
+"""Confidence intervals of differences between two arms and of shares.
 
-Of differences it is a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each
-trained model, a seed, is scored on the same prompts. Scores of one seed share what its training
-happened to become, scores of one prompt how hard that is, so neither are independent numbers, and
-what is resampled are whole rows and whole columns.
+Differences use a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each
+trained model (a seed) is scored on the same prompts. Scores of one seed share the randomness of its
+training, and scores of one prompt share its difficulty. They are not independent, so the bootstrap
+resamples complete rows and complete columns.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import scipy.stats
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
 
-FEWEST = 5  # independent numbers that have an interval: extremes of fewer cover .875 at most
-_BLOCK = 2**22  # numbers of a table of resampled prompts that are in memory at once
+FEWEST = 5  # independent numbers that an interval needs: extremes of fewer cover 0.875 at most
+_BLOCK = 2**22  # numbers of a table of resampled prompts in memory at once
 CONFIDENCE = 0.95  # of intervals
 ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)  # the quantiles at their ends
 _Z = NormalDist().inv_cdf(ENDS[1])
@@ -27,41 +27,38 @@ _Z = NormalDist().inv_cdf(ENDS[1])
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """A number with the ends of its interval, which are NaN where it has none."""
+  """A number with the ends of its interval, NaN if it has none."""
 
   value: float
   low: float
   high: float
 
   def __str__(self) -> str:
-    """Says it as 1.32 [1.25, 1.4], in four digits."""
+    """Formats it as 1.32 [1.25, 1.4], with four digits."""
     return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]'
 
 
 def central_interval(
   drawn: Any, confidence: float = CONFIDENCE, axis: int | None = None
 ) -> tuple[Any, Any]:
-  """Returns the quantiles that hold the share `confidence` of the finite numbers between them.
-
-  There are as many numbers below them as above.
-  """
+  """Returns the quantiles that enclose the central share `confidence` of the finite numbers."""
   low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=axis)
   return (low, high) if axis is not None else (float(low), float(high))
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """The mean of a second arm less that of a first one, and how sure it is.
+  """The mean of a second arm minus that of a first one, with a confidence interval.
 
   Attributes:
     difference: of the means over seeds and prompts.
     low, high: ends of the interval.
     standard_error: standard deviation over the resamples.
     sign_probability: twice the smaller of the shares of resamples that are <= 0 and >= 0, at most
-      1: small where the difference would hardly be on the other side of 0.
+      1. It is small if the sign of the difference is clear.
     means: of the first arm and of the second.
-    seeds: how many each arm has.
-    same_seeds: whether seeds are pairs.
+    seeds: number of seeds of each arm.
+    same_seeds: whether the seeds of both arms are paired.
   """
 
   difference: float
@@ -89,29 +86,28 @@ def compare(
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 
-  The arms have scores x (s p) and y (r p). Counts u, w, v say how often a resample has each seed of
-  x, each seed of y, and each prompt:
+  Let x (s p) be the scores of the first arm and y (r p) those of the second. Let u, w and v count
+  how often a resample has each seed of x, each seed of y, and each prompt. Then
 
     D* = sum_ij w_i v_j y_ij / (r p) - sum_ij u_i v_j x_ij / (s p)
 
-  u, w and v are independent draws with replacement of as many as there are: the pigeonhole
-  bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms have the same v, and where
-  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The ends of the interval are
-  the quantiles 0.025 and 0.975 of D* (Efron and Tibshirani 1993, An Introduction to the Bootstrap,
-  chapter 13).
+  u, w and v are independent draws with replacement, each as large as its set: the pigeonhole
+  bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms share v. With `same_seeds`,
+  row i of both arms has the same seed, and w = u. The 95% interval is from the quantiles 0.025 and
+  0.975 of D* (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
 
-  Of paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p + E /
-  (s p), and that of D* on average
+  For paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p +
+  E / (s p), and the variance of D* is on average
 
     (1 - 1/s) A / s + (1 - 1/p) B / p + ((2 - 1/s) (2 - 1/p) - 1) E / (s p)
 
-  so it is up to sqrt(3) times too wide if noise that belongs to neither decides. It is too narrow
-  if few seeds decide, because it cannot reach beyond the largest and smallest of them. It covers a
-  symmetric effect of s seeds in at most 1 - 2^(1 - s) of all cases: 0.75 for three seeds, 0.94 for
-  five. With one seed it describes that seed alone, and is that of `percentile_interval` over
-  prompts.
+  The interval is up to sqrt(3) times too wide if the residual noise e dominates, and too narrow if
+  few seeds dominate: it cannot reach beyond the largest and smallest of them. So it covers a
+  symmetric effect of s seeds in at most 1 - 2^(1 - s) of all cases, 0.75 for 3 seeds and 0.94 for
+  5. With one seed the result holds for that seed alone, and the interval is that of
+  `percentile_interval` over prompts.
 
-  Raises DataError if the scores do not pair, are not finite, or there is one only.
+  Raises DataError if the scores do not pair, are not finite, or there is only one.
   """
   x, y = _table(first, 'first'), _table(second, 'second')
   if x.shape[1] != y.shape[1] or (same_seeds and len(x) != len(y)):
@@ -124,19 +120,19 @@ def compare(
       'there is one score an arm, and nothing to resample; take more seeds or prompts'
     )
   generator = np.random.default_rng(seed)
-  found = []
+  blocks = []
   block = max(_BLOCK // x.shape[1], 1)
   for begin in range(0, resamples, block):
     count = min(block, resamples - begin)
     u = draw_shares(generator, count, len(x))
     w = u if same_seeds else draw_shares(generator, count, len(y))
     v = draw_shares(generator, count, x.shape[1])
-    # The difference before the sum: arms that are equal differ by 0 and not by a rounding.
+    # Subtracts before it sums, so that equal arms differ by exactly 0.
     rows = u @ (y - x) if same_seeds else w @ y - u @ x
-    found.append((rows * v).sum(1))
-  drawn = np.concatenate(found)
-  alone = max(len(x), len(y)) == 1
-  low, high = percentile_interval(drawn, x.shape[1]) if alone else central_interval(drawn)
+    blocks.append((rows * v).sum(1))
+  drawn = np.concatenate(blocks)
+  single_seed = max(len(x), len(y)) == 1
+  low, high = percentile_interval(drawn, x.shape[1]) if single_seed else central_interval(drawn)
   tails = np.mean(drawn <= 0), np.mean(drawn >= 0)
   means = float(x.mean()), float(y.mean())
   return Difference(
@@ -157,12 +153,12 @@ def apart(
 ) -> tuple[float, float]:
   """Returns the interval of the difference of two independent numbers from their own intervals.
 
-  With numbers x [l, u] and y [m, v], ends NaN where they are not known,
+  With numbers x [l, u] and y [m, v], whose ends are NaN if unknown,
 
     y - x - sqrt((y - m)^2 + (u - x)^2),  y - x + sqrt((v - y)^2 + (x - l)^2)
 
-  the square-and-add of Newcombe (1998, Statistics in Medicine 17, 873, method 10), which with
-  Wilson's intervals covers shares near 0 and 1 as well.
+  This is the square-and-add method of Newcombe (1998, Statistics in Medicine 17, 873, method 10).
+  With Wilson's intervals it also covers shares near 0 and 1.
   """
   (x, low_x, high_x), (y, low_y, high_y) = first, second
   return y - x - math.hypot(y - low_y, high_x - x), y - x + math.hypot(high_y - y, x - low_x)
@@ -179,14 +175,14 @@ def compare_rows(
 ) -> Difference:
   """Compares two arms of a sweep by one of their scores, with the options of `compare`.
 
-  Seeds are pairs where both arms have the same ones, and independent where they share none.
+  Seeds are paired if both arms have the same ones, and independent if they share none.
 
   Args:
     rows: of `mgjax.lab.scaling.sweep.read_rows`.
     first, second: names of the arms.
     score: name among what the sweep's `evaluate` returned, a list with a number a prompt or one
       number; or of a number of the row itself, such as 'validation_loss'.
-    seeds: which of them count; all by default.
+    seeds: seeds to compare; all by default.
 
   Raises:
     DataError: an arm has no such score, one of its runs failed, or they do not pair.
@@ -208,8 +204,8 @@ def compare_rows(
 def _scores(
   rows: Iterable[Mapping[str, Any]], arm: str, score: str, seeds: Sequence[int] | None
 ) -> dict[int, Any]:
-  """Seed -> scores of its prompts."""
-  found = {}
+  """Returns seed -> scores of its prompts."""
+  scores_by_seed = {}
   for row in rows:
     if row['arm'] != arm or (seeds is not None and row['seed'] not in seeds):
       continue
@@ -224,11 +220,13 @@ def _scores(
         f'the run of arm {arm!r}, seed {row["seed"]} has no {score!r}; it has '
         f'{sorted(row.get("scores") or {})}'
       )
-    found[row['seed']] = value if isinstance(value, list | tuple) else [value]
-  if not found:
-    asked = '' if seeds is None else f' of the seeds {list(seeds)}'
-    raise DataError(f'there is no row of the arm {arm!r}{asked}; run it first, or mend its name')
-  return found
+    scores_by_seed[row['seed']] = value if isinstance(value, list | tuple) else [value]
+  if not scores_by_seed:
+    selection = '' if seeds is None else f' of the seeds {list(seeds)}'
+    raise DataError(
+      f'there is no row of the arm {arm!r}{selection}; run it first, or mend its name'
+    )
+  return scores_by_seed
 
 
 def _table(scores: Any, name: str) -> Float[np.ndarray, 's p']:
@@ -245,7 +243,7 @@ def _table(scores: Any, name: str) -> Float[np.ndarray, 's p']:
 
 
 def draw_shares(generator: np.random.Generator, count: int, size: int) -> Float[np.ndarray, 'b n']:
-  """Returns the share that each of `size` things has when as many are drawn, `count` times."""
+  """Draws `size` of `size` items with replacement, `count` times; returns each item's share."""
   drawn = generator.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
   return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size) / size
 
@@ -253,13 +251,13 @@ def draw_shares(generator: np.random.Generator, count: int, size: int) -> Float[
 def percentile_interval(
   drawn: Float[np.ndarray, 'n'], count: int, center: float = 0.0
 ) -> tuple[float, float]:
-  """Returns the interval of 95% from a statistic of resamples, each of `count` drawn from as many.
+  """Returns the 95% interval from a statistic of resamples, each drawn from `count` numbers.
 
-  Its ends are the quantiles a' and 1 - a' of what was drawn, plus `center`, with
+  Its ends are the quantiles a' and 1 - a' of `drawn`, plus `center`, with
 
     a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = 0.05
 
-  which makes up for what the quantiles a / 2 are too narrow by where there are few (expanded
+  The quantiles a / 2 and 1 - a / 2 are too narrow for small n; a' corrects this (expanded
   percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
   resample cannot reach beyond the extremes, so fewer than `FEWEST` have no interval, but NaN. For
   means of normal numbers it covers at least 0.94. For skewed ones it covers less, such as 0.90 for
@@ -278,9 +276,9 @@ def _quantile(count: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Share(Interval):
-  """The share that is right of `count` independent ones, and between what that of all would be.
+  """The share of `count` independent samples that is right, with its interval.
 
-  The ends are NaN where fewer than `FEWEST` are independent.
+  The ends are NaN for fewer than `FEWEST` independent samples.
   """
 
   count: int
@@ -309,32 +307,32 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
 
 
 def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
-  """Returns the share that is right where several are of one prompt, which are not independent.
+  """Returns the share that is right if prompts have several samples, which are not independent.
 
-  It is Wilson's interval with n' = p (1 - p) / V in place of n, the effective number of independent
-  ones (Dean and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With s_g right
-  of n_g of prompt g, one of m,
+  It is Wilson's 95% interval with the effective sample size n' = p (1 - p) / V in place of n (Dean
+  and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With s_g of n_g samples
+  right for prompt g, one of m,
 
     V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
 
-  and times (z / t_{m-1}(0.975))^2, for V is known from m prompts alone (Korn and Graubard 1998,
-  Survey Methodology 24, 193). Where all or none are right n' is m. Fewer than `FEWEST` prompts have
-  no interval.
+  n' is multiplied by (z / t_{m-1}(0.975))^2, because V is estimated from m prompts (Korn and
+  Graubard 1998, Survey Methodology 24, 193). If all or none are right, n' is m. Fewer than `FEWEST`
+  prompts have no interval.
   """
-  each = np.asarray(right, np.float64)
+  correct = np.asarray(right, np.float64)
   _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
-  sums = np.bincount(group, each)
+  sums = np.bincount(group, correct)
   counts = np.bincount(group)
-  n = len(each)
+  n = len(correct)
   m = len(counts)
-  p = float(each.mean())
+  p = float(correct.mean())
   if m < FEWEST:
     return Share(p, math.nan, math.nan, n)
   spread = m / (m - 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
-  worth = p * (1 - p) / spread if spread else float(m if p in (0, 1) else n)
+  effective_count = p * (1 - p) / spread if spread else float(m if p in (0, 1) else n)
   if p not in (0, 1):
-    worth *= (_Z / _quantile(m)) ** 2
-  return Share(p, *wilson_interval(p, min(max(worth, 1.0), n)), n)
+    effective_count *= (_Z / _quantile(m)) ** 2
+  return Share(p, *wilson_interval(p, min(max(effective_count, 1.0), n)), n)
 
 
 def wilson_interval(p: float, n: float) -> tuple[float, float]:

@@ -52,7 +52,7 @@ def make(request, videos, inputs, tmp_path):
       str(videos / 'prompts.txt'),
       'video:overall,text_subject',
       ('ann', 'ben'),
-      design=studies.Design(each=2, repeats=0),
+      design=studies.Design(raters_per_pair=2, repeats=0),
     )
     return functools.partial(Votes, tmp_path / 'x')
   begin_review(tmp_path / 'x', inputs, range(3))

@@ -39,15 +39,15 @@ class Planted(AudioPipeline):
     self.config = audio_config.get_config()
     self.config.buckets.sound.update({'seconds': 2.0, 'height': 16, 'width': 16})
     self.config.data.update(data)
-    self._codec, self._change, self.asked = WholeCodec(), change, None
+    self._codec, self._change, self.last_call = WholeCodec(), change, None
 
   def generate(self, prompts, *, frame_features=None, **options):
-    self.asked = prompts, frame_features, options
+    self.last_call = prompts, frame_features, options
     data = data_settings(self.config.data.to_dict())
     shapes = audio_shapes(self.config.buckets.to_dict())
     source = make_audio_sources(data, shapes, 'validation')['sound']
     places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
-    return self._change(np.stack([source[int(place)]['audio'] for place in places]))
+    return self._change(np.stack([source[int(index)]['audio'] for index in places]))
 
 
 @pytest.fixture(scope='module')
@@ -57,24 +57,24 @@ def right():
 
 
 def test_a_model_that_is_right_scores_as_the_true_sounds_do(right):
-  tracker, found, clips = right
-  record = found.record
+  tracker, measured, clips = right
+  record = measured.record
   assert record['scores'] == record['codec'] == record['real']
   assert record['real']['clips'] == SAMPLES
   assert record['real']['missed'] == record['real']['extra'] == 0 and record['real']['tone'] == 1
   assert record['floor']['missed'] > 0.3
-  prompts, features, options = tracker.asked
+  prompts, features, options = tracker.last_call
   assert [clip.prompt for clip in clips] == prompts and options == {'seed': 3}
   assert features.shape == (SAMPLES, 50, 768) and np.ptp(features) > 1
-  for metric in found.metrics.values():
+  for metric in measured.metrics.values():
     assert metric.value.value == metric.beside['codec'] == metric.beside['real']
-  json.dumps(record | found.as_dict(), allow_nan=False)
+  json.dumps(record | measured.as_dict(), allow_nan=False)
 
 
 def test_the_best_of_several_candidates_is_told_by_what_the_pictures_do():
   tracker = Planted(lambda sounds: sounds)
   _, clips = judge_soundtracks(tracker, samples=SAMPLES, candidates=8)
-  options = tracker.asked[2]
+  options = tracker.last_call[2]
   sounds = np.array([np.abs(clip.heard.original).max() > 0.01 for clip in clips])
   assert options['candidates'] == 8 and options['motions'].shape == (SAMPLES, 50)
   np.testing.assert_array_equal(options['motions'].max(axis=1) > 0.5, sounds)

@@ -54,9 +54,12 @@ def test_what_comes_back_whole_is_perfect_and_half_as_loud_is_six_decibels_away(
   measured, _ = evaluate_audio_reconstruction(
     Planted(latents()), [struck(), struck(seed=1)], others={'half': lambda sound: sound / 2}
   )
-  found = measured.record['scores']
-  assert list(found) == ['codec', 'half'] and set(found['codec']) == USUAL
-  means = {way: {name: x['mean'] for name, x in each.items()} for way, each in found.items()}
+  scores = measured.record['scores']
+  assert list(scores) == ['codec', 'half'] and set(scores['codec']) == USUAL
+  means = {
+    way: {name: x['mean'] for name, x in scores_of_way.items()}
+    for way, scores_of_way in scores.items()
+  }
   whole = {'mel': 0, 'distortion': 100, 'loudness': 0, 'correlation': 1, 'onset_error': 0}
   assert means['codec'] == pytest.approx(whole, abs=1e-5)  # float32
   half = whole | {'loudness': 20 * np.log10(2)}
@@ -70,8 +73,8 @@ def test_noise_in_silence_does_not_count_where_it_did_not_in_training():
   noise = np.float32(1e-4) * np.random.default_rng(0).normal(size=(1, *silence.shape))
   codec = Planted(latents(), lambda sound: sound + noise.astype(np.float32))
   measured, _ = evaluate_audio_reconstruction(codec, [silence], spectral_floor=0.1)
-  found = measured.record['sounds'][0]['codec']
-  assert found['mel'] > 1 and found['mel_as_trained'] == 0
+  numbers = measured.record['sounds'][0]['codec']
+  assert numbers['mel'] > 1 and numbers['mel_as_trained'] == 0
 
 
 def test_a_late_codec_is_heard():
@@ -79,15 +82,15 @@ def test_a_late_codec_is_heard():
     return np.pad(sound, ((0, 0), (960, 0), (0, 0)))[:, : sound.shape[1]]
 
   measured, _ = evaluate_audio_reconstruction(Planted(latents(), late), [struck()])
-  found = measured.record['sounds'][0]['codec']
-  assert found['onset_error'] == pytest.approx(20, abs=5)  # values of onsets are 5 ms apart
-  assert found['distortion'] < -10 and found['loudness'] < 0.1
+  numbers = measured.record['sounds'][0]['codec']
+  assert numbers['onset_error'] == pytest.approx(20, abs=5)  # values of onsets are 5 ms apart
+  assert numbers['distortion'] < -10 and numbers['loudness'] < 0.1
 
 
 def test_latents_are_described_before_and_after_they_are_normalised():
   numbers = np.stack([np.full(400, 3.0), np.tile([-1.0, 1.0], 200)], axis=1).astype(np.float32)
-  found, _ = evaluate_audio_reconstruction(Planted(numbers), [struck()])
-  assert found.record['latents'] == {
+  measured, _ = evaluate_audio_reconstruction(Planted(numbers), [struck()])
+  assert measured.record['latents'] == {
     'a_second': RATE / 8,
     'channels': 2,
     'unused': 1,
@@ -96,14 +99,14 @@ def test_latents_are_described_before_and_after_they_are_normalised():
   }
   narrow, _ = evaluate_audio_reconstruction(Planted(numbers, std=0.09), [struck()])
   assert narrow.record['latents']['unused'] == 2
-  assert '6000 latents of 2 a second, 1 channel(s) unused' in found.notes[1]
+  assert '6000 latents of 2 a second, 1 channel(s) unused' in measured.notes[1]
 
 
 def test_beside_silence_there_are_mel_distances_only_and_a_note_says_so():
   silence = np.zeros_like(struck())
-  found, _ = evaluate_audio_reconstruction(Planted(latents()), [silence, struck(), silence])
-  assert [set(each['codec']) for each in found.record['sounds']] == [{'mel'}, USUAL, {'mel'}]
-  assert '2 silent sound(s) have mel distances only' in found.notes
+  measured, _ = evaluate_audio_reconstruction(Planted(latents()), [silence, struck(), silence])
+  assert [set(sound['codec']) for sound in measured.record['sounds']] == [{'mel'}, USUAL, {'mel'}]
+  assert '2 silent sound(s) have mel distances only' in measured.notes
   alone, _ = evaluate_audio_reconstruction(Planted(latents()), [silence])
   assert list(alone.metrics) == ['scores/codec/mel']
   # A codec that is silent where there is sound is as far away as can be, and not left out.
@@ -118,13 +121,13 @@ def test_beside_silence_there_are_mel_distances_only_and_a_note_says_so():
 
 def test_means_have_standard_errors_and_the_record_is_json():
   codec = Planted(latents(), lambda sound: sound + np.float32(0.01) * np.sign(sound))
-  found, _ = evaluate_audio_reconstruction(codec, [struck(seed=seed) for seed in range(3)])
-  record = json.loads(json.dumps(found.record, allow_nan=False))
-  values = [each['codec']['distortion'] for each in record['sounds']]
+  measured, _ = evaluate_audio_reconstruction(codec, [struck(seed=seed) for seed in range(3)])
+  record = json.loads(json.dumps(measured.record, allow_nan=False))
+  values = [sound['codec']['distortion'] for sound in record['sounds']]
   mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(3)
-  told = record['scores']['codec']['distortion']
-  assert told == pytest.approx({'mean': mean, 'standard_error': error})
-  assert found.notes[0] == '3 sound(s) of 0.8 s'
+  reported = record['scores']['codec']['distortion']
+  assert reported == pytest.approx({'mean': mean, 'standard_error': error})
+  assert measured.notes[0] == '3 sound(s) of 0.8 s'
   single, _ = evaluate_audio_reconstruction(Planted(latents()), [struck()])
   assert single.record['scores']['codec']['mel']['standard_error'] is None
 
@@ -133,7 +136,7 @@ def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
   codec = Planted(latents(), lambda sound: -sound)
   sounds = [struck(seed=seed) for seed in range(3)]
   _, pairs = evaluate_audio_reconstruction(
-    codec, sounds, others={'loud': lambda sound: 5 * sound}, shown=[0, 2]
+    codec, sounds, others={'loud': lambda sound: 5 * sound}, keep=[0, 2]
   )
   stale = tmp_path / 'sounds' / '007_codec.wav'
   stale.parent.mkdir()
@@ -142,8 +145,8 @@ def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
   names = ['000_original', '000_codec', '000_loud', '001_original', '001_codec', '001_loud']
   assert [path.stem for path in paths] == names and sheet.exists() and not stale.exists()
   again = [read_audio(path) for path in paths[3:]]
-  wanted = [sounds[2], -sounds[2], np.clip(5 * sounds[2], -1, 1)]
-  for read, sound in zip(again, wanted, strict=True):
+  expected = [sounds[2], -sounds[2], np.clip(5 * sounds[2], -1, 1)]
+  for read, sound in zip(again, expected, strict=True):
     np.testing.assert_allclose(read, sound, atol=2 / 2**15)  # 16 bits
 
 

@@ -30,21 +30,21 @@ class Obedient(VideoPipeline):
   default_shape, reads = SHAPE, ('source_video', 'task')
 
   def __init__(self, *solved: str):
-    self.config, self.solved, self.asked = recipe.get_config('paired'), solved, []
+    self.config, self.solved, self.calls = recipe.get_config('paired'), solved, []
 
   def generate(self, prompts, *, video, task=None, seed=0):
-    self.asked.append((prompts, task, seed))
-    made = list(video)
-    for place, (each, name) in enumerate(zip(asked(), task or [''] * len(prompts), strict=True)):
+    self.calls.append((prompts, task, seed))
+    videos = list(video)
+    for index, (edit, name) in enumerate(zip(requests(), task or [''] * len(prompts), strict=True)):
       if name in self.solved:
-        made[place] = each.after
-    return np.stack(made)
+        videos[index] = edit.after
+    return np.stack(videos)
 
   def reconstruct(self, video):
     return video // 2 * 2
 
 
-def asked():
+def requests():
   return judge_for(Obedient(), 'edits').asks(SAMPLES, TASKS)
 
 
@@ -55,13 +55,13 @@ def judge():
 
 
 @pytest.fixture(scope='module')
-def found(judge):
+def evaluation(judge):
   editor = Obedient('recolour', 'mark')
   return (*judge_editing(editor, samples=SAMPLES, seed=3, judge=judge, untold=True), editor)
 
 
-def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(found):
-  scores = found[0].record['edits']
+def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(evaluation):
+  scores = evaluation[0].record['edits']
   for name in ROWS:
     solved = name in ('recolour', 'mark', 'nothing', NEW_COLOUR)
     assert scores[OURS][name]['right']['value'] == solved
@@ -72,59 +72,61 @@ def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(found):
       assert scores[way][name]['right']['value'] >= (0.6 if name in ('replace', 'add') else 1)
     assert scores['truth'][name]['right']['count'] == EACH
 
-  mean = found[0].record['mean']  # in which what changes nothing and new colours do not count
+  mean = evaluation[0].record['mean']  # in which what changes nothing and new colours do not count
   assert mean[OURS] == pytest.approx(2 / 8) and mean['source, unchanged'] == 0
 
 
 def test_edits_show_what_training_never_did():
-  edits = asked()
-  assert [each.name for each in edits] == [name for name in ROWS for _ in range(EACH)]
-  for each in edits:
-    new = each.edit.after.colour not in recipe.COLOURS
-    assert new == (each.name == NEW_COLOUR) and each.edit.after.colour in COLOURS
-    assert each.edit.before.colour in recipe.COLOURS
-  scenes = [each.edit.after for each in edits[:EACH]]
+  edits = requests()
+  assert [edit.name for edit in edits] == [name for name in ROWS for _ in range(EACH)]
+  for edit in edits:
+    new = edit.edit.after.colour not in recipe.COLOURS
+    assert new == (edit.name == NEW_COLOUR) and edit.edit.after.colour in COLOURS
+    assert edit.edit.before.colour in recipe.COLOURS
+  scenes = [edit.edit.after for edit in edits[:EACH]]
   assert len({(scene.number, scene.colour, scene.motion) for scene in scenes}) == EACH
 
 
-def test_the_model_is_told_tasks_once_and_the_seed_always(found):
-  told, untold = found[2].asked
-  assert len(told[0]) == len(told[1]) == SAMPLES and told[2] == untold[2] == 3
-  assert untold[0] == told[0] and untold[1] is None
-  assert told[1][-1] == 'recolour'
+def test_the_model_is_told_tasks_once_and_the_seed_always(evaluation):
+  first_call, second_call = evaluation[2].calls
+  assert len(first_call[0]) == len(first_call[1]) == SAMPLES
+  assert first_call[2] == second_call[2] == 3
+  assert second_call[0] == first_call[0] and second_call[1] is None
+  assert first_call[1][-1] == 'recolour'
 
 
-def test_all_of_it_is_in_record_and_picture(found, tmp_path):
-  edited, shown, _ = found
+def test_all_of_it_is_in_record_and_picture(evaluation, tmp_path):
+  edited, pictures, _ = evaluation
   record = json.loads(json.dumps(edited.record, allow_nan=False))
   for rows in record['edits'].values():
     assert tuple(rows) == ROWS
     assert rows['remove']['handwriting'] is None
     assert len(rows['add']['each']) == EACH
   assert edited.notes[0].startswith(f'{EACH} edits a row')
-  assert [*shown] == [*ROWS] and {len(row) for row in shown.values()} == {EACH}
-  assert shown['recolour'][0].beside.shape == (*SHAPE[:2], 3 * SHAPE[2], 3)
-  sheet = draw_below(tmp_path / 'edited.png', [row[0] for row in shown.values()])
+  assert [*pictures] == [*ROWS] and {len(row) for row in pictures.values()} == {EACH}
+  assert pictures['recolour'][0].beside.shape == (*SHAPE[:2], 3 * SHAPE[2], 3)
+  sheet = draw_below(tmp_path / 'edited.png', [row[0] for row in pictures.values()])
   assert sheet.stat().st_size > 1000
 
 
-def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(found):
-  measured, _, _ = found
+def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(evaluation):
+  measured, _, _ = evaluation
   record, mean = measured.record, measured.metrics[f'mean/{OURS}']
   assert mean.value.value == pytest.approx(record['mean'][OURS])
   assert len(measured.samples) == len(mean.value.each) == EACH * len(ROWS)
   counted = [name not in DigitsEdits.uncounted for name in ROWS for _ in range(EACH)]
   assert np.isfinite(mean.value.each).tolist() == counted
   assert mean.beside['truth'] == record['mean']['truth']
-  recolour, told = measured.metrics[f'edits/{OURS}/recolour/right'].value, record['edits'][OURS]
-  assert (recolour.value, recolour.count) == (told['recolour']['right']['value'], EACH)
+  recolour = measured.metrics[f'edits/{OURS}/recolour/right'].value
+  share = record['edits'][OURS]['recolour']['right']['value']
+  assert (recolour.value, recolour.count) == (share, EACH)
 
 
 def test_videos_of_any_maker_are_scored(judge):
-  edits = asked()
+  edits = requests()
   black = [np.zeros((*SHAPE, 3), np.uint8)] * len(edits)
-  found = judge_edits(edits, black, judge)
-  assert not any(each.right for row in found.values() for each in row)
+  scores = judge_edits(edits, black, judge)
+  assert not any(edit.right for row in scores.values() for edit in row)
   with pytest.raises(DataError, match='give one of each an edit'):
     judge_edits(edits, black[:-1], judge)
   editor = Obedient()

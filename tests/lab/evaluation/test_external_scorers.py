@@ -45,8 +45,8 @@ def test_a_scorer_finds_the_sounds_the_rate_and_what_they_are_judged_against():
     " 'caption': [len(caption) for caption in request['captions']],",
     " 'video': [path.startswith('/') and path.endswith('a.mp4') for path in request['videos']]})",
   )
-  found = scorer.measure(SOUNDS, RATE, captions=['rain', ''], videos=['a.mp4', '/b/a.mp4'])
-  wanted = {
+  scores = scorer.measure(SOUNDS, RATE, captions=['rain', ''], videos=['a.mp4', '/b/a.mp4'])
+  expected = {
     'size': [480, 960],
     'form': [12, 12],
     'rate': [RATE, RATE],
@@ -54,8 +54,8 @@ def test_a_scorer_finds_the_sounds_the_rate_and_what_they_are_judged_against():
     'caption': [4, 0],
     'video': [1, 1],
   }
-  assert {name: list(numbers) for name, numbers in found.items() if name != 'first'} == wanted
-  np.testing.assert_allclose(found['first'], [2**14, -(2**13)], atol=1)  # rounding to 16 bits
+  assert {name: list(numbers) for name, numbers in scores.items() if name != 'first'} == expected
+  np.testing.assert_allclose(scores['first'], [2**14, -(2**13)], atol=1)  # rounding to 16 bits
 
 
 def test_one_number_of_several_is_named():
@@ -67,7 +67,7 @@ def test_one_number_of_several_is_named():
 
 
 @pytest.mark.parametrize(
-  ('caption', 'asked'),
+  ('caption', 'expected_caption'),
   [
     ('rain', 'rain'),
     (str(AudioCaption('rain', 7.0)), 'rain'),
@@ -75,9 +75,9 @@ def test_one_number_of_several_is_named():
     ('', None),
   ],
 )
-def test_candidates_are_scored_against_what_their_caption_describes(caption, asked):
-  wanted = None if asked is None else [asked] * 3
-  right = f"answer({{'x': [request['captions'] == {wanted!r}] * 3}})"
+def test_candidates_are_scored_against_what_their_caption_describes(caption, expected_caption):
+  captions = None if expected_caption is None else [expected_caption] * 3
+  right = f"answer({{'x': [request['captions'] == {captions!r}] * 3}})"
   candidates = np.zeros((3, 480, 1), np.float32)
   assert list(program(right)(candidates, RATE, caption=caption, motion=None)) == [1] * 3
 
@@ -107,7 +107,7 @@ FAILS = ("print('x' * 1000)", "raise SystemExit('there is no such model')")
 
 
 @pytest.mark.parametrize(
-  ('scorer', 'given', 'error', 'said'),
+  ('scorer', 'arguments', 'error', 'said'),
   [
     (program(*FAILS), {}, ConfigError, 'failed with 1; the end of what .* no such model'),
     (CommandScorer(('no/python',)), {}, ConfigError, 'does not start: No such file or directory'),
@@ -119,11 +119,11 @@ FAILS = ("print('x' * 1000)", "raise SystemExit('there is no such model')")
   ],
 )
 def test_what_cannot_be_scored_is_a_sentence_and_nothing_stays_behind(
-  scorer, given, error, said, tmp_path, monkeypatch
+  scorer, arguments, error, said, tmp_path, monkeypatch
 ):
   monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
   with pytest.raises(error, match=said) as caught:
-    scorer.score(**({'sounds': SOUNDS, 'rate': RATE} | given))
+    scorer.score(**({'sounds': SOUNDS, 'rate': RATE} | arguments))
   assert len(str(caught.value)) < 1000 and not list(tmp_path.iterdir())
 
 
@@ -168,9 +168,9 @@ def test_aesthetics_are_four_numbers_a_sound(tmp_path):
   )
   sounds = [np.zeros((48, 1), np.float32)] * 20
   script = os.fspath(SCRIPTS / 'score_aesthetics.py')
-  found = CommandScorer((os.fspath(python), script)).measure(sounds, RATE)
-  assert set(found) == {'PQ', 'PC', 'CE', 'CU'}
-  assert list(found['PC']) == list(range(2, 22)) and set(found['PQ']) == {0}
+  scores = CommandScorer((os.fspath(python), script)).measure(sounds, RATE)
+  assert set(scores) == {'PQ', 'PC', 'CE', 'CU'}
+  assert list(scores['PC']) == list(range(2, 22)) and set(scores['PQ']) == {0}
   named = CommandScorer((os.fspath(python), script, '--weights=weights.pt'), 'PQ')
   assert set(named.score(sounds[:2], RATE)) == {10}
 

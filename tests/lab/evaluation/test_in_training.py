@@ -49,7 +49,7 @@ def test_numbers_of_checkpoints_are_those_of_the_command_and_change_no_step(
 
 
 @pytest.mark.parametrize(
-  ('given', 'said'),
+  ('evaluator', 'said'),
   [
     (QUICK | {'every': 3}, r'quick.every = 3; expected a multiple of train.save_every = 2'),
     ({'samples': 2}, r'evaluators.quick.every'),
@@ -58,7 +58,7 @@ def test_numbers_of_checkpoints_are_those_of_the_command_and_change_no_step(
   ],
 )
 def test_an_evaluator_that_cannot_be_is_refused_before_training(
-  with_evaluators, tmp_path, given, said
+  with_evaluators, tmp_path, evaluator, said
 ):
   with pytest.raises(ConfigError, match=said):
-    make_spec(with_evaluators(quick=given), tmp_path)
+    make_spec(with_evaluators(quick=evaluator), tmp_path)

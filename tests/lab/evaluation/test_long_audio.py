@@ -24,13 +24,14 @@ def test_joints_are_where_windows_end(tracker):
 
 
 def test_every_way_is_judged(tracker, tmp_path):
-  found, heard = compare_ways(tracker, factor=4, clips=1, candidates=2)
-  assert list(found.record) == list(WAYS) and list(heard) == ['original', *WAYS]
+  measured, heard = compare_ways(tracker, factor=4, clips=1, candidates=2)
+  assert list(measured.record) == list(WAYS) and list(heard) == ['original', *WAYS]
   for how in WAYS:
     assert heard[how].shape == (4 * 19_200, 1), how
-    assert found.record[how]['seams']['ratio'] > 0 and found.record[how]['scores']['clips'] == 1
-    ratio = found.metrics[f'{how}/seams/ratio'].value.value
-    assert ratio == found.record[how]['seams']['ratio']
-  assert '1 clip(s) of 1.6 s' in table_of(found)
+    assert measured.record[how]['seams']['ratio'] > 0
+    assert measured.record[how]['scores']['clips'] == 1
+    ratio = measured.metrics[f'{how}/seams/ratio'].value.value
+    assert ratio == measured.record[how]['seams']['ratio']
+  assert '1 clip(s) of 1.6 s' in table_of(measured)
   sheet, *wavs = write_heard(tmp_path, heard, tracker.rate)
   assert sheet.exists() and [read_audio(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4

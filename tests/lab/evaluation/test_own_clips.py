@@ -48,14 +48,14 @@ def folder(tmp_path_factory):
 
 
 def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
-  found, videos, windows = judge_clips(Copies(folder))
-  record = json.loads(json.dumps(found.record))
+  measured, videos, windows = judge_clips(Copies(folder))
+  record = json.loads(json.dumps(measured.record))
   assert sorted(record['captions']) == sorted(COLOURS) and record['nearest'] == record['captions']
   assert record['nearest_is_own'] == 1 and record['chance'] == pytest.approx(1 / 3)
   np.testing.assert_allclose(record['psnr'], 20 * np.log10(255), rtol=1e-6)  # one grey level
   assert record['reconstruction_psnr'] == pytest.approx(30) and record['windows'] > 3
-  assert found.metrics['nearest_is_own'].beside == {'chance': pytest.approx(1 / 3)}
-  sheets, paths = write_nearest(tmp_path, found, videos, windows, 8)
+  assert measured.metrics['nearest_is_own'].beside == {'chance': pytest.approx(1 / 3)}
+  sheets, paths = write_nearest(tmp_path, measured, videos, windows, 8)
   assert [sheet.suffix for sheet in sheets] == ['.png', '.webp'] and len(paths) == 3
   assert all(path.exists() for path in [*sheets, *paths])
 
@@ -64,9 +64,9 @@ def test_samples_like_another_clip_are_not_their_own(folder):
   model = Copies(folder, shows=lambda caption: 'a blue screen')
   few, videos, _ = judge_clips(model, samples=2)
   assert len(few.samples) == len(videos) == 2 and few.record['clip_captions'] == 3
-  found, _, _ = judge_clips(model)
-  assert found.record['nearest_is_own'] == pytest.approx(1 / 3)
-  assert set(found.record['nearest']) == {'a blue screen'}
+  measured, _, _ = judge_clips(model)
+  assert measured.record['nearest_is_own'] == pytest.approx(1 / 3)
+  assert set(measured.record['nearest']) == {'a blue screen'}
 
 
 def test_clips_that_moved_are_named_anew(folder, tmp_path):

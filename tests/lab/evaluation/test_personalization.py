@@ -24,13 +24,13 @@ def workdir(tiny_runs, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def found(workdir):
+def evaluation(workdir):
   findings = evaluate_personalization(PersonalizationPipeline(workdir, steps=2), samples=SAMPLES)
   return findings, json.loads((workdir / 'evaluation.json').read_text())
 
 
-def test_all_that_was_judged_is_in_table_record_and_picture(found):
-  findings, record = found
+def test_all_that_was_judged_is_in_table_record_and_picture(evaluation):
+  findings, record = evaluation
   assert set(record['shares']) == set(record['copied'])
   for way in record['shares']:
     assert way == OURS or way in findings.table
@@ -49,8 +49,8 @@ def test_all_that_was_judged_is_in_table_record_and_picture(found):
   assert page.read_text().count('src="data:video') == len(record['measured']['files']) >= 12
 
 
-def test_what_is_true_is_the_ceiling_and_what_is_pasted_or_unknown_is_below(found):
-  shares = found[1]['shares']
+def test_what_is_true_is_the_ceiling_and_what_is_pasted_or_unknown_is_below(evaluation):
+  shares = evaluation[1]['shares']
   truth, pasted = shares['truth'], shares['reference, pasted']
   for name in ('colour', 'direction', 'identity', 'any pose'):
     assert truth[name]['value'] >= 0.95, name
@@ -66,8 +66,8 @@ def test_what_is_true_is_the_ceiling_and_what_is_pasted_or_unknown_is_below(foun
     assert shares['model, no reference'][name]['value'] < 0.4
 
 
-def test_what_is_pasted_copies_and_what_is_true_does_not(found):
-  copied = found[1]['copied']
+def test_what_is_pasted_copies_and_what_is_true_does_not(evaluation):
+  copied = evaluation[1]['copied']
   for name in COPIED:
     assert copied['reference, pasted'][name]['value'] > 0.95
     low, high = (copied['truth'][name][end] for end in ('low', 'high'))
@@ -86,17 +86,17 @@ class Known(Clip):
 
 def test_frames_are_of_the_identity_that_they_are_most_like():
   def video(*identities):
-    return np.stack([np.full((8, 8, 3), each, np.uint8) for each in identities])
+    return np.stack([np.full((8, 8, 3), identity, np.uint8) for identity in identities])
 
-  references, identities = [video(each)[0] for each in (0, 1, 2, 0)], [0, 1, 2, 0]
+  references, identities = [video(identity)[0] for identity in (0, 1, 2, 0)], [0, 1, 2, 0]
   ways = {
-    'right': [video(each, each) for each in identities],
-    'half': [video(each, 3) for each in identities],
+    'right': [video(identity, identity) for identity in identities],
+    'half': [video(identity, 3) for identity in identities],
     'another': [video(3, 3)] * 4,
   }
-  found = recognised(Known(), ways, references, identities)
-  assert tuple(found['right'])[:2] == ('best frame, of 3', 'worst frame, of 3')
-  shares = {way: [np.mean(rows[name]) for name in rows] for way, rows in found.items()}
+  by_way = recognised(Known(), ways, references, identities)
+  assert tuple(by_way['right'])[:2] == ('best frame, of 3', 'worst frame, of 3')
+  shares = {way: [np.mean(rows[name]) for name in rows] for way, rows in by_way.items()}
   assert shares == {'right': [1, 1, 1], 'half': [1, 0, 0], 'another': [0, 0, 1]}
   with pytest.raises(ConfigError, match='take more samples'):
     recognised(Known(), ways, references[:1], [0])

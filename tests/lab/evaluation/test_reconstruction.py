@@ -51,8 +51,8 @@ def test_similarity_and_psnr_have_their_closed_forms():
   x = np.stack([np.full((13, 16, 3), level, np.uint8) for level in (100, 200)])
   y = np.stack([np.full((13, 16, 3), 50, np.uint8), x[1]])
   a, b = 100 / 255, 50 / 255
-  wanted = [(2 * a * b + 1e-4) / (a * a + b * b + 1e-4), 1]
-  np.testing.assert_allclose(similarity.structural_similarity(x, y), wanted, rtol=1e-9)
+  expected = [(2 * a * b + 1e-4) / (a * a + b * b + 1e-4), 1]
+  np.testing.assert_allclose(similarity.structural_similarity(x, y), expected, rtol=1e-9)
   np.testing.assert_allclose(
     similarity.decibels(similarity.squared_errors(x, y)), [20 * np.log10(255 / 50), 100]
   )
@@ -72,10 +72,10 @@ def test_an_error_that_stands_still_does_not_flicker():
 def test_latent_norms_are_the_formula_and_one_on_average():
   x = latents((2, 3, 5, 4, 6)).astype(np.float64)
   away = x - x.mean((2, 3), keepdims=True)
-  wanted = np.linalg.norm(away, axis=-1) / np.linalg.norm(x.std((2, 3)), axis=-1)[..., None, None]
-  found = latent_norms(x.astype(np.float32))
-  np.testing.assert_allclose(found, wanted, rtol=1e-5)  # float32, sums over 20 places
-  np.testing.assert_allclose((found**2).mean((2, 3)), 1, rtol=1e-5)
+  expected = np.linalg.norm(away, axis=-1) / np.linalg.norm(x.std((2, 3)), axis=-1)[..., None, None]
+  norms = latent_norms(x.astype(np.float32))
+  np.testing.assert_allclose(norms, expected, rtol=1e-5)  # float32, sums over 20 places
+  np.testing.assert_allclose((norms**2).mean((2, 3)), 1, rtol=1e-5)
   constant = np.full((1, 1, 6, 6, 2), 1e3, np.float32)
   constant[0, 0, 3, 3] = np.nextafter(np.float32(1e3), np.float32(2e3))  # rounding, and no dot
   assert latent_norms(constant).max() < 0.1 and latent_norms(0 * constant).max() == 0
@@ -85,12 +85,12 @@ def test_the_norm_map_finds_a_planted_dot_and_the_picture_shows_it(tmp_path):
   planted = np.zeros((2, 4, 4, 3), np.float32)
   planted[1, 2, 3] = (5, -4, 3)
   video = noise((4, 16, 16, 3))
-  found, pairs = evaluate_reconstruction(Planted(planted, offset=2), [video, video])
+  measured, pairs = evaluate_reconstruction(Planted(planted, offset=2), [video, video])
   norms = pairs[0].norms
   assert np.argwhere(norms > 3).tolist() == [[1, 2, 3]]
   # One of n places that differs lies sqrt(n - 1) deviations away, whatever the direction.
   assert norms.max() == pytest.approx(np.sqrt(15), rel=1e-5)
-  assert found.record['clips'][0]['dots'] == 1 / 32
+  assert measured.record['clips'][0]['dots'] == 1 / 32
   paths = write_pictures(tmp_path, [pairs[0], pairs[1]], fps=8)
   assert [path.name for path in paths] == ['reconstruction.png', '000.mp4', '001.mp4']
   beside = read_clip(paths[1], frames=4, size=(16, 48), fps=8)
@@ -109,16 +109,17 @@ def test_the_norm_map_finds_a_planted_dot_and_the_picture_shows_it(tmp_path):
 
 def test_means_have_standard_errors_and_images_no_flicker():
   videos = [noise((4, 16, 16, 3), seed, high=250) for seed in range(3)]
-  found, pairs = evaluate_reconstruction(Planted(latents(), offset=3), videos, shown=[0])
-  psnr, scores = 20 * np.log10(255 / 3), found.record['scores']
+  measured, pairs = evaluate_reconstruction(Planted(latents(), offset=3), videos, keep=[0])
+  psnr, scores = 20 * np.log10(255 / 3), measured.record['scores']
   assert scores['psnr'] == pytest.approx({'mean': psnr, 'standard_error': 0}, abs=1e-9)
   assert scores['flicker'] == {'mean': 0, 'standard_error': 0}
-  values = [clip['ssim'] for clip in found.record['clips']]
-  wanted = {'mean': np.mean(values), 'standard_error': np.std(values, ddof=1) / np.sqrt(3)}
-  assert scores['ssim'] == pytest.approx(wanted)
-  assert 0 in pairs and found.record['frechet'] is None
-  assert found.notes[0] == '3 clip(s): 4 frame(s) of 16 x 16'
-  assert 'no LPIPS and no Frechet distance' in found.notes[1] and 'safetensors' in found.notes[1]
+  values = [clip['ssim'] for clip in measured.record['clips']]
+  expected = {'mean': np.mean(values), 'standard_error': np.std(values, ddof=1) / np.sqrt(3)}
+  assert scores['ssim'] == pytest.approx(expected)
+  assert 0 in pairs and measured.record['frechet'] is None
+  assert measured.notes[0] == '3 clip(s): 4 frame(s) of 16 x 16'
+  assert 'no LPIPS and no Frechet distance' in measured.notes[1]
+  assert 'safetensors' in measured.notes[1]
 
   image, _ = evaluate_reconstruction(Planted(latents((1, 4, 4, 3))), [videos[0][:1]])
   scores = json.loads(json.dumps(image.record))['scores']
@@ -126,7 +127,7 @@ def test_means_have_standard_errors_and_images_no_flicker():
   assert scores['psnr'] == {'mean': 100, 'standard_error': None}
   small, _ = evaluate_reconstruction(Planted(latents((2, 2, 2, 3))), videos[:1])
   note = 'no latent norm can be above 3 in frames of 4 latent places'
-  assert any(note in each for each in small.notes)
+  assert any(note in text for text in small.notes)
 
 
 def test_the_distance_of_features_says_which_they_are():
@@ -138,13 +139,13 @@ def test_the_distance_of_features_says_which_they_are():
     return similarity.Perception(np.full(len(x), 0.25), features, features + np.array([[3.0, 4.0]]))
 
   videos = [noise((4, 16, 16, 3)), noise((2, 16, 16, 3))]
-  found, _ = evaluate_reconstruction(Planted(latents()), videos, perceive=perceive)
+  measured, _ = evaluate_reconstruction(Planted(latents()), videos, perceive=perceive)
   assert seen == [4, 2]
-  assert found.record['scores']['lpips'] == {'mean': 0.25, 'standard_error': 0}
+  assert measured.record['scores']['lpips'] == {'mean': 0.25, 'standard_error': 0}
   frechet = {'features': 'VGG16 relu5_3', 'distance': pytest.approx(25), 'rows': 6, 'dimensions': 2}
-  assert found.record['frechet'] == frechet
-  assert found.metrics['frechet'].label == 'Frechet (VGG16 relu5_3)'
-  assert not any('too few' in note for note in found.notes)
+  assert measured.record['frechet'] == frechet
+  assert measured.metrics['frechet'].label == 'Frechet (VGG16 relu5_3)'
+  assert not any('too few' in note for note in measured.notes)
   alone, _ = evaluate_reconstruction(Planted(latents()), [videos[0][:1]], perceive=perceive)
   assert alone.record['frechet'] is None and 'needs two frames or more' in alone.notes[-1]
 
@@ -166,7 +167,7 @@ def small_weights(path, widths=(2, 3, 4, 4, 5)):
 def test_every_frame_is_looked_at_some_at_a_time(tmp_path):
   weights = small_weights(tmp_path / 'lpips.safetensors')
   x, y = noise((5, 16, 16, 3)), noise((5, 16, 16, 3), 1)
-  found = similarity.make_perceive(weights)(x, y)
+  perception = similarity.make_perceive(weights)(x, y)
   model, params = Perceptual((2, 3, 4, 4, 5)), read_perceptual(weights)
 
   @jax.jit
@@ -175,8 +176,10 @@ def test_every_frame_is_looked_at_some_at_a_time(tmp_path):
     features = [model.apply({'params': params}, video, method='features')[0] for video in (x, y)]
     return model.apply({'params': params}, x, y)[0], *features
 
-  for name, wanted in zip(('distances', 'originals', 'reconstructions'), whole(x, y), strict=True):
+  for name, expected in zip(
+    ('distances', 'originals', 'reconstructions'), whole(x, y), strict=True
+  ):
     # The same float32 sums in another order.
-    np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(getattr(perception, name), expected, rtol=1e-4, atol=1e-6)
   with pytest.raises(ConfigError, match=r'none\.safetensors is no \.safetensors file'):
     similarity.make_perceive(tmp_path / 'none.safetensors')

@@ -59,8 +59,8 @@ class Known(Clip):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def one_hot(size, place):
-  return np.eye(1, size, place)[0] if place is not None else np.zeros(size)
+def one_hot(size, index):
+  return np.eye(1, size, index)[0] if index is not None else np.zeros(size)
 
 
 def everything(labels):
@@ -69,8 +69,8 @@ def everything(labels):
 
 
 def test_who_knows_digit_colour_and_handwriting_finds_everything(tmp_path):
-  found, rows = judge_retrieval(Known(everything), samples=SAMPLES)
-  record = found.record
+  measured, rows = judge_retrieval(Known(everything), samples=SAMPLES)
+  record = measured.record
   assert set(record['retrieval'].values()) == {1.0}
   assert record['cosines']['same'] > record['cosines']['other']
   unseen = sum(len(identities_of('test', digit)) for digit in range(10))

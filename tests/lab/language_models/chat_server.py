@@ -35,7 +35,7 @@ class Server(http.server.ThreadingHTTPServer):
   """Answers a question with `answer(text)`, after the faults that `faults(text)` lists.
 
   Attributes:
-    asked: the requests by the text of their question: (headers, body, time).
+    requests: by the text of their question: (headers, body, time).
   """
 
   daemon_threads = True
@@ -44,7 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
   def __init__(self, answer=lambda text: f'answer to {text}', faults=lambda text: ()):
     super().__init__(('127.0.0.1', 0), Handler)
     self.answer, self.faults = answer, faults
-    self.asked = collections.defaultdict(list)
+    self.requests = collections.defaultdict(list)
     self.lock, self.over = threading.Lock(), threading.Event()
     self.at_once = self.most_at_once = 0
     self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
@@ -78,8 +78,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
     text = question_of(body)
     with server.lock:
-      number = len(server.asked[text])
-      server.asked[text].append((dict(self.headers), body, time.monotonic()))
+      number = len(server.requests[text])
+      server.requests[text].append((dict(self.headers), body, time.monotonic()))
       server.at_once += 1
       server.most_at_once = max(server.most_at_once, server.at_once)
     try:
@@ -167,7 +167,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     self.reply(401, {'error': {'message': f'no such key: {self.headers["Authorization"]}'}})
 
   def escaped_echo(self):
-    key = ''.join(f'\\u{ord(each):04x}' for each in self.headers['Authorization'])
+    key = ''.join(f'\\u{ord(letter):04x}' for letter in self.headers['Authorization'])
     self.send(500, f'{{"error": "{key}"}}'.encode())
 
   def echo_in_headers(self):
@@ -200,7 +200,7 @@ REPLIES = {
 
 def question_of(body):
   """The text of the first user message."""
-  content = next(each for each in body['messages'] if each['role'] == 'user')['content']
+  content = next(message for message in body['messages'] if message['role'] == 'user')['content']
   return content if isinstance(content, str) else content[-1]['text']
 
 

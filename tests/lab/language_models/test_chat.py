@@ -22,31 +22,31 @@ def test_frames_are_sent_as_pictures(quality, tmp_path):
     endpoint = make(server, tmp_path, jpeg_quality=quality, options={'temperature': 0.5})
     question = Question('what moves?', frames, system='be brief')
     assert endpoint.ask_all([question]) == ['answer to what moves?']
-    ((_, body, _),) = server.asked['what moves?']
+    ((_, body, _),) = server.requests['what moves?']
     assert (body['model'], body['temperature']) == ('tiny', 0.5)
-    told, user = body['messages']
-    assert told == {'role': 'system', 'content': 'be brief'}
+    system, user = body['messages']
+    assert system == {'role': 'system', 'content': 'be brief'}
     *pictures, text = user['content']
     assert text == {'type': 'text', 'text': 'what moves?'}
     for frame, part in zip(frames, pictures, strict=True):
       head, data = part['image_url']['url'].split(',')
       assert head == f'data:image/{"jpeg" if quality else "png"};base64'
-      shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-      assert shown.shape == frame.shape
-      assert quality or (shown == frame).all()
+      decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+      assert decoded.shape == frame.shape
+      assert quality or (decoded == frame).all()
 
 
 def test_a_server_that_asks_for_a_pause_gets_one(tmp_path):
   with Server(faults=lambda _: ['busy_a_second']) as server:
     assert make(server, tmp_path).ask_all([Question('hello')]) == ['answer to hello']
-    (_, _, first), (_, _, second) = server.asked['hello']
+    (_, _, first), (_, _, second) = server.requests['hello']
     assert 1 <= second - first < 4
 
 
 def test_pauses_grow(tmp_path):
   with Server(faults=lambda _: ['busy'] * 4) as server:
     make(server, tmp_path, first_pause=0.05).ask_all([Question('hello')])
-    times = [time for _, _, time in server.asked['hello']]
+    times = [time for _, _, time in server.requests['hello']]
     for number, pause in enumerate(np.diff(times)):
       assert pause >= 0.05 * 2**number / 2
 
@@ -54,7 +54,7 @@ def test_pauses_grow(tmp_path):
 def test_requests_a_minute_are_no_more(tmp_path):
   with Server(faults=lambda _: ['busy']) as server:
     make(server, tmp_path, requests_a_minute=1200).ask_all(questions(5))
-    times = sorted(time for asked in server.asked.values() for _, _, time in asked)
+    times = sorted(time for requests in server.requests.values() for _, _, time in requests)
     assert len(times) == 10
     assert times[-1] - times[0] > 9 * 0.05 - 0.04
 
@@ -75,21 +75,21 @@ def test_the_key_is_sent_and_told_nowhere(tmp_path, monkeypatch, caplog, capfd):
   def check(value):
     raise ValueError(f'not {value}')
 
-  asked = [Question(name) for name in ECHOES]
+  questions = [Question(name) for name in ECHOES]
   with Server(lambda text: f'"the key is {KEY}"', lambda text: [text] * 2) as server:
     endpoint = make(server, tmp_path / 'a', key_variable='SERVER_KEY', attempts=2)
-    assert endpoint.ask_all(asked) == [None] * len(ECHOES)
+    assert endpoint.ask_all(questions) == [None] * len(ECHOES)
     assert endpoint.ask_all([Question('well')]) == ['"the key is [key]"']
     assert make(server, tmp_path / 'b', key_variable='SERVER_KEY').ask_all(
       [Question('well')], check
     ) == [None]
-    for requests in server.asked.values():
+    for requests in server.requests.values():
       assert all(headers['Authorization'] == f'Bearer {KEY}' for headers, _, _ in requests)
-  told = [repr(endpoint), repr(endpoint.settings), repr(vars(endpoint)), caplog.text]
-  told += [*capfd.readouterr(), repr(failures(tmp_path / 'a')), repr(failures(tmp_path / 'b'))]
+  texts = [repr(endpoint), repr(endpoint.settings), repr(vars(endpoint)), caplog.text]
+  texts += [*capfd.readouterr(), repr(failures(tmp_path / 'a')), repr(failures(tmp_path / 'b'))]
   files = [path.read_text() for path in tmp_path.rglob('*') if path.is_file()]
   assert len(files) == 3 and len(failures(tmp_path / 'a')) == len(ECHOES)
-  for text in (*told, *files):
+  for text in (*texts, *files):
     assert KEY not in text and KEY[:12] not in text
 
 

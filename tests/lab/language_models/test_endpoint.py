@@ -31,12 +31,12 @@ def kept(folder):
 
 def test_answers_are_in_order_and_asked_once(tmp_path):
   with Server() as server:
-    asked = [*questions(20), Question('clip 3')]
-    expected = [f'answer to {each.text}' for each in asked]
-    assert make(server, tmp_path).ask_all(asked) == expected
-    assert make(server, tmp_path).ask_all(asked) == expected
-    assert [len(each) for each in server.asked.values()] == [1] * 20
-  assert make(server, tmp_path).ask_all(asked) == expected  # there is no server any more
+    requested = [*questions(20), Question('clip 3')]
+    expected = [f'answer to {question.text}' for question in requested]
+    assert make(server, tmp_path).ask_all(requested) == expected
+    assert make(server, tmp_path).ask_all(requested) == expected
+    assert [len(requests) for requests in server.requests.values()] == [1] * 20
+  assert make(server, tmp_path).ask_all(requested) == expected  # there is no server any more
   assert not failures(tmp_path)
   assert make(server, tmp_path).ask_all([]) == []
 
@@ -45,13 +45,13 @@ def test_faults_that_pass_cost_no_answer(tmp_path):
   faults = [*FAULTS, 'huge_by_its_header', 'escaped_echo']
   with Server(faults=lambda fault: [fault, fault]) as server:
     endpoint = make(server, tmp_path, request_seconds=0.7, at_once=32)
-    assert endpoint.ask_all([*map(Question, faults)]) == [f'answer to {each}' for each in faults]
-    assert all(len(server.asked[each]) >= 3 for each in faults)
+    assert endpoint.ask_all([*map(Question, faults)]) == [f'answer to {text}' for text in faults]
+    assert all(len(server.requests[text]) >= 3 for text in faults)
 
 
 def test_faults_that_stay_are_listed_and_the_rest_goes_on(tmp_path):
   stay = [*FAULTS, *FATAL]
-  asked = [Question(f'{word} {fault}') for fault in stay for word in ('bad', 'good')]
+  requested = [Question(f'{word} {fault}') for fault in stay for word in ('bad', 'good')]
   passed = threading.Event()
 
   def faults(text):
@@ -61,11 +61,11 @@ def test_faults_that_stay_are_listed_and_the_rest_goes_on(tmp_path):
   with Server(faults=faults) as server:
     changes = {'request_seconds': 0.7, 'attempts': 2, 'tries': 2, 'failures_in_a_row': 40}
     endpoint = make(server, tmp_path, at_once=50, **changes)
-    found = endpoint.ask_all([*asked, asked[0]])
+    answers = endpoint.ask_all([*requested, requested[0]])
     good = [f'answer to good {fault}' for fault in stay]
-    assert found[1::2] == good and set(found[::2]) == {None}
+    assert answers[1::2] == good and set(answers[::2]) == {None}
     for fault in stay:
-      assert len(server.asked[f'bad {fault}']) == (1 if fault in FATAL else 2), fault
+      assert len(server.requests[f'bad {fault}']) == (1 if fault in FATAL else 2), fault
     listed = {failure['text'].split()[1]: failure for failure in failures(tmp_path)}
     assert sorted(listed) == sorted(stay)
     for fault, failure in listed.items():
@@ -73,7 +73,7 @@ def test_faults_that_stay_are_listed_and_the_rest_goes_on(tmp_path):
       assert FATAL.get(fault, '') in failure['reason']
       assert failure['reason'].isprintable() and len(failure['reason']) < 600
     passed.set()
-    assert None not in make(server, tmp_path).ask_all(asked)
+    assert None not in make(server, tmp_path).ask_all(requested)
     assert not failures(tmp_path)
 
 
@@ -106,7 +106,7 @@ def start(server, folder, count):
 def test_killed_calls_ask_only_what_is_missing(tmp_path):
   count, kills = 1000, 5
   with Server(faults=spoilt) as server:
-    there, before = set(), {}
+    answered, before = set(), {}
     for number in range(kills):
       process = start(server, tmp_path, count)
       try:
@@ -119,17 +119,17 @@ def test_killed_calls_ask_only_what_is_missing(tmp_path):
         process.kill()
         process.communicate()
       time.sleep(0.2)  # the last requests of the dead
-      assert again(server, before).isdisjoint(there)
-      there = there_in(tmp_path)
-      assert 0 < len(there) < count
-      before = {text: len(asked) for text, asked in server.asked.items()}
+      assert again(server, before).isdisjoint(answered)
+      answered = there_in(tmp_path)
+      assert 0 < len(answered) < count
+      before = {text: len(requests) for text, requests in server.requests.items()}
     process = start(server, tmp_path, count)
-    output, told = process.communicate(timeout=300)
-    assert output == 'all of them\n', told
-    assert again(server, before) == {each.text for each in questions(count)} - there
+    output, log = process.communicate(timeout=300)
+    assert output == 'all of them\n', log
+    assert again(server, before) == {question.text for question in questions(count)} - answered
   assert len(kept(tmp_path)) == count
   assert not failures(tmp_path)
-  assert f'question {count}/{count}' in told and 'ETA' in told
+  assert f'question {count}/{count}' in log and 'ETA' in log
 
 
 def there_in(folder):
@@ -138,7 +138,7 @@ def there_in(folder):
 
 
 def again(server, before):
-  return {text for text, asked in server.asked.items() if len(asked) > before.get(text, 0)}
+  return {text for text, requests in server.requests.items() if len(requests) > before.get(text, 0)}
 
 
 def test_a_damaged_answer_is_asked_again(tmp_path):
@@ -148,9 +148,9 @@ def test_a_damaged_answer_is_asked_again(tmp_path):
     first.write_bytes(first.read_bytes()[:10])
     second.write_text('{"answer": 7}')
     (tmp_path / FAILED).write_text('{"question": "../../x"}\nnonsense\n{"question": "')
-    found = make(server, tmp_path).ask_all(questions(3))
-    assert found == [f'answer to clip {number}' for number in range(3)]
-    assert sorted(len(asked) for asked in server.asked.values()) == [1, 2, 2]
+    answers = make(server, tmp_path).ask_all(questions(3))
+    assert answers == [f'answer to clip {number}' for number in range(3)]
+    assert sorted(len(requests) for requests in server.requests.values()) == [1, 2, 2]
     assert not failures(tmp_path)
 
 
@@ -165,17 +165,17 @@ WRONG_ANSWERS = ('no JSON', '{"caption": 3}', '{"digit": "3"}', '[1', '7', 'null
 
 @pytest.mark.parametrize('wrong', WRONG_ANSWERS)
 def test_wrong_json_is_told_to_the_model_and_asked_again(wrong, tmp_path):
-  said = iter([wrong, '```json\n{"caption": "a red 3"}\n```'])
-  with Server(lambda _: next(said)) as server:
+  replies = iter([wrong, '```json\n{"caption": "a red 3"}\n```'])
+  with Server(lambda _: next(replies)) as server:
     endpoint = make(server, tmp_path)
     assert endpoint.ask_all([Question('hello')], caption) == ['a red 3']
-    (_, first, _), (_, second, _) = server.asked['hello']
+    (_, first, _), (_, second, _) = server.requests['hello']
     assert second['messages'][:1] == first['messages']
-    assert [each['role'] for each in second['messages']] == ['user', 'assistant', 'user']
+    assert [message['role'] for message in second['messages']] == ['user', 'assistant', 'user']
     assert second['messages'][1]['content'] == wrong
     assert 'cannot be used' in second['messages'][2]['content']
     assert endpoint.ask_all([Question('hello')], caption) == ['a red 3']
-    assert len(server.asked['hello']) == 2
+    assert len(server.requests['hello']) == 2
 
 
 def test_json_that_stays_wrong_is_listed(tmp_path):
@@ -183,7 +183,7 @@ def test_json_that_stays_wrong_is_listed(tmp_path):
   with Server(answer) as server:
     endpoint = make(server, tmp_path, tries=4)
     assert endpoint.ask_all(questions(2), caption) == [None, 'well']
-    assert len(server.asked['clip 0']) == 4
+    assert len(server.requests['clip 0']) == 4
     assert 'the last of 4 answers cannot be used' in failures(tmp_path)[0]['reason']
 
 
@@ -198,7 +198,7 @@ def test_a_stricter_check_asks_again_what_it_does_not_take(tmp_path):
 def test_a_check_that_returns_nothing_is_told_at_once(tmp_path):
   with Server(lambda _: '{}') as server, pytest.raises(ConfigError, match='returned None'):
     make(server, tmp_path).ask_all(questions(50), lambda _: None)
-  assert len(server.asked) < 50
+  assert len(server.requests) < 50
 
 
 def test_an_answer_belongs_to_all_that_it_depends_on(tmp_path):
@@ -217,7 +217,7 @@ def test_an_answer_belongs_to_all_that_it_depends_on(tmp_path):
     for _ in range(2):
       for question, changes in others:
         make(server, tmp_path, **changes).ask_all([question])
-    assert len(server.asked['hello']) == len(others) == len(kept(tmp_path))
+    assert len(server.requests['hello']) == len(others) == len(kept(tmp_path))
 
 
 def test_frames_are_read_when_their_turn_comes(tmp_path):
@@ -227,14 +227,14 @@ def test_frames_are_read_when_their_turn_comes(tmp_path):
 
     def __getitem__(self, index):
       if sys._getframe(1).f_globals.get('__name__') == Endpoint.__module__:  # or types are checked
-        seen.append((index, len(server.asked)))
+        seen.append((index, len(server.requests)))
       return Question(f'clip {index}', np.zeros((1, 2, 2, 3), np.uint8))
 
   seen = []
   with Server() as server:
     assert None not in make(server, tmp_path, at_once=2).ask_all(Clips())
   assert [index for index, _ in seen] == list(range(12))
-  assert all(asked >= index - 3 for index, asked in seen)
+  assert all(num_requests >= index - 3 for index, num_requests in seen)
 
 
 def test_time_is_bounded(tmp_path):
@@ -243,8 +243,8 @@ def test_time_is_bounded(tmp_path):
     began = time.monotonic()
     assert endpoint.ask_all(questions(6)) == ['answer to clip 0', *[None] * 5]
     assert time.monotonic() - began < 10
-    assert sorted(each['index'] for each in failures(tmp_path)) == [1, 2, 3, 4, 5]
-    assert all('total_seconds' in each['reason'] for each in failures(tmp_path))
+    assert sorted(failure['index'] for failure in failures(tmp_path)) == [1, 2, 3, 4, 5]
+    assert all('total_seconds' in failure['reason'] for failure in failures(tmp_path))
 
 
 def test_a_server_that_is_gone_is_not_asked_for_ever(tmp_path, caplog):
@@ -262,7 +262,7 @@ def test_a_server_that_is_gone_is_not_asked_for_ever(tmp_path, caplog):
 @pytest.mark.filterwarnings('ignore:unclosed file:ResourceWarning')
 def test_a_call_that_is_interrupted_ends_at_once_and_goes_on(tmp_path, signals_as_in_a_new_process):
   def interrupt(text):
-    if text != 'clip 9' or len(server.asked[text]) > 1:
+    if text != 'clip 9' or len(server.requests[text]) > 1:
       return ()
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     return ['silent']
@@ -273,11 +273,11 @@ def test_a_call_that_is_interrupted_ends_at_once_and_goes_on(tmp_path, signals_a
     with pytest.raises(KeyboardInterrupt):
       endpoint.ask_all(questions(30))
     assert time.monotonic() - began < 10
-    there = there_in(tmp_path)
-    assert 'clip 0' in there and 'clip 9' not in there
-    before = {text: len(asked) for text, asked in server.asked.items()}
+    answered = there_in(tmp_path)
+    assert 'clip 0' in answered and 'clip 9' not in answered
+    before = {text: len(requests) for text, requests in server.requests.items()}
     assert None not in endpoint.ask_all(questions(30))
-    assert again(server, before) == {each.text for each in questions(30)} - there
+    assert again(server, before) == {question.text for question in questions(30)} - answered
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

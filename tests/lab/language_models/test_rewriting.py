@@ -29,21 +29,21 @@ def test_prompts_are_rewritten_and_their_frame_rates_stay(tmp_path):
   with Server(answer) as server:
     settings = settings_of(server)
     prompts = ['a dog runs', 'FPS-16 a dog runs']
-    found = rewriting.rewrite_prompts(prompts, settings, tmp_path)
-    assert found == [LONG['a dog runs'], f'FPS-16 {LONG["a dog runs"]}']
-    (asked,) = server.asked['a dog runs']  # once for both
-    system, user = asked[1]['messages']
+    rewritten = rewriting.rewrite_prompts(prompts, settings, tmp_path)
+    assert rewritten == [LONG['a dog runs'], f'FPS-16 {LONG["a dog runs"]}']
+    (request,) = server.requests['a dog runs']  # once for both
+    system, user = request[1]['messages']
     assert rewriting.EXAMPLES[0][1] in system['content'] and user['content'] == 'a dog runs'
-    assert rewriting.rewrite_prompts(prompts, settings, tmp_path) == found
-    assert len(server.asked['a dog runs']) == 1  # answers are kept
+    assert rewriting.rewrite_prompts(prompts, settings, tmp_path) == rewritten
+    assert len(server.requests['a dog runs']) == 1  # answers are kept
 
 
 def test_a_prompt_that_is_not_rewritten_well_is_used_as_it_is(tmp_path, caplog):
   with Server(answer, lambda text: ['broken'] if text == 'a dog runs' else []) as server:
     prompts = list(LONG)
     assert rewriting.rewrite_prompts(prompts, settings_of(server), tmp_path) == prompts
-  told = caplog.text
-  assert "'HELLO' is missing" in told and 'there is no answer' in told and 'begins with' in told
+  log = caplog.text
+  assert "'HELLO' is missing" in log and 'there is no answer' in log and 'begins with' in log
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_a_prompt_that_is_not_rewritten_well_is_used_as_it_is(tmp_path, caplog):
   ],
 )
 def test_faults_of_rewritten_prompts_are_told(prompt, rewritten, fault):
-  found = rewriting.fault_of(prompt, rewritten, rewriting.RewriteSettings({'model': 'tiny'}))
-  assert fault in found and bool(fault) == bool(found)
+  reason = rewriting.fault_of(prompt, rewritten, rewriting.RewriteSettings({'model': 'tiny'}))
+  assert fault in reason and bool(fault) == bool(reason)
 
 
 def test_pairs_of_a_teacher_that_people_leave_become_the_file_of_a_student(tmp_path):
@@ -81,7 +81,7 @@ def test_pairs_of_a_teacher_that_people_leave_become_the_file_of_a_student(tmp_p
   assert rewriting.write_student_file(pairs, out, settings) == 1
   (chat,) = [json.loads(line) for line in out.read_text().splitlines()]
   system, user, assistant = chat['messages']
-  assert [each['role'] for each in chat['messages']] == ['system', 'user', 'assistant']
+  assert [message['role'] for message in chat['messages']] == ['system', 'user', 'assistant']
   assert user['content'] == rows[1]['prompt']
   assert json.loads(assistant['content']) == {'prompt': rows[1]['rewritten']}
   # A student is asked as it was taught.
@@ -93,8 +93,8 @@ def test_pairs_of_a_teacher_that_people_leave_become_the_file_of_a_student(tmp_p
 
 
 def test_a_rewriter_is_named_by_model_and_address_or_a_file(tmp_path):
-  found = rewriting.read_rewriter('meta/llama@http://127.0.0.1:8000/v1')
-  assert found.endpoint == {'model': 'meta/llama', 'url': 'http://127.0.0.1:8000/v1'}
+  settings = rewriting.read_rewriter('meta/llama@http://127.0.0.1:8000/v1')
+  assert settings.endpoint == {'model': 'meta/llama', 'url': 'http://127.0.0.1:8000/v1'}
   path = tmp_path / 'rewriter.json'
   path.write_text('{"endpoint": {"model": "a@b"}, "words": 80, "examples": []}')
   assert rewriting.read_rewriter(str(path)).words == 80
@@ -114,9 +114,9 @@ def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
     again = binaries.run('data', 'teach', *words)
     assert again.returncode == 2 and 'exists' in again.stderr  # what people changed would be lost
   assert taught.stdout == f'1 pairs, and 2 dropped, in {pairs}\n'
-  made = binaries.run(
+  process = binaries.run(
     'data', 'student', f'--input={pairs}', f'--output={pairs.parent}/student.jsonl'
   )
-  assert made.stdout == f'1 chats in {pairs.parent / "student.jsonl"}\n', made.stderr
+  assert process.stdout == f'1 chats in {pairs.parent / "student.jsonl"}\n', process.stderr
   (line,) = (pairs.parent / 'student.jsonl').read_text().splitlines()
   assert json.loads(line)['messages'][1]['content'] == 'a dog runs'

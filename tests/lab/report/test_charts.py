@@ -20,7 +20,10 @@ def bars(svg):
   """Of each group, (x, y, width, height) of its bars."""
   return [
     [tuple(float(rect.get(name)) for name in ('x', 'y', 'width', 'height')) for rect in group]
-    for group in ([each for each in found if each.tag == 'rect'] for found in svg.iter('g'))
+    for group in (
+      [element for element in group_element if element.tag == 'rect']
+      for group_element in svg.iter('g')
+    )
   ]
 
 
@@ -39,8 +42,8 @@ def test_what_lies_far_away_counts_in_the_last_bar():
   values = np.append(np.linspace(0, 1, 999), 1e9)
   svg, legend = parsed(charts.histogram('score', {'all': values}))
   assert 'all: 1,000' in legend
-  (found,) = bars(svg)
-  assert len(found) > 30  # not one bar of everything and one of the far value
+  (heights,) = bars(svg)
+  assert len(heights) > 30  # not one bar of everything and one of the far value
 
 
 def test_a_line_lies_on_the_axis_wherever_the_values_are():
@@ -80,9 +83,9 @@ def test_what_is_not_finite_is_left_out_and_nothing_is_no_chart():
 @pytest.mark.parametrize('span', [(0.0, 1.0), (0.0, 210_000.0), (-3.2, 0.07), (0.301, 0.302)])
 def test_ticks_are_few_round_and_inside(span):
   low, high = span
-  found = charts.ticks(low, high)
-  assert 3 <= len(found) <= 8
+  ticks = charts.ticks(low, high)
+  assert 3 <= len(ticks) <= 8
   slack = (high - low) * 1e-9
-  assert all(low - slack <= value <= high + slack for value in found)
-  digits = [f'{value:.10e}'.split('e')[0].rstrip('0') for value in found if abs(value) > slack]
-  assert all(len(each) <= 6 for each in digits)
+  assert all(low - slack <= value <= high + slack for value in ticks)
+  digits = [f'{value:.10e}'.split('e')[0].rstrip('0') for value in ticks if abs(value) > slack]
+  assert all(len(mantissa) <= 6 for mantissa in digits)

@@ -15,17 +15,22 @@ def loops(x, y, same_seeds, resamples, seed):
   of_x = generator.integers(0, len(x), (resamples, len(x)))
   of_y = of_x if same_seeds else generator.integers(0, len(y), (resamples, len(y)))
   columns = generator.integers(0, prompts, (resamples, prompts))
-  found = []
+  differences = []
   for a, b, c in zip(of_x, of_y, columns, strict=True):
     first = [x[i][j] for i in a for j in c]
     second = [y[i][j] for i in b for j in c]
-    found.append(sum(second) / len(second) - sum(first) / len(first))
-  found = np.array(found)
-  tails = 2 * min(np.mean(found <= 0), np.mean(found >= 0))
+    differences.append(sum(second) / len(second) - sum(first) / len(first))
+  differences = np.array(differences)
+  tails = 2 * min(np.mean(differences <= 0), np.mean(differences >= 0))
   few = len(c)
   wide = scipy.stats.t.ppf(0.975, few - 1) * (few / (few - 1)) ** 0.5
   tail = scipy.stats.norm.cdf(-wide) if len(x) == len(y) == 1 else 0.025
-  return np.quantile(found, tail), np.quantile(found, 1 - tail), found.std(), min(tails, 1)
+  return (
+    np.quantile(differences, tail),
+    np.quantile(differences, 1 - tail),
+    differences.std(),
+    min(tails, 1),
+  )
 
 
 def experiment(generator, sizes, effects, difference=0.0):
@@ -48,13 +53,13 @@ def test_it_is_what_plain_loops_find(sizes):
   seeds, prompts, others, same = sizes
   generator = np.random.default_rng(7)
   x, y = generator.normal(size=(seeds, prompts)), generator.normal(size=(others, prompts)) + 0.2
-  found = compare(x, y, same_seeds=same, resamples=300, seed=5)
+  difference = compare(x, y, same_seeds=same, resamples=300, seed=5)
   expected = loops(x.tolist(), y.tolist(), same, 300, 5)
-  given = (found.low, found.high, found.standard_error, found.sign_probability)
-  np.testing.assert_allclose(given, expected, rtol=1e-9)
-  assert found.difference == pytest.approx(y.mean() - x.mean())
-  assert found.means == (x.mean(), y.mean())
-  assert (found.seeds, found.prompts) == ((seeds, others), prompts)
+  actual = (difference.low, difference.high, difference.standard_error, difference.sign_probability)
+  np.testing.assert_allclose(actual, expected, rtol=1e-9)
+  assert difference.difference == pytest.approx(y.mean() - x.mean())
+  assert difference.means == (x.mean(), y.mean())
+  assert (difference.seeds, difference.prompts) == ((seeds, others), prompts)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +72,19 @@ def test_it_is_what_plain_loops_find(sizes):
 )
 def test_an_interval_covers_the_truth_as_often_as_its_formula_says(sizes, effects, least, most):
   generator, covered = np.random.default_rng(0), []
-  variances, found = [], []
+  variances, differences = [], []
   for seed in range(400):
     pair = experiment(generator, sizes, effects, difference=0.3)
-    each = compare(*pair, resamples=400, seed=seed)
-    covered.append(each.low <= 0.3 <= each.high)
-    variances.append(each.standard_error**2)
-    found.append(each.difference)
+    difference = compare(*pair, resamples=400, seed=seed)
+    covered.append(difference.low <= 0.3 <= difference.high)
+    variances.append(difference.standard_error**2)
+    differences.append(difference.difference)
   assert least <= np.mean(covered) <= most
   (s, p), (a, b, e) = sizes, np.square(effects)
   expected = (1 - 1 / s) * a / s + (1 - 1 / p) * b / p
   expected += ((2 - 1 / s) * (2 - 1 / p) - 1) * e / (s * p)
   np.testing.assert_allclose(np.mean(variances), expected, rtol=0.1)
-  np.testing.assert_allclose(np.var(found), a / s + b / p + e / (s * p), rtol=0.2)
+  np.testing.assert_allclose(np.var(differences), a / s + b / p + e / (s * p), rtol=0.2)
 
 
 def test_it_depends_on_its_seed_alone_and_the_order_of_arms_turns_the_sign():
@@ -95,9 +100,9 @@ def test_it_depends_on_its_seed_alone_and_the_order_of_arms_turns_the_sign():
 
 def test_many_prompts_are_resampled_in_blocks():
   x, y = experiment(np.random.default_rng(5), (2, 3000), (0, 1, 0), 0.1)
-  found = compare(x, y, resamples=3000)
-  np.testing.assert_allclose(found.standard_error, 3000**-0.5, rtol=0.1)
-  assert '2 seeds (paired) and 3000 prompts' in str(found)
+  difference = compare(x, y, resamples=3000)
+  np.testing.assert_allclose(difference.standard_error, 3000**-0.5, rtol=0.1)
+  assert '2 seeds (paired) and 3000 prompts' in str(difference)
 
 
 @pytest.mark.parametrize(
@@ -120,12 +125,12 @@ def test_scores_that_do_not_pair_are_refused(first, second, options, said):
 
 def rows(**arms):
   """Rows of a sweep: arm -> {seed: scores}, None for a run that failed."""
-  found = []
+  table = []
   for arm, seeds in arms.items():
     for seed, scores in seeds.items():
-      told = {'error': 'the loss is nan'} if scores is None else {'scores': {'height': scores}}
-      found.append({'arm': arm, 'seed': seed, 'validation_loss': float(seed)} | told)
-  return found
+      outcome = {'error': 'the loss is nan'} if scores is None else {'scores': {'height': scores}}
+      table.append({'arm': arm, 'seed': seed, 'validation_loss': float(seed)} | outcome)
+  return table
 
 
 def test_rows_of_a_sweep_are_paired_by_their_seeds_in_whatever_order():
@@ -135,8 +140,8 @@ def test_rows_of_a_sweep_are_paired_by_their_seeds_in_whatever_order():
   assert compare_rows(table[::-1], 'a', 'b', 'height', seed=2) == compare(x, y, seed=2)
   later = {seed + 3: scores for seed, scores in second.items()}
   assert compare_rows(rows(a=first, b=later), 'a', 'b', 'height') == compare(x, y, same_seeds=False)
-  found = compare_rows(table, 'a', 'b', 'validation_loss', seeds=[1, 2])
-  assert (found.means, found.prompts) == ((1.5, 1.5), 1)
+  difference = compare_rows(table, 'a', 'b', 'validation_loss', seeds=[1, 2])
+  assert (difference.means, difference.prompts) == ((1.5, 1.5), 1)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_rows_that_do_not_pair_are_refused(arms, options, said):
 
 @pytest.mark.parametrize(('right', 'count'), [(0, 5), (7, 40), (40, 40), (5, 5), (199, 216)])
 def test_the_interval_of_a_share_is_that_of_wilson(right, count):
-  found = share(np.arange(count) < right)
+  interval = share(np.arange(count) < right)
   reference = scipy.stats.binomtest(right, count).proportion_ci(0.95, 'wilson')
-  assert found.value == right / count and found.count == count
-  assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
+  assert interval.value == right / count and interval.count == count
+  assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high), abs=1e-12)

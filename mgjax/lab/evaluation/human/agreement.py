@@ -1,4 +1,4 @@
-"""Whether raters agree with each other, themselves and what is known (Movie Gen §3.5)."""
+"""Agreement of raters with each other, with themselves and with gold items (Movie Gen §3.5)."""
 
 import dataclasses
 import statistics
@@ -11,17 +11,17 @@ from mgjax.lab.evaluation.human.votes import Vote
 from mgjax.lab.evaluation.human.win_rates import same_question
 from mgjax.lab.statistics.intervals import Share, central_interval, share
 
-GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
+GOLD = 0.9  # raters whose interval of correct gold items is below this are flagged
 RATER = ('answers', 'cannot judge', 'ties', 'seconds', 'gold right', 'same again', 'left')
 
 
 def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
-  """Returns Fleiss' kappa of things that all have as many answers; NaN where all are the same.
+  """Returns Fleiss' kappa of items with equally many answers; NaN if all answers are the same.
 
-  (P - P_e) / (1 - P_e), with P the share of pairs of answers about one thing that are the same, and
-  P_e = sum_c p_c^2 what it is of answers that are shuffled (Fleiss 1971). Where raters are missing
-  it speaks of the things that have the most frequent number of answers; `krippendorff_alpha` takes
-  them all. `counts` are of each answer, a row a thing.
+  (P - P_e) / (1 - P_e), with P the share of equal pairs among the answers about one item, and P_e =
+  sum_c p_c^2 the same share for shuffled answers (Fleiss 1971). If raters are missing, it uses only
+  the items with the most frequent number of answers; `krippendorff_alpha` uses all items. `counts`
+  has a row an item and a column an answer.
   """
   raters = counts.sum(1)
   raters = raters[raters > 1]
@@ -35,17 +35,17 @@ def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
 
 
 def krippendorff_alpha(counts: Int[np.ndarray, 'n c']) -> float:
-  """Returns Krippendorff's alpha of names, with any number of answers; NaN where all are the same.
+  """Returns Krippendorff's alpha of nominal data; NaN if all answers are the same.
 
-  1 - (N - 1) sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1) / (N^2 - sum_c n_c^2), over the things u that
-  have m_u >= 2 answers, n_uc of them c, N in all (Krippendorff 2011, Computing Krippendorff's
-  Alpha-Reliability).
+  1 - (N - 1) sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1) / (N^2 - sum_c n_c^2), over the items u with
+  m_u >= 2 answers, n_uc of them c, N in all (Krippendorff 2011, Computing Krippendorff's
+  Alpha-Reliability). Items may have any numbers of answers.
   """
   return float(_alpha(_parts(counts).sum(0)))
 
 
 def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'u d']:
-  """What alpha sums over things: disagreement, then counts."""
+  """Returns the terms of alpha, which sums over items: disagreement, then counts."""
   counts = counts[counts.sum(1) > 1]
   m = counts.sum(1)
   disagreement = (m**2 - (counts**2).sum(1)) / np.maximum(m - 1, 1)
@@ -65,7 +65,7 @@ def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
 class Agreement:
   """Krippendorff's alpha (1 if raters always agree, 0 by chance) with its interval, Fleiss' kappa.
 
-  `prompts` are those that two raters or more have judged.
+  `prompts` is the number of prompts with two raters or more.
   """
 
   alpha: float
@@ -90,7 +90,7 @@ def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int =
 
 @dataclasses.dataclass(frozen=True)
 class Rater:
-  """What the answers of one rater say of the rater; gold items and repeated ones are no `answers`.
+  """Statistics of one rater; gold items and repeated questions do not count as `answers`.
 
   `seconds` is the median of an answer, 0 where no times are known. There are three shares, None
   without any: of gold items that are right, of repeated questions that got the same answer, and of
@@ -109,17 +109,17 @@ class Rater:
 
   @property
   def flags(self) -> tuple[str, ...]:
-    """Why the answers deserve a look before they count: the interval of a share says so."""
-    found = []
+    """Reasons to review the answers before they count, by the intervals of the shares."""
+    reasons = []
     if self.gold and self.gold.high < GOLD:
-      found.append(f'right about {self.gold.value:.0%} of {self.gold.count} gold items')
+      reasons.append(f'right about {self.gold.value:.0%} of {self.gold.count} gold items')
     if self.left and (self.left.low > 0.5 or self.left.high < 0.5):
-      found.append(f'left in {self.left.value:.0%} of {self.left.count} answers')
-    return tuple(found)
+      reasons.append(f'left in {self.left.value:.0%} of {self.left.count} answers')
+    return tuple(reasons)
 
 
 def raters(votes: Iterable[Vote]) -> list[Rater]:
-  """Describes the raters of a study, by name, from all votes, gold items and repeated ones too."""
+  """Describes the raters of a study, by name, from all votes, including gold and repeated ones."""
   by_name: dict[str, list[Vote]] = {}
   for vote in votes:
     by_name.setdefault(vote.rater, []).append(vote)
@@ -136,7 +136,7 @@ def raters(votes: Iterable[Vote]) -> list[Rater]:
     choices = [vote.choice for vote in first.values()]
     left = [choice == 'left' for choice in choices if choice in ('left', 'right')]
     times = [vote.milliseconds / 1000 for vote in first.values()]
-    shares = (share(each) if each else None for each in (gold, same, left))
+    shares = (share(outcomes) if outcomes else None for outcomes in (gold, same, left))
     return Rater(
       name,
       len(first),
@@ -150,9 +150,9 @@ def raters(votes: Iterable[Vote]) -> list[Rater]:
 
 
 def describe_rater(rater: Rater) -> dict[str, str]:
-  """Returns what is known of a rater as cells of a table, by RATER."""
+  """Returns the statistics of a rater as cells of a table, by RATER."""
   counts = (f'{n:,}' for n in (rater.answers, rater.cannot_judge, rater.ties))
   shares = (rater.gold, rater.consistent, rater.left)
-  told = (f'{share} of {share.count}' if share else '' for share in shares)
+  cells = (f'{share} of {share.count}' if share else '' for share in shares)
   seconds = f'{rater.seconds:.1f}' if rater.seconds else ''
-  return dict(zip(RATER, (*counts, seconds, *told), strict=True))
+  return dict(zip(RATER, (*counts, seconds, *cells), strict=True))

@@ -18,12 +18,12 @@ from mgjax.lab.evaluation.human.votes import read_votes
 from mgjax.lab.evaluation.human.win_rates import NetWinRate, Sigma, Tally, net_win_rate
 
 STUDY = 'study.json'
-_REPEATED = 381  # prompts of the comparison that the report's sigmas are from (Movie Gen §3.5)
+_REPEATED = 381  # prompts of the comparison behind the paper's sigmas (Movie Gen §3.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What was found of one question about two models.
+  """The result of one question about two models.
 
   Net win rates of `groups` are by (kind, name); `sigma` is the deviation of `rate` over repeats.
   """
@@ -36,24 +36,24 @@ class Comparison:
 
   @property
   def verdict(self) -> str:
-    """What the net win rate means by its sigma; '' where that is not known."""
+    """The verdict on the net win rate by its sigma; '' if sigma is unknown."""
     return '' if self.sigma is None else statistics.verdict(self.rate.value, self.sigma)
 
   @property
   def unsure(self) -> bool:
-    """Whether other prompts might say the opposite: the interval has 0, whatever sigma says."""
+    """Whether the interval over prompts contains 0, whatever sigma is."""
     return self.rate.low <= 0 <= self.rate.high
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-  """What the votes of a study say.
+  """The results of a study.
 
   Attributes:
     ours: the model whose comparisons come first, by question.
-    rankings: question -> models, the strongest first; none of two models.
-    sigmas: question -> sigma of repeats, where there are any.
-    left_out: names of raters whose votes did not count; `votes` is how many counted.
+    rankings: question -> models, the strongest first; empty for two models.
+    sigmas: question -> sigma of repeats, if there are any.
+    left_out: names of raters whose votes did not count; `votes` is the number that counted.
   """
 
   name: str
@@ -75,16 +75,18 @@ def analyse_study(
 ) -> Analysis:
   """Analyses the votes of a study.
 
-  If its directory has a study.json, models are in its order, prompts in its groups, and questions
-  have its sigmas. These are taken to be of 381 prompts; of n fewer ones they are sqrt(381 / n)
-  times as large. Votes made elsewhere need none. Net win rates are of the model `ours`, by default
-  the study's first one, or by name. `repeats` are directories of the same comparisons made again by
-  other raters, which sigma is from; votes of raters in `leave_out` do not count.
+  If the directory has a study.json, it defines the order of models, the groups of prompts, and the
+  sigmas of questions. The sigmas hold for 381 prompts; for n fewer prompts they are multiplied by
+  sqrt(381 / n). Votes from elsewhere need no study.json. Net win rates are those of the model
+  `ours`, by default the first one of the study, or by name. `repeats` are directories of the same
+  comparisons by other raters, from which sigma is estimated. Votes of raters in `leave_out` do not
+  count.
 
-  Raises DataError if there are no votes, or they are not of this study, ConfigError if there is no
-  such model or rater.
+  Raises DataError if there are no votes, or they do not belong to this study, ConfigError if the
+  model or a rater does not exist.
   """
-  votes, study = read_votes(directory), _study(directory)
+  votes = read_votes(directory)
+  study = _study(directory)
   for name in leave_out:
     _check_known(name, {vote.rater for vote in votes}, 'rater', 'leave_out')
   counted = [vote for vote in votes if vote.rater not in leave_out]
@@ -97,25 +99,29 @@ def analyse_study(
   tallies = statistics.tally(counted, order or sorted(present))
   first = next(name for name in [*order, *sorted(present)] if name in present)
   sigmas = _sigmas(tallies, order, repeats) if repeats else {}
-  names = {each.question: None for each in tallies}
-  asked = [name for name in study['sigmas'] if name in names]
-  places = {name: place for place, name in enumerate(dict.fromkeys([*asked, *names]))}
-  tallies.sort(key=lambda each: (places[each.question], each.ours != first))
+  names = {tally.question: None for tally in tallies}
+  known_questions = [name for name in study['sigmas'] if name in names]
+  position_of = {
+    name: position for position, name in enumerate(dict.fromkeys([*known_questions, *names]))
+  }
+  tallies.sort(key=lambda tally: (position_of[tally.question], tally.ours != first))
   comparisons = []
-  for each in tallies:
-    if len(each.prompts):
-      measured = sigmas.get(each.question)
-      comparisons.append(_compare(each, study['prompts'], measured, study['sigmas']))
+  for tally in tallies:
+    if len(tally.prompts):
+      measured = sigmas.get(tally.question)
+      comparisons.append(_compare(tally, study['prompts'], measured, study['sigmas']))
   if not comparisons:
     raise DataError(f'{directory}: all votes say that it cannot be judged')
   ranked: dict[str, list[Tally]] = {}
-  for each in comparisons:
-    ranked.setdefault(each.tally.question, []).append(each.tally)
+  for comparison in comparisons:
+    ranked.setdefault(comparison.tally.question, []).append(comparison.tally)
   return Analysis(
     name=study['name'] or pathlib.Path(directory).resolve().name,
     ours=first,
     comparisons=comparisons,
-    rankings={name: rank(each) for name, each in ranked.items() if len(present) > 2},
+    rankings={
+      name: rank(question_tallies) for name, question_tallies in ranked.items() if len(present) > 2
+    },
     sigmas=sigmas,
     raters=raters(votes),
     left_out=[*leave_out],
@@ -146,19 +152,19 @@ def _compare(
 def _sigmas(
   tallies: Sequence[Tally], order: Sequence[str], repeats: Sequence[str | os.PathLike[str]]
 ) -> dict[str, Sigma]:
-  """Sigma of each question, from the prompts that were judged each time."""
+  """Returns the sigma of each question, from the prompts that all repeats have judged."""
   again: dict[tuple[str, str, str], list[Tally]] = {}
-  order = [*order, *sorted({name for each in tallies for name in (each.ours, each.theirs)})]
-  for each in [tallies, *(statistics.tally(read_votes(path), order) for path in repeats)]:
-    for tally in each:
+  order = [*order, *sorted({name for tally in tallies for name in (tally.ours, tally.theirs)})]
+  for repeat in [tallies, *(statistics.tally(read_votes(path), order) for path in repeats)]:
+    for tally in repeat:
       again.setdefault((tally.question, tally.ours, tally.theirs), []).append(tally)
   rates: dict[str, list[list[float]]] = {}
-  for (question, *_), made in again.items():
-    shared = set.intersection(*(set(each.prompts.tolist()) for each in made))
-    if len(made) > 1 and shared:
-      which = [np.isin(each.prompts, list(shared)) for each in made]
+  for (question, *_), matching in again.items():
+    shared = set.intersection(*(set(tally.prompts.tolist()) for tally in matching))
+    if len(matching) > 1 and shared:
+      which = [np.isin(tally.prompts, list(shared)) for tally in matching]
       rates.setdefault(question, []).append(
-        [100 * float(each.verdicts[w].mean()) for each, w in zip(made, which, strict=True)]
+        [100 * float(tally.verdicts[w].mean()) for tally, w in zip(matching, which, strict=True)]
       )
   if not rates:
     raise DataError(
@@ -169,7 +175,7 @@ def _sigmas(
 
 
 def _study(directory: str | os.PathLike[str]) -> dict[str, Any]:
-  """What a study.json says that matters here, all of which may be missing."""
+  """Returns the fields of study.json that the analysis needs; all are optional."""
   path = pathlib.Path(directory) / STUDY
   fields = {}
   if path.is_file():

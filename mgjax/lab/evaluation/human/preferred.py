@@ -1,4 +1,4 @@
-"""Votes of people as pairs to learn from: rows {'prompt', 'chosen', 'rejected'}, TRL's form."""
+"""Votes as preference pairs for training: rows {'prompt', 'chosen', 'rejected'}, TRL's format."""
 
 import collections
 import json
@@ -12,10 +12,10 @@ from mgjax.lab.evaluation.human.votes import TIE, read_votes
 
 
 def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
-  """Writes a row for each pair of videos of which more raters prefer one, and returns how many.
+  """Writes a row for each pair of videos with a majority for one, and returns the number of rows.
 
-  They prefer it by the study's first question. Pairs whose winner is known beforehand (gold) are
-  left out, and so are ties. `launch.data pairs` makes training data of the rows
+  The majority is that of the study's first question. Ties and gold pairs, whose winner is known
+  beforehand, are left out. `launch.data pairs` makes training data from the rows
   (`mgjax.apps.pairs.preferences`).
 
   Args:
@@ -23,22 +23,22 @@ def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]
     out: a .jsonl; paths of videos in it are absolute.
 
   Raises:
-    ConfigError: `out` has another ending.
+    ConfigError: `out` has another suffix.
     DataError: there is no study, or no pair has a winner.
   """
   out = pathlib.Path(out)
-  made = read_study(study)
+  loaded = read_study(study)
   if out.suffix != '.jsonl':
     raise ConfigError(f'--out={out}; expected a .jsonl')
-  question = made.questions[0].name
+  question = loaded.questions[0].name
   counts: dict[tuple[int, frozenset[str]], collections.Counter] = {}
   for vote in read_votes(study):
     if vote.question == question and not vote.gold and vote.winner not in (None, TIE):
       pair = vote.prompt, frozenset((vote.left, vote.right))
       counts.setdefault(pair, collections.Counter())[vote.winner] += 1
-  videos = {name: videos_of(folder) for name, folder in made.models.items()}
+  videos = {name: videos_of(folder) for name, folder in loaded.models.items()}
   rows = []
-  for (prompt, models), won in sorted(counts.items(), key=lambda each: (each[0][0], *each[0][1])):
+  for (prompt, models), won in sorted(counts.items(), key=lambda item: (item[0][0], *item[0][1])):
     chosen, rejected = sorted(models, key=lambda name: -won[name])
     if won[chosen] > won[rejected]:
       try:
@@ -49,7 +49,7 @@ def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]
           'no such video of one of them; put it back, or take the votes out'
         ) from error
       named = {name: os.fspath(path.resolve()) for name, path in paths.items()}
-      rows.append({'prompt': made.prompts[prompt]['prompt'], **named})
+      rows.append({'prompt': loaded.prompts[prompt]['prompt'], **named})
   if not rows:
     raise DataError(f'{os.fspath(study)!r}: no pair has a winner yet by the question {question!r}')
   write_bytes(out, ''.join(json.dumps(row) + '\n' for row in rows).encode())

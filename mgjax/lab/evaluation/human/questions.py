@@ -9,19 +9,19 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Magnitude, Range, check, unpack
 
-_CAREFUL = 6  # raters of what opinions differ most about (Movie Gen §3.5.1); 3 of all others
+_CAREFUL = 6  # raters for the most subjective questions (Movie Gen §3.5.1); 3 for all others
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question about a pair of videos, with a `help` below it that says what counts.
+  """One question about a pair of videos; `help` explains below it what counts.
 
   Attributes:
-    raters: how many answer it about each pair.
-    sound: whether it is about what is heard; other questions are asked in silence.
-    reference: whether raters need what was given to the model, a clip to edit or a face.
-    sigma: standard deviation of the net win rate when all is asked again, in points, where it is
-      known (Movie Gen Table 6).
+    raters: number of raters that answer it about each pair.
+    sound: whether it is about audio; other questions are shown muted.
+    reference: whether raters need the model's input, a clip to edit or a face.
+    sigma: standard deviation of the net win rate over repeated studies, in points, if known (Movie
+      Gen Table 6).
   """
 
   name: str
@@ -160,36 +160,38 @@ SETS = {
 }
 
 
-def read_questions(given: str, each: int = 0) -> tuple[Question, ...]:
-  """Returns the questions that a study was asked for, with `each` raters or as many as each says.
+def read_questions(source: str, raters: int = 0) -> tuple[Question, ...]:
+  """Reads the questions of a study; `raters` above 0 replaces the number of raters of each.
 
-  `given` is a set, some of it as in 'video:overall,realness', or a .json with a list of questions.
-  Raises ConfigError if there is no such set, question or file, or a field is wrong.
+  `source` is a set of SETS, a selection such as 'video:overall,realness', or a .json with a list of
+  questions. Raises ConfigError if the set, question or file does not exist, or a field is wrong.
   """
-  if given.endswith('.json'):
-    fields = read_json(given, list, mend='write a list of {"name": ..., "text": ...}')
-    found = tuple(
-      unpack(Question, row if isinstance(row, dict) else {}, f'{given}, question {number}')
+  if source.endswith('.json'):
+    fields = read_json(source, list, mend='write a list of {"name": ..., "text": ...}')
+    questions = tuple(
+      unpack(Question, row if isinstance(row, dict) else {}, f'{source}, question {number}')
       for number, row in enumerate(fields, 1)
     )
   else:
-    found = _of_set(*given.partition(':')[::2])
-  names = [question.name for question in found]
+    questions = _of_set(*source.partition(':')[::2])
+  names = [question.name for question in questions]
   if not names or len({*names}) < len(names):
     raise ConfigError(
-      f'--questions={os.fspath(given)}: holds {", ".join(names) or "none"}; expected names that '
+      f'--questions={os.fspath(source)}: holds {", ".join(names) or "none"}; expected names that '
       'differ, one or more'
     )
-  return tuple(dataclasses.replace(one, raters=each or one.raters) for one in found)
+  return tuple(
+    dataclasses.replace(question, raters=raters or question.raters) for question in questions
+  )
 
 
-def _of_set(name: str, some: str) -> tuple[Question, ...]:
+def _of_set(name: str, selection: str) -> tuple[Question, ...]:
   if name not in SETS:
     raise ConfigError(
       f'--questions={name}: there is no such set; expected {", ".join(SETS)}, or a .json'
     )
   known = {question.name: question for question in SETS[name]}
-  for each in (wanted := some.split(',') if some else list(known)):
-    if each not in known:
-      raise ConfigError(did_you_mean(f'{name}:{each}', [f'{name}:{one}' for one in known]))
-  return tuple(known[each] for each in wanted)
+  for question in (selected := selection.split(',') if selection else list(known)):
+    if question not in known:
+      raise ConfigError(did_you_mean(f'{name}:{question}', [f'{name}:{one}' for one in known]))
+  return tuple(known[question] for question in selected)

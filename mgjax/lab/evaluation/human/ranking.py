@@ -13,15 +13,15 @@ from mgjax.lab.evaluation.human.win_rates import Tally
 from mgjax.lab.statistics.intervals import central_interval
 
 POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
-START = 1000.0  # what models have on average
-_LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the curvature is known
+START = 1000.0  # average points of models
+_LONGEST_STEP = 2.0  # of Newton's method, which keeps it where the curvature is accurate
 
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-  """How strong a model is by Bradley-Terry, after so many `comparisons` of prompts.
+  """The Bradley-Terry strength of a model, from `comparisons` of prompts.
 
-  Strength and interval are in points of Elo: 400 more are ten to one, all average 1,000.
+  Strength and interval are in Elo points: 400 points are odds of ten to one; models average 1,000.
   """
 
   model: str
@@ -34,9 +34,9 @@ class Rating:
 def bradley_terry(
   wins: Float[np.ndarray, '*b n n'], ties: Float[np.ndarray, '*b n n'], prior: float = 0.01
 ) -> tuple[Float[np.ndarray, '*b n'], Float[np.ndarray, '*b']]:
-  """Returns log strengths, of mean 0, and the log of how easily there is a tie.
+  """Returns log strengths with mean 0, and the log tie parameter.
 
-  With ties by Davidson (1970): i beats j, j beats i and neither is better in proportion to
+  Ties follow Davidson (1970): i beats j, j beats i, and a tie have probabilities proportional to
 
     e^theta_i : e^theta_j : e^(eta + (theta_i + theta_j) / 2)
 
@@ -44,11 +44,12 @@ def bradley_terry(
 
     w_ij log p_ij over i, j + t_ij log q_ij over i < j - prior (sum_i theta_i^2 + eta^2) / 2
 
-  is concave; Newton's method finds its top. The prior, a normal distribution of ten units or 1,700
-  points, only matters where a model never lost or never won, whose strength were infinite without.
+  is concave; Newton's method finds its maximum. The prior, a normal distribution with a standard
+  deviation of ten units or 1,700 points, only matters for a model that never lost or never won,
+  whose strength would be infinite without it.
 
-  `wins` [i, j] says how often i beat j, `ties` [i, j] = [j, i] how often neither did; ties as half
-  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. `prior` is a precision.
+  `wins` [i, j] counts wins of i over j, and `ties` [i, j] = [j, i] counts ties. To count a tie as
+  half a win of both, call `bradley_terry(wins + ties / 2, 0 * ties)`. `prior` is a precision.
   """
   n = wins.shape[-1]
   first, second = np.triu_indices(n, 1)
@@ -61,7 +62,7 @@ def bradley_terry(
   features[:, 0, :n] = pairs
   features[:, 1, :n] = -pairs
   features[:, 2, n] = 1
-  # The mean of theta is not in the data; with it fixed the matrix is invertible without a prior.
+  # The data do not determine the mean of theta; fixing it makes the Hessian invertible.
   mean = np.append(np.ones(n), 0)
   fixed = prior * np.eye(n + 1) + np.outer(mean, mean) / n
   parameters = np.zeros((*wins.shape[:-2], n + 1))
@@ -86,15 +87,15 @@ def bradley_terry(
 def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
-  Intervals are from prompts drawn again with replacement, each with all its pairs of models. Raises
-  DataError if some models were never compared with the others, not even by way of a third one.
+  Intervals are from a bootstrap over prompts, each with all its pairs of models. Raises DataError
+  if the comparisons do not connect all models, directly or through other models.
   """
-  names = sorted({name for each in tallies for name in (each.ours, each.theirs)})
+  names = sorted({name for tally in tallies for name in (tally.ours, tally.theirs)})
   _check_connected(names, tallies)
   played = []
-  for each in tallies:
-    pair = names.index(each.ours), names.index(each.theirs)
-    judged = zip(each.prompts, each.verdicts, strict=True)
+  for tally in tallies:
+    pair = names.index(tally.ours), names.index(tally.theirs)
+    judged = zip(tally.prompts, tally.verdicts, strict=True)
     played += [(prompt, *pair, outcome) for prompt, outcome in judged]
   games = np.array(played)
   generator = np.random.default_rng(seed)
@@ -102,7 +103,8 @@ def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list
   prompts, which = np.unique(games[:, 0], return_inverse=True)
   p = len(prompts)
   drawn = generator.multinomial(p, np.full(p, 1 / p), resamples)
-  weights = np.concatenate([np.ones((1, p), int), drawn])[:, which]  # first all of them once
+  # Row 0 counts every prompt once.
+  weights = np.concatenate([np.ones((1, p), int), drawn])[:, which]
   table = np.zeros((len(weights), 2, n, n))
   for column, (_, i, j, outcome) in enumerate(games):
     if outcome:
@@ -113,19 +115,19 @@ def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list
   theta, _ = bradley_terry(table[:, 0], table[:, 1])
   strengths = START + POINTS * theta
   low, high = central_interval(strengths[1:], axis=0)
-  found = []
+  ratings = []
   for index, name in enumerate(names):
     numbers = map(float, (strengths[0, index], low[index], high[index]))
-    found.append(Rating(name, *numbers, int((games[:, 1:3] == index).sum())))
-  return sorted(found, key=lambda each: -each.strength)
+    ratings.append(Rating(name, *numbers, int((games[:, 1:3] == index).sum())))
+  return sorted(ratings, key=lambda rating: -rating.strength)
 
 
 def _check_connected(names: Sequence[str], tallies: Sequence[Tally]) -> None:
   reached = {names[0]} if names else set()
   for _ in names:
-    for each in tallies:
-      if len(each.prompts) and reached & {each.ours, each.theirs}:
-        reached |= {each.ours, each.theirs}
+    for tally in tallies:
+      if len(tally.prompts) and reached & {tally.ours, tally.theirs}:
+        reached |= {tally.ours, tally.theirs}
   if len(reached) < max(len(names), 2):
     apart = sorted(set(names) - reached)
     raise DataError(

@@ -26,7 +26,7 @@ from mgjax.lab.statistics.values import plain
 
 Rows = list[dict[str, Any]]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
-CHANCE = 0.8  # how likely a difference shall be found where a number of prompts is recommended
+CHANCE = 0.8  # power of a study with the recommended number of prompts
 _CSV = (
   'question',
   'ours',
@@ -69,31 +69,31 @@ def analyse(
   repeats: Sequence[str | os.PathLike[str]] = (),
   leave_out: Sequence[str] = (),
 ) -> tuple[str, list[pathlib.Path]]:
-  """Analyses a study's votes and writes analysis.csv, .html and .json to `out`, by default there.
+  """Analyses a study's votes and writes analysis.csv, .html and .json to `out`, by default `study`.
 
-  `layout` is that of `lay_out`; `analyse_study` has the other options and raises what this raises.
-  Returns the first table as text, with what raters are flagged for, and the paths.
+  `layout` is that of `lay_out`. For the other options and the errors see `analyse_study`. Returns
+  the first table as text, with the flags of raters, and the paths.
   """
-  found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
-  sections = _sections(found, layout)
-  fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-  fields['comparisons'] = _records(found)
+  analysis = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
+  sections = _sections(analysis, layout)
+  fields = {field.name: getattr(analysis, field.name) for field in dataclasses.fields(analysis)}
+  fields['comparisons'] = _records(analysis)
   text = json.dumps(plain(fields), indent=2) + '\n'
   sheet = csv_text(_CSV, fields['comparisons'])
-  made = {'csv': sheet, 'html': _page(found, sections), 'json': text}
-  paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
-  for path, text in zip(paths, made.values(), strict=True):
+  contents = {'csv': sheet, 'html': _page(analysis, sections), 'json': text}
+  paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in contents]
+  for path, text in zip(paths, contents.values(), strict=True):
     write_bytes(path, text.encode())
   (title, note, rows), *_ = sections
   lines = [title, *aligned(cells_of(rows)), note]
-  for name, ranking in found.rankings.items():
-    order = ', '.join(f'{each.model} {each.strength:,.0f}' for each in ranking)
+  for name, ranking in analysis.rankings.items():
+    order = ', '.join(f'{rating.model} {rating.strength:,.0f}' for rating in ranking)
     lines.append(f'{printable(name)}, by Bradley-Terry: {printable(order)}')
   lines += [
-    f'rater {printable(each.name)}: {", ".join(each.flags)}; --leave_out={printable(each.name)} '
+    f'rater {printable(rater.name)}: {", ".join(rater.flags)}; --leave_out={printable(rater.name)} '
     'leaves the answers out'
-    for each in found.raters
-    if each.flags and each.name not in found.left_out
+    for rater in analysis.raters
+    if rater.flags and rater.name not in analysis.left_out
   ]
   return '\n'.join(lines), paths
 
@@ -105,17 +105,18 @@ def lay_out(comparisons: Sequence[Comparison], layout: str) -> Rows:
   model that it was compared with, as in Table 30; 'win_rate' has win rates, as in Table 18.
   """
   rows: dict[str, dict[str, str]] = {}
-  for each in comparisons:
-    question, theirs = printable(each.tally.question), printable(each.tally.theirs)
-    cell = f'{each.rate}{MARKS.get(each.verdict, "")}'
+  for comparison in comparisons:
+    question = printable(comparison.tally.question)
+    theirs = printable(comparison.tally.theirs)
+    cell = f'{comparison.rate}{MARKS.get(comparison.verdict, "")}'
     if layout == 'win_rate':
-      cell = f'{each.rate.win_rate:.1f} ± {each.rate.half_width / 2:.1f}'
+      cell = f'{comparison.rate.win_rate:.1f} ± {comparison.rate.half_width / 2:.1f}'
     first, second = (question, theirs) if layout == 'questions' else (theirs, question)
     rows.setdefault(first, {'': first})[second] = cell
   if layout == 'questions':
-    for each in comparisons:
-      if each.sigma is not None:
-        rows[printable(each.tally.question)]['sigma'] = f'±{each.sigma:.2f}'
+    for comparison in comparisons:
+      if comparison.sigma is not None:
+        rows[printable(comparison.tally.question)]['sigma'] = f'±{comparison.sigma:.2f}'
   return list(rows.values())
 
 
@@ -125,21 +126,23 @@ def power(
   *,
   study: str | os.PathLike[str] | None = None,
 ) -> str:
-  """Says how wide intervals would be and how many prompts a difference in points needs.
+  """Returns a text on the width of intervals and on the prompts that a difference in points needs.
 
-  Without `prompts` or `difference` it says so of several. A study's votes say how often there is a
-  tie, each question for itself; without one `statistics.USUAL` does. Raises DataError if the study
-  has no votes, ConfigError if a number is out of its range.
+  Without `prompts` or `difference` it lists several values. The rates of wins and ties are those of
+  each question of `study`, or `win_rates.USUAL` without one. Raises DataError if the study has no
+  votes, ConfigError if a number is out of its range.
   """
   shares = {'majorities of 3 raters': USUAL}
   if study is not None:
     shares = {}
-    for each in analyse_study(study).comparisons:
-      counts = (each.rate.wins, each.rate.ties, each.rate.losses)
-      name = f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}'
-      shares[name] = tuple(count / each.rate.prompts for count in counts)
+    for comparison in analyse_study(study).comparisons:
+      counts = (comparison.rate.wins, comparison.rate.ties, comparison.rate.losses)
+      name = (
+        f'{comparison.tally.question}, {comparison.tally.ours} against {comparison.tally.theirs}'
+      )
+      shares[name] = tuple(count / comparison.rate.prompts for count in counts)
   counts = [prompts] if prompts else [] if difference else [100, 300, 381, 527, 1003]
-  wanted = [difference] if difference else [] if prompts else [2.0, 5.0, 10.0, 20.0]
+  differences = [difference] if difference else [] if prompts else [2.0, 5.0, 10.0, 20.0]
   lines = []
   for name, (win, tie, lose) in shares.items():
     lines.append(f'{printable(name)}, win {win:.0%}, tie {tie:.0%}, lose {lose:.0%}:')
@@ -147,63 +150,68 @@ def power(
     lines += [
       f'  {d:g} points: {prompts_needed(d, tie, CHANCE):,} prompts to find them in {CHANCE:.0%} of '
       f'studies, {prompts_needed(d, tie, 0.5):,} in half of them'
-      for d in wanted
+      for d in differences
     ]
   return '\n'.join(lines)
 
 
-def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
-  """Title, note and rows of every table."""
-  ours = [each for each in found.comparisons if each.tally.ours == found.ours]
-  marked = any(each.verdict for each in ours) and layout != 'win_rate'
+def _sections(analysis: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
+  """Returns title, note and rows of every table."""
+  ours = [
+    comparison for comparison in analysis.comparisons if comparison.tally.ours == analysis.ours
+  ]
+  marked = any(comparison.verdict for comparison in ours) and layout != 'win_rate'
   about = f' {_MARKED}' * marked
-  for name, sigma in found.sigmas.items():
+  for name, sigma in analysis.sigmas.items():
     about += (
       f' Sigma of {printable(name)} is from {sigma.repeats} repeats: {sigma.value:.2f} '
       f'[{sigma.low:.2f}, {sigma.high:.2f}].'
     )
   what = 'win rate (50 is as good)' if layout == 'win_rate' else 'net win rate'
-  title = f'{printable(found.ours)} against others, {what}'
+  title = f'{printable(analysis.ours)} against others, {what}'
   sections = [(title, _ABOUT + about, lay_out(ours, layout))]
-  sections.append(('Counts', '', [_counted(each) for each in found.comparisons]))
-  for name, ranking in found.rankings.items():
+  sections.append(('Counts', '', [_counted(comparison) for comparison in analysis.comparisons]))
+  for name, ranking in analysis.rankings.items():
     rows = []
-    for each in ranking:
-      points = f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]'
-      told = {'Bradley-Terry': points, 'comparisons': f'{each.comparisons:,}'}
-      rows.append({'': printable(each.model)} | told)
+    for rating in ranking:
+      points = f'{rating.strength:,.0f} [{rating.low:,.0f}, {rating.high:,.0f}]'
+      cells = {'Bradley-Terry': points, 'comparisons': f'{rating.comparisons:,}'}
+      rows.append({'': printable(rating.model)} | cells)
     sections.append((f'All models, {printable(name)}', _RANKED, rows))
-  for theirs in dict.fromkeys(each.tally.theirs for each in ours):
-    rows = _by_group([each for each in ours if each.tally.theirs == theirs])
+  for theirs in dict.fromkeys(comparison.tally.theirs for comparison in ours):
+    rows = _by_group([comparison for comparison in ours if comparison.tally.theirs == theirs])
     if rows:
       sections.append((f'By prompts, against {printable(theirs)}', _OF_GROUPS, rows))
   rows = []
-  for each in found.raters:
-    name = printable(each.name) + ' (left out)' * (each.name in found.left_out)
-    rows.append({'': name, **describe_rater(each), 'look at': '; '.join(each.flags)})
-  note = f'{found.votes:,} answers count: no gold items, and of repeated ones the first.'
+  for rater in analysis.raters:
+    name = printable(rater.name) + ' (left out)' * (rater.name in analysis.left_out)
+    rows.append({'': name, **describe_rater(rater), 'look at': '; '.join(rater.flags)})
+  note = f'{analysis.votes:,} answers count: no gold items, and of repeated ones the first.'
   return [*sections, ('Raters', note, rows)]
 
 
-def _counted(each: Comparison) -> dict[str, str]:
-  rate = each.rate
-  counts = each.tally.counts.sum(1)
+def _counted(comparison: Comparison) -> dict[str, str]:
+  rate = comparison.rate
+  counts = comparison.tally.counts.sum(1)
   size = abs(rate.value)
   needed = prompts_needed(size, rate.ties / rate.prompts, CHANCE) if 0 < size < 100 else None
   return {
-    'question': printable(each.tally.question),
-    'models': printable(f'{each.tally.ours} / {each.tally.theirs}'),
+    'question': printable(comparison.tally.question),
+    'models': printable(f'{comparison.tally.ours} / {comparison.tally.theirs}'),
     'prompts': f'{rate.prompts:,}',
     'raters': '-'.join(dict.fromkeys(f'{n}' for n in (counts.min(), counts.max()))),
     'win': f'{rate.wins:,}',
     'tie': f'{rate.ties:,}',
     'lose': f'{rate.losses:,}',
-    'cannot judge': f'{each.tally.cannot_judge:,}',
+    'cannot judge': f'{comparison.tally.cannot_judge:,}',
     'net': f'{rate.value:+.1f} [{rate.low:+.1f}, {rate.high:+.1f}]',
     'p': f'{rate.sign_probability:.2g}',
-    'verdict': each.verdict + ' (interval has 0)' * bool(each.verdict and each.unsure),
-    'alpha': _number(each.agreement.alpha, each.agreement.low, each.agreement.high),
-    'kappa': _number(each.agreement.kappa),
+    'verdict': comparison.verdict
+    + ' (interval has 0)' * bool(comparison.verdict and comparison.unsure),
+    'alpha': _number(
+      comparison.agreement.alpha, comparison.agreement.low, comparison.agreement.high
+    ),
+    'kappa': _number(comparison.agreement.kappa),
     f'prompts to find it in {CHANCE:.0%}': f'{needed:,}' if needed else '',
   }
 
@@ -217,44 +225,52 @@ def _number(value: float, *interval: float) -> str:
 
 def _by_group(comparisons: Sequence[Comparison]) -> Rows:
   rows: dict[tuple[str, str], dict[str, str]] = {}
-  for each in comparisons:
-    for group, rate in each.groups.items():
+  for comparison in comparisons:
+    for group, rate in comparison.groups.items():
       kind, name = map(printable, group)
       row = rows.setdefault(group, {'': f'{kind}: {name}', 'prompts': f'{rate.prompts:,}'})
-      row[printable(each.tally.question)] = str(rate)
+      row[printable(comparison.tally.question)] = str(rate)
   return list(rows.values())
 
 
-def _records(found: Analysis) -> Rows:
-  """A row a comparison and a row a group of its prompts, by _CSV."""
+def _records(analysis: Analysis) -> Rows:
+  """Returns a row a comparison and a row a group of its prompts, by _CSV."""
   rows = []
-  for each in found.comparisons:
-    common = {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs')}
-    alone = {'alpha': each.agreement.alpha, 'kappa': each.agreement.kappa, 'sigma': each.sigma}
-    alone |= {'cannot_judge': each.tally.cannot_judge, 'verdict': each.verdict}
-    for (group, name), rate in {('all', ''): each.rate, **each.groups}.items():
+  for comparison in analysis.comparisons:
+    common = {name: getattr(comparison.tally, name) for name in ('question', 'ours', 'theirs')}
+    overall = {
+      'alpha': comparison.agreement.alpha,
+      'kappa': comparison.agreement.kappa,
+      'sigma': comparison.sigma,
+    }
+    overall |= {'cannot_judge': comparison.tally.cannot_judge, 'verdict': comparison.verdict}
+    for (group, name), rate in {('all', ''): comparison.rate, **comparison.groups}.items():
       row = common | {'group': group, 'name': name, 'net_win_rate': rate.value}
       row |= {name: getattr(rate, name) for name in _CSV if hasattr(rate, name)}
-      rows.append(row | (alone if group == 'all' else {}))
+      rows.append(row | (overall if group == 'all' else {}))
   return rows
 
 
-def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
-  ours = [each for each in found.comparisons if each.tally.ours == found.ours]
+def _page(analysis: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
+  ours = [
+    comparison for comparison in analysis.comparisons if comparison.tally.ours == analysis.ours
+  ]
   charts = []
-  for theirs in dict.fromkeys(each.tally.theirs for each in ours):
-    against = [each for each in ours if each.tally.theirs == theirs]
-    rates = {each.tally.question: each.rate for each in against}
+  for theirs in dict.fromkeys(comparison.tally.theirs for comparison in ours):
+    against = [comparison for comparison in ours if comparison.tally.theirs == theirs]
+    rates = {comparison.tally.question: comparison.rate for comparison in against}
     grouped = {f'{kind}: {name}': rate for (kind, name), rate in against[0].groups.items()}
     for title, chosen in (
-      (f'{found.ours} against {theirs}, net win rate', rates),
-      (f'{found.ours} against {theirs}, {against[0].tally.question}', grouped),
+      (f'{analysis.ours} against {theirs}, net win rate', rates),
+      (f'{analysis.ours} against {theirs}, {against[0].tally.question}', grouped),
     ):
       rows = {name: (rate.value, rate.low, rate.high) for name, rate in chosen.items()}
       charts.append(interval_chart(printable(title), {printable(n): r for n, r in rows.items()}))
-  for name, ranking in found.rankings.items():
-    rows = {printable(each.model): (each.strength, each.low, each.high) for each in ranking}
-    less = {model: tuple(value - 1000 for value in row) for model, row in rows.items()}
-    charts.append(interval_chart(f'{printable(name)}: points above the average', less))
+  for name, ranking in analysis.rankings.items():
+    rows = {
+      printable(rating.model): (rating.strength, rating.low, rating.high) for rating in ranking
+    }
+    relative = {model: tuple(value - 1000 for value in row) for model, row in rows.items()}
+    charts.append(interval_chart(f'{printable(name)}: points above the average', relative))
   drawn = [chart for chart in charts if chart]
-  return render('votes.html', printable(found.name), drawn=drawn, sections=sections)
+  return render('votes.html', printable(analysis.name), drawn=drawn, sections=sections)

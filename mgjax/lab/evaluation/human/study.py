@@ -1,6 +1,6 @@
-"""A study: which videos people compare, about what, and who they are (Movie Gen §3.5).
+"""A study: the videos that people compare, the questions, and the raters (Movie Gen §3.5).
 
-A server that was killed goes on from its `study.json` and `votes.jsonl`, the answers.
+A killed server resumes from its `study.json` and from `votes.jsonl`, the answers.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from mgjax.lab.evaluation.human.questions import Question, read_questions
 from mgjax.lab.evaluation.suites.suite import read_suite
 
 FILE = 'study.json'
-SPOILT = 'spoilt'  # stands for a model in gold pairs
+SPOILT = 'spoilt'  # in place of a model's name in gold pairs
 PICTURES = {'.png': 'image/png', '.jpg': 'image/jpeg', '.webp': 'image/webp'}
 KINDS = {'.mp4': 'video/mp4', '.webm': 'video/webm', **PICTURES}
 _INDEX = re.compile(r'(\d+)(_\w+)?')  # 00000.mp4, and 0000_1f3a5b7c.mp4 of launch.sample
@@ -44,14 +44,14 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """All that decides a study; with the `secret`, of which links and ids are made, one can vote for
-  all.
+  """The complete definition of a study.
 
   Attributes:
-    seed: of pairs, of sides, of who sees what in which order.
+    seed: of pairs, of sides, and of the order of items for each rater.
+    secret: the key of links and ids; whoever has it can vote for all raters.
     models: name -> folder of videos; `references` and `gold` are folders, or ''.
     prompts: each with the keys 'prompt', 'concepts' and 'motion', by index.
-    repeats: share of a rater's pairs that come again, with sides changed.
+    repeats: share of a rater's pairs that are repeated with swapped sides.
     items: pairs, gold ones at the end.
     files: digest of names and sizes of each folder's videos.
   """
@@ -80,13 +80,13 @@ class Study:
 
   @property
   def folders(self) -> dict[str, pathlib.Path]:
-    """Folders that videos are shown from, by the names that items have for them."""
+    """Folders of the videos by their names in items."""
     others = {SPOILT: self.gold, '': self.references}
     named = (*self.models.items(), *others.items())
     return {name: pathlib.Path(folder) for name, folder in named if folder}
 
   def draw(self, *parts: Any) -> random.Random:
-    """Returns random numbers that the seed decides."""
+    """Returns a random generator that depends on the seed and `parts`."""
     return random.Random(json.dumps([self.seed, *parts]))
 
 
@@ -95,8 +95,8 @@ class Folders(NamedTuple):
 
   Attributes:
     models: name -> folder of videos, one a prompt.
-    references: what models were given (clips to edit, pictures of people), or ''.
-    gold: videos of some prompts that lose against the first model's for certain, or ''.
+    references: folder of model inputs (clips to edit, pictures of people), or ''.
+    gold: folder of videos of some prompts that certainly lose against the first model's, or ''.
   """
 
   models: Mapping[str, str]
@@ -105,17 +105,17 @@ class Folders(NamedTuple):
 
 
 class Design(NamedTuple):
-  """How many answers a study asks for.
+  """The number of answers of a study.
 
   Attributes:
-    each: raters that answer a question about a pair; 0 for as many as the question says.
-    pairs: of models that are drawn for each prompt so that all meet equally often; 0 for as many as
-      show each model once.
-    repeats: share of a rater's pairs that come again.
-    seed: of what is drawn.
+    raters_per_pair: raters that answer a question about a pair; 0 for the question's own number.
+    pairs: pairs of models drawn for each prompt, so that all pairs are equally frequent; 0 for as
+      many as show each model once.
+    repeats: share of a rater's pairs that are repeated.
+    seed: of the draws.
   """
 
-  each: int = 0
+  raters_per_pair: int = 0
   pairs: int = 0
   repeats: float = 0.05
   seed: int = 0
@@ -134,11 +134,11 @@ def begin(
   design: Design = USUAL,
   name: str = '',
 ) -> Study:
-  """Makes a study and its directory; one that is there is gone on with if it is the same.
+  """Creates a study and its directory, or resumes the same study in that directory.
 
-  Without names there are as many `raters` as the questions need. Raises ConfigError if the parts do
-  not go together, or another study is there, DataError if videos or prompts are missing or cannot
-  be read.
+  Without `raters` it makes up as many names as the questions need. Raises ConfigError if the parts
+  do not fit together, or the directory has another study, DataError if videos or prompts are
+  missing or cannot be read.
   """
   path = pathlib.Path(directory) / FILE
   if not prompts:
@@ -148,56 +148,56 @@ def begin(
     for row in read_suite(prompts).rows
   ]
   models, references, gold = folders
-  asked_of_all = read_questions(questions, design.each)
-  most = max(question.raters for question in asked_of_all)
+  all_questions = read_questions(questions, design.raters_per_pair)
+  most = max(question.raters for question in all_questions)
   raters = raters or tuple(f'rater{number:02d}' for number in range(1, most + 1))
   _check_names(models, raters)
-  shown = {**models, SPOILT: gold, '': references}
-  found = {each: videos_of(folder) for each, folder in shown.items() if folder}
-  for each, folder in models.items():
-    _check_complete(folder, found[each], len(rows))
-  if needing := [question.name for question in asked_of_all if question.reference]:
+  all_folders = {**models, SPOILT: gold, '': references}
+  videos = {label: videos_of(folder) for label, folder in all_folders.items() if folder}
+  for model, folder in models.items():
+    _check_complete(folder, videos[model], len(rows))
+  if needing := [question.name for question in all_questions if question.reference]:
     if not references:
       raise ConfigError(
         f'question {needing[0]!r} needs what the models were given; name its folder by --references'
       )
-    _check_complete(references, found[''], len(rows))
+    _check_complete(references, videos[''], len(rows))
   items = _items(models, rows, design.seed, design.pairs)
-  asked = {
+  fields = {
     'name': name or 'Which video is better?',
     'seed': design.seed,
-    'models': {each: os.path.abspath(folder) for each, folder in models.items()},
+    'models': {model: os.path.abspath(folder) for model, folder in models.items()},
     'prompts': rows,
-    'questions': [dataclasses.asdict(question) for question in asked_of_all],
+    'questions': [dataclasses.asdict(question) for question in all_questions],
     'raters': [*raters],
     'repeats': design.repeats,
     'references': references and os.path.abspath(references),
     'gold': gold and os.path.abspath(gold),
-    'files': {each: _digest(paths) for each, paths in found.items()},
+    'files': {label: _digest(paths) for label, paths in videos.items()},
   }
   first = next(iter(models))
-  spoilt = (prompt for prompt in sorted(found.get(SPOILT, ())) if prompt < len(rows))
+  spoilt = (prompt for prompt in sorted(videos.get(SPOILT, ())) if prompt < len(rows))
   items += (Item(f'{prompt}:gold', prompt, first, SPOILT, first) for prompt in spoilt)
-  asked['items'] = [dataclasses.asdict(item) for item in items]
+  fields['items'] = [dataclasses.asdict(item) for item in items]
   if path.exists():
     known = read_json(path, mend='put back a whole copy, or take another --out')
-    changed = differences({**known, 'secret': ''}, {**asked, 'secret': ''})
+    changed = differences({**known, 'secret': ''}, {**fields, 'secret': ''})
     if changed:
       raise ConfigError(
         f'{path}: is of another study ({changed[0]:.200}); take another --out, or give --out alone '
         'to go on with that one'
       )
     return read_study(directory)
-  study = _study(asked | {'secret': secrets.token_hex(16)}, path)
-  for paths in found.values():
-    for each in paths.values():
-      frame_seconds(each)
+  study = _study(fields | {'secret': secrets.token_hex(16)}, path)
+  for paths in videos.values():
+    for video in paths.values():
+      frame_seconds(video)
   write_json(path, dataclasses.asdict(study), private=True)  # the secret is in it
   return study
 
 
 def read_study(directory: str | os.PathLike[str]) -> Study:
-  """Reads a study; ConfigError where there is none, or it is damaged."""
+  """Reads a study; ConfigError if there is none, or it is damaged."""
   path = pathlib.Path(directory) / FILE
   mend = 'put back a whole copy, or give --a, --b and --prompts to begin one'
   return _study(read_json(path, mend=mend), path)
@@ -205,54 +205,54 @@ def read_study(directory: str | os.PathLike[str]) -> Study:
 
 def check_videos(study: Study) -> dict[str, dict[int, pathlib.Path]]:
   """Returns the videos of each folder by index; DataError if they changed since the study began."""
-  found = {name: videos_of(folder) for name, folder in study.folders.items()}
-  for name, paths in found.items():
+  videos = {name: videos_of(folder) for name, folder in study.folders.items()}
+  for name, paths in videos.items():
     if _digest(paths) != study.files.get(name):
       raise DataError(
         f'{study.folders[name]}: its videos are not those that the study began with; put them back,'
         ' or begin another study'
       )
-  return found
+  return videos
 
 
 def videos_of(folder: str | os.PathLike[str]) -> dict[int, pathlib.Path]:
-  """Returns the videos and pictures of a folder by the index that their names begin with.
+  """Returns the videos and pictures of a folder by the index at the start of their names.
 
-  Raises DataError if there are none, two have one index, or a link leads out of the folder.
+  Raises DataError if there are none, two have the same index, or a link leads out of the folder.
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise DataError(f'{folder}: there is no such folder; expected one with 00000.mp4, 00001.mp4 …')
-  found = {}
+  videos = {}
   for path in sorted(folder.iterdir()):
     match = _INDEX.fullmatch(path.stem)
     if not match or path.suffix.lower() not in KINDS:
       continue
     if not inside(path, folder):
       raise DataError(f'{path}: leads out of {folder}; only files inside of it are shown')
-    if (index := int(match[1])) in found:
-      raise DataError(f'{found[index]} and {path.name} have one index; leave one of them')
-    found[index] = path
-  if not found:
+    if (index := int(match[1])) in videos:
+      raise DataError(f'{videos[index]} and {path.name} have one index; leave one of them')
+    videos[index] = path
+  if not videos:
     raise DataError(f'{folder}: holds no videos by index; expected 00000.mp4, 00001.mp4 …')
-  return found
+  return videos
 
 
 def inside(path: pathlib.Path, folder: str | os.PathLike[str]) -> bool:
-  """Says whether a path is a file inside a folder, wherever links lead."""
+  """Returns whether a path, with links resolved, is a file inside a folder."""
   real = path.resolve()
   return real.is_file() and real.is_relative_to(pathlib.Path(folder).resolve())
 
 
 def frame_seconds(path: pathlib.Path) -> float:
-  """Returns how long a frame of a video is shown, 0 of a picture; DataError if it is damaged."""
+  """Returns the duration of a video's frame, 0 for a picture; DataError if it is damaged."""
   return 0.0 if path.suffix.lower() in PICTURES else 1 / probe(path).fps
 
 
 def _study(fields: Mapping[str, Any], path: pathlib.Path) -> Study:
-  made = {'questions': Question, 'items': Item}
+  classes = {'questions': Question, 'items': Item}
   fields = dict(fields)
-  for key, kind in made.items():
+  for key, kind in classes.items():
     if isinstance(fields.get(key), list | tuple):
       fields[key] = tuple(
         unpack(kind, row if isinstance(row, dict) else {}, f'{key} {number}')
@@ -270,39 +270,40 @@ def _check_names(models: Mapping[str, str], raters: Sequence[str]) -> None:
     )
   if len({*raters}) < len(raters):
     raise ConfigError(f'raters {", ".join(raters)}: two have one name; expected names that differ')
-  for each in (*models, *raters):
-    if not _NAME.fullmatch(each):
-      raise ConfigError(f'{each!r} as a name; expected up to 64 letters, digits, _, - and .')
+  for name in (*models, *raters):
+    if not _NAME.fullmatch(name):
+      raise ConfigError(f'{name!r} as a name; expected up to 64 letters, digits, _, - and .')
 
 
 def _check_complete(folder: str, paths: Mapping[int, pathlib.Path], count: int) -> None:
   missing = [index for index in range(count) if index not in paths]
-  beyond = [path for index, path in paths.items() if index >= count]
+  extra = [path for index, path in paths.items() if index >= count]
   if missing:
     raise DataError(
       f'{folder}: holds {len(paths)} videos for {count} prompts, and none of prompt {missing[0]} '
       f'({missing[0]:05d}.mp4); add it, or take it out of the prompts'
     )
-  if beyond:
+  if extra:
     raise DataError(
-      f'{folder}: holds {len(paths)} videos for {count} prompts ({beyond[0].name} is one too many);'
+      f'{folder}: holds {len(paths)} videos for {count} prompts ({extra[0].name} is one too many);'
       ' take it away, or give all prompts'
     )
 
 
 def _items(models: Mapping[str, str], rows: Sequence[Any], seed: int, pairs: int) -> list[Item]:
-  every = list(itertools.combinations(models, 2))
-  each = pairs or len(models) // 2
-  if each > len(every) or each * len(rows) < len(every):
+  all_pairs = list(itertools.combinations(models, 2))
+  per_prompt = pairs or len(models) // 2
+  if per_prompt > len(all_pairs) or per_prompt * len(rows) < len(all_pairs):
     raise ConfigError(
-      f'--pairs={each}: {len(rows)} prompts with that many pairs each, of {len(models)} models; '
-      f'expected from {-(-len(every) // len(rows))} to {len(every)}, so that all models meet'
+      f'--pairs={per_prompt}: {len(rows)} prompts with that many pairs each, of {len(models)} '
+      f'models; expected from {-(-len(all_pairs) // len(rows))} to {len(all_pairs)}, so that all '
+      'models meet'
     )
   draw = random.Random(seed)
-  used = dict.fromkeys(every, 0)
+  used = dict.fromkeys(all_pairs, 0)
   items = []
   for prompt in range(len(rows)):
-    for pair in sorted(every, key=lambda pair: (used[pair], draw.random()))[:each]:
+    for pair in sorted(all_pairs, key=lambda pair: (used[pair], draw.random()))[:per_prompt]:
       used[pair] += 1
       items.append(Item(':'.join((str(prompt), *pair)), prompt, *pair))
   return items

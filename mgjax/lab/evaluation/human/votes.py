@@ -1,4 +1,4 @@
-"""Votes of people who compared two videos: a log of JSON lines, and tables in and out (§3.5)."""
+"""Votes on pairs of videos: a log of JSON lines, and import and export of tables (§3.5)."""
 
 import csv
 import dataclasses
@@ -22,17 +22,17 @@ TIE = 'tie'
 
 @dataclasses.dataclass(frozen=True)
 class Vote:
-  """What one rater answered to one question about one pair.
+  """The answer of one rater to one question about one pair.
 
   Attributes:
-    id: from the server, before the answer; a vote with an id that is known changes nothing.
-    item: of the study, which a rater may be shown twice under other ids.
+    id: issued by the server before the answer; a vote with a known id is ignored.
+    item: of the study; a rater may see an item twice under different ids.
     prompt: its index in the study's prompts; answers about one prompt are not independent.
-    left, right: names of the models whose videos were there.
-    choice: of CHOICES: which one is better, neither, or that this cannot be said.
+    left, right: names of the models whose videos were on that side.
+    choice: of CHOICES: the better side, a tie, or that the rater cannot judge.
     milliseconds: from when both videos were ready until the answer.
     time: of the server, UTC, as in '2026-11-22T18:30:00Z'.
-    gold: name of the model that wins for certain, '' if nobody knows.
+    gold: name of the model that certainly wins, '' if unknown.
   """
 
   id: str
@@ -53,7 +53,7 @@ class Vote:
 
   @property
   def winner(self) -> str | None:
-    """Name of the model that was preferred, 'tie', or None where the rater could not judge."""
+    """Name of the preferred model, 'tie', or None if the rater could not judge."""
     return {'left': self.left, 'right': self.right, TIE: TIE}.get(self.choice)
 
 
@@ -62,7 +62,7 @@ NEEDED = ('prompt', 'question', 'rater', 'left', 'right', 'choice')
 
 
 def append_votes(path: str | os.PathLike[str], votes: list[Vote]) -> None:
-  """Adds votes, all at once, which are on the disk when this returns."""
+  """Appends votes in one write, and syncs them to disk before it returns."""
   lines = [json.dumps(dataclasses.asdict(vote), ensure_ascii=False) + '\n' for vote in votes]
   end_line(path)
   with open(path, 'ab') as file:
@@ -71,9 +71,10 @@ def append_votes(path: str | os.PathLike[str], votes: list[Vote]) -> None:
 
 
 def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
-  """Reads the votes of a log, or of a study's directory, in their order and each id once.
+  """Reads the votes of a log, or of a study's directory, in order and each id once.
 
-  Lines that a crash cut are left out with a warning; DataError for a line that is no vote.
+  Lines that a crash truncated are skipped with a warning. Raises DataError for a line that is no
+  vote.
   """
   path = pathlib.Path(path)
   path = path / FILE if path.is_dir() else path
@@ -90,7 +91,7 @@ def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
 
 
 def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes the votes of a study as a table of COLUMNS; ConfigError if it is not called .csv."""
+  """Writes the votes of a study as a table of COLUMNS; ConfigError if `out` is no .csv."""
   out = pathlib.Path(out)
   if out.suffix != '.csv':
     raise ConfigError(f'--out={out}; expected a .csv of votes, or a .jsonl of what they prefer')
@@ -102,13 +103,13 @@ def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
 def import_votes(table: str | os.PathLike[str], study: str | os.PathLike[str]) -> tuple[int, int]:
   """Adds the votes of a table to a study, all or none; the same table again adds nothing.
 
-  The table is a CSV in UTF-8 with a header: NEEDED, of COLUMNS whatever else there is, in any
-  order. `prompt` is an index from 0, `choice` one of votes.CHOICES or the name of the model that
-  won. Without `id` a vote's is made of its contents; without `item` its is its prompt. The study is
-  a folder, which is made if it is not there; a study.json in it stays as it is.
+  The table is a UTF-8 CSV with a header: the columns of NEEDED and any others of COLUMNS, in any
+  order. `prompt` is an index from 0, `choice` one of CHOICES or the name of the winning model. A
+  missing `id` is a hash of the vote, a missing `item` is its prompt. `study` is a folder, which is
+  created if missing; a study.json in it is not changed.
 
-  Returns how many votes were added, and how many were there before. Raises DataError if the table
-  is not like that.
+  Returns the number of votes added, and of votes that were there before. Raises DataError if the
+  table is invalid.
   """
   votes = list(_read(pathlib.Path(table)))
   study = pathlib.Path(study)
@@ -150,25 +151,25 @@ def _vote(row: dict[str | None, str], where: str, seen: Counter[str]) -> Vote:
   if None in row or None in row.values():
     raise DataError(f'{where}: more or fewer cells than the header has; quote those with commas')
   fields = {str(name): value.strip() for name, value in row.items()}
-  found: dict[str, object] = {name: value for name, value in fields.items() if value}
+  vote_fields: dict[str, object] = {name: value for name, value in fields.items() if value}
   for name in ('prompt', 'milliseconds'):
-    if name in found:
+    if name in vote_fields:
       if not fields[name].isascii() or not fields[name].isdigit():
         raise DataError(f'{where}: {name} is {fields[name]!r}; expected a whole number from 0')
-      found[name] = int(fields[name])
+      vote_fields[name] = int(fields[name])
   for name in NEEDED:
-    if name not in found:
+    if name not in vote_fields:
       raise DataError(f'{where}: {name} is empty; fill it in')
   sides = {fields['left']: 'left', fields['right']: 'right'}
   if fields['left'] == fields['right']:
     raise DataError(f'{where}: left and right are both {fields["left"]!r}; name two models')
   if taken := {*CHOICES} & {*sides}:
     raise DataError(f'{where}: a model is called {min(taken)!r}, which is a choice; rename it')
-  found['choice'] = sides.get(fields['choice'], fields['choice'])
+  vote_fields['choice'] = sides.get(fields['choice'], fields['choice'])
   content = '\0'.join(f'{name}={fields.get(name, "")}' for name in COLUMNS)
   seen[content] += 1
   digest = hashlib.sha256(f'{content}\0{seen[content]}'.encode()).hexdigest()
   try:
-    return Vote(**{'id': f'csv-{digest[:24]}', 'item': str(found['prompt']), **found})
+    return Vote(**{'id': f'csv-{digest[:24]}', 'item': str(vote_fields['prompt']), **vote_fields})
   except (TypeError, MgjaxError) as error:
     raise DataError(f'{where}: {error}, or the name of a model') from error

@@ -1,6 +1,6 @@
 """Statistics of votes on two models: majorities, net win rates, intervals, power (Movie Gen §3.5).
 
-Answers to one prompt are not independent: what is counted and resampled are prompts.
+Answers to one prompt are not independent, so all statistics count and resample prompts.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from mgjax.lab.statistics.intervals import ENDS, Interval
 SIGNIFICANT = 'significant'
 MODERATE = 'moderate'
 ON_PAR = 'on par'
-# Shares of prompts whose majority of three raters is a win, a tie and a loss, to plan with before
-# there are votes: of raters who see what is right (.45, .15, .4) with probability .6 and guess
-# (.3, .4, .3) else. Intervals are ±16.8, 9.7, 7.3 and 5.3 points of 100, 300, 527, 1,003 prompts.
+# Shares of prompts whose majority of three raters is a win, a tie and a loss, to plan studies with.
+# They follow from raters who see the truth (0.45, 0.15, 0.4) with probability 0.6 and else guess
+# (0.3, 0.4, 0.3). For 100, 300, 527 and 1,003 prompts intervals are ±16.8, 9.7, 7.3 and 5.3 points.
 USUAL = 0.385776, 0.266896, 0.347328
 
 
@@ -43,12 +43,12 @@ class Tally:
 
   @property
   def verdicts(self) -> Int[np.ndarray, 'p']:
-    """The majority of each prompt, see `majority`."""
+    """The majority vote of each prompt, see `majority`."""
     return majority(self.counts)
 
 
 def first_answers(votes: Iterable[Vote]) -> Iterator[Vote]:
-  """Yields what results count: no gold items, and of repeated ones what each rater said first."""
+  """Yields the votes that count: no gold items, and each rater's first answer to a question."""
   seen = set()
   for vote in votes:
     if not vote.gold and (key := same_question(vote)) not in seen:
@@ -57,18 +57,18 @@ def first_answers(votes: Iterable[Vote]) -> Iterator[Vote]:
 
 
 def same_question(vote: Vote) -> tuple[Any, ...]:
-  """Returns what answers have in common that one rater gave to one question about one pair."""
+  """Returns the key of a rater's answers to one question about one pair."""
   return vote.rater, vote.question, vote.prompt, frozenset((vote.left, vote.right))
 
 
 def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
   """Counts votes by question and pair of models, in the order in which they first appear.
 
-  Gold items and what a rater answered before do not count. Of two models the earlier one in `order`
-  is `Tally.ours`; those not in it follow by name. Raises DataError if a vote compares a model with
-  itself.
+  Gold items and a rater's repeated answers do not count. The earlier of two models in `order` is
+  `Tally.ours`; models outside of it follow by name. Raises DataError if a vote compares a model
+  with itself.
   """
-  found: dict[tuple[str, str, str], dict[int, list[int]]] = {}
+  answers_by_pair: dict[tuple[str, str, str], dict[int, list[int]]] = {}
   for vote in first_answers(votes):
     if vote.left == vote.right:
       raise DataError(f'vote {vote.id!r} compares {vote.left!r} with itself; leave it out')
@@ -77,11 +77,11 @@ def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
       for name in (vote.left, vote.right)
     }
     ours, theirs = sorted(places, key=lambda name: places[name])
-    answers = found.setdefault((vote.question, ours, theirs), {})
+    answers = answers_by_pair.setdefault((vote.question, ours, theirs), {})
     column = {ours: 0, TIE: 1, theirs: 2, None: 3}[vote.winner]
     answers.setdefault(vote.prompt, [0, 0, 0, 0])[column] += 1
   tallies = []
-  for (question, ours, theirs), answers in found.items():
+  for (question, ours, theirs), answers in answers_by_pair.items():
     table = np.array([answers[prompt] for prompt in sorted(answers)])
     judged = table[:, :3].any(1)
     prompts = np.array(sorted(answers))[judged]
@@ -92,21 +92,20 @@ def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
 
 
 def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
-  """Returns the answer that more raters gave than any other: 1 for a win, -1 for a loss, else 0.
+  """Returns the most frequent answer: 1 for a win, -1 for a loss, 0 for a tie.
 
-  Where two answers are as frequent it is a tie. `counts` are of raters that said win, tie, lose.
+  If two answers are equally frequent it is a tie. `counts` are of raters that said win, tie, lose.
   """
-  alone = (counts == counts.max(1, keepdims=True)).sum(1) == 1
-  return np.where(alone, 1 - counts.argmax(1), 0)
+  is_unique = (counts == counts.max(1, keepdims=True)).sum(1) == 1
+  return np.where(is_unique, 1 - counts.argmax(1), 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class NetWinRate:
-  """The share of prompts that are won less the share that are lost, in points of [-100, 100].
+  """The share of prompts won minus the share lost, in points from -100 to 100.
 
-  Wins, ties and losses are counts of prompts, low and high the ends of the interval in points.
-  `sign_probability` is of the exact sign test, of both sides: how likely a split as uneven is where
-  both models are as good.
+  `wins`, `ties` and `losses` are counts of prompts, `low` and `high` the ends of the interval in
+  points. `sign_probability` is the p-value of the exact two-sided sign test.
   """
 
   wins: int
@@ -118,7 +117,7 @@ class NetWinRate:
 
   @property
   def prompts(self) -> int:
-    """How many there are."""
+    """The number of prompts."""
     return self.wins + self.ties + self.losses
 
   @property
@@ -128,16 +127,16 @@ class NetWinRate:
 
   @property
   def half_width(self) -> float:
-    """Half the interval, as the numbers after ± of Table 30."""
+    """Half the width of the interval, as the numbers after ± in Table 30."""
     return (self.high - self.low) / 2
 
   @property
   def win_rate(self) -> float:
-    """Ties as half a win: 50 is as good, as in Table 18."""
+    """The win rate in percent with ties as half a win, as in Table 18: 50 is on par."""
     return 50 + self.value / 2
 
   def __str__(self) -> str:
-    """Says it as +12.3 ± 4.5."""
+    """Formats it as +12.3 ± 4.5."""
     return f'{self.value:+.1f} ± {self.half_width:.1f}'
 
 
@@ -146,15 +145,16 @@ def net_win_rate(
 ) -> NetWinRate:
   """Returns the net win rate with its interval by a bootstrap over prompts.
 
-  Verdicts, one a prompt, are 1, 0 or -1. So n of n prompts drawn with replacement have counts that
-  are one draw of a multinomial distribution. This is `intervals.compare` of zeros with the
-  verdicts, in law, and takes a thousandth of its time. The quantiles are those of Hesterberg (2015,
-  The American Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t). Here t is that of Student's
-  distribution of n - 1 degrees, which widens the percentile intervals of few prompts.
+  Verdicts, one a prompt, are 1, 0 or -1, so the counts of n prompts drawn with replacement follow a
+  multinomial distribution. The result has the distribution of `intervals.compare` of zeros with the
+  verdicts, and takes a thousandth of its time. The quantiles are those of Hesterberg (2015, The
+  American Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t) with t that of Student's distribution
+  with n - 1 degrees of freedom. They correct percentile intervals, which are too narrow for few
+  prompts.
 
-  If all verdicts are the same there is nothing to resample, and the interval is exact. A share that
-  is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is missing
-  from 1 may all be of the other side. Raises DataError if there are no verdicts.
+  If all verdicts are the same, resamples have no spread and the interval is exact: a share that is
+  1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and the rest may all be
+  of the other side. Raises DataError if there are no verdicts.
   """
   verdicts = np.asarray(verdicts)
   n = len(verdicts)
@@ -179,11 +179,11 @@ def net_win_rate(
 def groups(
   prompts: Sequence[Mapping[str, Any]], indices: Int[np.ndarray, 'p']
 ) -> Iterator[tuple[str, str, Bool[np.ndarray, 'p']]]:
-  """Yields (kind, name, which prompts) of every concept and motion level, in the order of names.
+  """Yields (kind, name, mask of prompts) of every concept and motion level, ordered by name.
 
-  `prompts` are of a study, each with 'concepts', a list, and 'motion', `indices` those that are
-  grouped; a prompt of several concepts is in the group of each. Raises DataError if a vote is about
-  a prompt that there is not.
+  `prompts` are those of a study, each with 'concepts', a list, and 'motion'; `indices` select the
+  prompts to group. A prompt with several concepts is in the group of each. Raises DataError if an
+  index is beyond the prompts.
   """
   if len(indices) and max(indices) >= len(prompts):
     raise DataError(
@@ -191,19 +191,19 @@ def groups(
       'counted from 0; put back the study.json that they were made with'
     )
   labels = [
-    {('concept', each) for each in prompts[index].get('concepts') or ()}
-    | {('motion', each) for each in [prompts[index].get('motion')] if each}
+    {('concept', concept) for concept in prompts[index].get('concepts') or ()}
+    | {('motion', motion) for motion in [prompts[index].get('motion')] if motion}
     for index in indices
   ]
   for label in sorted(set().union(*labels)):
-    yield *label, np.array([label in each for each in labels])
+    yield *label, np.array([label in labels_of_prompt for labels_of_prompt in labels])
 
 
 @dataclasses.dataclass(frozen=True)
 class Sigma(Interval):
-  """Standard deviation of the net win rate of one comparison when it is made again, in points.
+  """Standard deviation of the net win rate over repeats of one comparison, in points.
 
-  `repeats` are one and those beyond the first of each comparison.
+  `repeats` is one plus the number of repeats beyond the first of each comparison.
   """
 
   repeats: int
@@ -218,7 +218,7 @@ def sigma(net_win_rates: Sequence[Sequence[float]]) -> Sigma:
   four comparisons is then from 0.57 to 3.7 times the estimate. Prompts are the same, so sigma does
   not cover the choice of prompts; the interval of `net_win_rate` does.
 
-  Raises DataError if none was made twice.
+  Raises DataError if no comparison was repeated.
   """
   degrees = sum(len(row) - 1 for row in net_win_rates)
   if degrees < 1:
@@ -230,20 +230,20 @@ def sigma(net_win_rates: Sequence[Sequence[float]]) -> Sigma:
 
 
 def verdict(value: float, sigma: float) -> str:
-  """Says what a net win rate means: significant beyond 2 sigma, moderate beyond 1, else on par."""
+  """Returns SIGNIFICANT for a net win rate beyond 2 sigma, MODERATE beyond 1 sigma, else ON_PAR."""
   if abs(value) > 2 * sigma:
     return SIGNIFICANT
   return MODERATE if abs(value) > sigma else ON_PAR
 
 
 def half_width(prompts: Positive, win: Fraction, lose: Fraction) -> float:
-  """Returns half the interval of the net win rate of so many prompts, in points.
+  """Returns half the width of the interval of the net win rate for `prompts` prompts, in points.
 
   100 z sqrt((win + lose - (win - lose)^2) / n), with win and lose the shares of prompts whose
   majority is that, and z the quantile 0.975 of the normal distribution.
   """
-  given = {'prompts': prompts, 'win': win, 'lose': lose}
-  arguments(half_width, given, 'half_width')
+  values = {'prompts': prompts, 'win': win, 'lose': lose}
+  arguments(half_width, values, 'half_width')
   z = float(stats.norm.ppf(ENDS[1]))
   return 100 * z * math.sqrt((win + lose - (win - lose) ** 2) / prompts)
 
@@ -253,7 +253,7 @@ def prompts_needed(
   tie: Fraction,
   chance: Annotated[float, Range(least=0.5, below=1)] = 0.8,
 ) -> int:
-  """Returns how many prompts it takes to find a net win rate: that the interval is beyond 0.
+  """Returns the number of prompts to detect a net win rate, with an interval that excludes 0.
 
   n = v ((z_c + z_p) / d)^2 with d the difference as a share, v = max(1 - tie, d) - d^2 the variance
   of a verdict, z_c the quantile 0.975 of the normal distribution and z_p the quantile p.
@@ -262,8 +262,8 @@ def prompts_needed(
     tie: share of prompts without a majority for one.
     chance: p, how likely it shall be found; 0.5 is where it lies at the end of the interval.
   """
-  given = {'difference': difference, 'tie': tie, 'chance': chance}
-  arguments(prompts_needed, given, 'prompts_needed')
+  values = {'difference': difference, 'tie': tie, 'chance': chance}
+  arguments(prompts_needed, values, 'prompts_needed')
   d = difference / 100
   reach = float(stats.norm.ppf(ENDS[1]) + stats.norm.ppf(chance))
   return max(2, math.ceil((max(1 - tie, d) - d * d) * (reach / d) ** 2))

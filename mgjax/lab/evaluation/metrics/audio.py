@@ -12,16 +12,16 @@ from mgjax.core.typing import Float
 from mgjax.models.codec.spectrum import OVERLAP, mel_filters, stft
 
 STEPS = 200  # values of `onset_envelope` a second
-FURTHEST = 0.5  # seconds that sounds are moved against each other
-LOUDEST = 100.0  # dB; what is equal counts as this much
+FURTHEST = 0.5  # seconds, maximum lag of two sounds
+LOUDEST = 100.0  # dB; the limit of SI-SDR, that of equal sounds
 
 _ROUNDING = 1e-20  # of the power
 _BANDS = 40
 _EDGE = OVERLAP // 2  # steps
 _RANGE = 100.0  # a band 40 dB below the loudest counts log10(2)
-_RISE = 0.02  # of the flux, less of which is no onset
-_SHARE = 0.1  # of the highest; what fades is not even, and rises by less than this
-_DEVIATIONS = 6.0  # above the median; one would be an onset in 1e9 values of Gaussian noise
+_RISE = 0.02  # minimum flux of an onset
+_SHARE = 0.1  # of the highest peak, minimum of an onset; decays fluctuate by less
+_DEVIATIONS = 6.0  # above the median; Gaussian noise exceeds this once in 1e9 values
 _APART = 0.05  # seconds between onsets
 
 
@@ -30,9 +30,9 @@ def signal_to_distortion(
 ) -> float:
   """Returns SI-SDR = 10 log10(|a x|^2 / |a x - y|^2) in dB, a = <x, y> / |x|^2, within +-100 dB.
 
-  x is the reference, y the estimate; silence is at -100 dB. Each channel's mean is taken out
-  before. Neither loudness nor sign nor a constant changes it; a shift by one sample does. (Le Roux
-  et al., 2019.) Raises DataError if the reference is constant, from which nothing has a distance.
+  x is the reference, y the estimate; silence has -100 dB. Each channel's mean is subtracted first.
+  The metric is invariant to loudness, sign and a constant offset, but not to a shift by one sample
+  (Le Roux et al., 2019). Raises DataError if the reference is constant, where it is undefined.
   """
   x, y = _centred(reference), _centred(estimate)
   if not x.any():
@@ -46,14 +46,14 @@ def signal_to_distortion(
 
 
 def onset_envelope(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray, 't']:
-  """Returns how much louder a sound becomes, 200 times a second: its rising spectral flux.
+  """Returns the rising spectral flux of a sound, 200 times a second.
 
     F_i = mean_j max(0, L_ij - L_(i-1)j),   L = log10(1 + 100 M / max M)
 
-  M is the magnitude in 40 bands of pitch under windows of a 50th of a second, of all channels
-  together. How loud the sound is does not matter. Silence has 0, and so have the 10 ms at both
-  ends, where windows would see more than the sound. The mean over time tells a busy sound from an
-  even one. Raises DataError if the sound is shorter than a window, or not finite.
+  M is the magnitude in 40 mel bands under windows of 20 ms, summed over channels. The flux is
+  invariant to loudness. It is 0 for silence and for the 10 ms at both ends, where windows would
+  reach beyond the sound. The mean over time separates busy sounds from even ones. Raises DataError
+  if the sound is shorter than a window, or not finite.
   """
   if not np.isfinite(sound).all():
     raise DataError('the sound is not finite; look at what made it')
@@ -68,12 +68,11 @@ def onset_envelope(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarr
 
 
 def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray, 'n']:
-  """Returns the seconds at which something begins: where `onset_envelope` peaks.
+  """Returns the times of onsets in seconds, the peaks of `onset_envelope`.
 
-  A peak counts above 0.02, above a tenth of the highest and above median + 6 deviations (the median
-  distance from the median tells the deviation), at least 50 ms from a higher one. What begins out
-  of silence is heard 5 ms early, for a window sees it as soon as it reaches it. Raises what
-  `onset_envelope` does.
+  A peak must exceed 0.02, a tenth of the highest peak, and the median + 6 deviations (estimated
+  from the median absolute deviation), and be at least 50 ms from a higher one. Onsets after silence
+  are detected 5 ms early, when the window first reaches them. Raises as `onset_envelope`.
   """
   flux = onset_envelope(sound, rate)
   middle = np.median(flux)
@@ -101,8 +100,8 @@ def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: in
 
     r_k = sum_i (F_i - mean F) (G_(i+k) - mean G) / (|F - mean F| |G - mean G|)
 
-  F, G are their `onset_envelope`; the lag is the k of the highest r, the shortest of equal ones, at
-  most half a second. Raises DataError if one cannot be looked at.
+  F and G are their `onset_envelope`. The lag is the k with the highest r (the shortest if several
+  are equal), at most half a second. Raises as `onset_envelope`.
   """
   lag = correlation = error = None
   first, second = (flux - flux.mean() for flux in (onset_envelope(z, rate) for z in (x, y)))
@@ -110,8 +109,8 @@ def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: in
   if size > 0:
     products = np.correlate(second, first, 'full') / size
     lags = np.arange(1 - len(first), len(first))
-    near = np.flatnonzero(np.abs(lags) <= FURTHEST * STEPS)
-    best = max(near, key=lambda place: (products[place], -abs(lags[place])))
+    candidates = np.flatnonzero(np.abs(lags) <= FURTHEST * STEPS)
+    best = max(candidates, key=lambda index: (products[index], -abs(lags[index])))
     lag = float(lags[best] * (rate // STEPS) / rate)
     correlation = float(products[best])
   heard, other = onset_times(x, rate), onset_times(y, rate)
@@ -122,7 +121,7 @@ def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: in
 
 
 def _centred(sound: Float[np.ndarray, 's c']) -> Float[np.ndarray, 's c']:
-  """In float64, each channel's mean taken out; zeros of a constant sound."""
+  """Returns the sound in float64 minus each channel's mean; zeros for a constant sound."""
   sound = np.asarray(sound, np.float64)
-  away = sound - sound.mean(0, keepdims=True)
-  return away * (np.sum(away**2) > _ROUNDING * np.sum(sound**2))
+  centred = sound - sound.mean(0, keepdims=True)
+  return centred * (np.sum(centred**2) > _ROUNDING * np.sum(sound**2))

@@ -11,7 +11,7 @@ _SAME = 1e-6  # length of a difference of unit vectors below which it has no dir
 
 
 def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
-  """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
+  """Returns the cosine of each vector with its partner, in float64; 0 for a zero vector.
 
   Of CLAP's vectors of audio and their captions it is the CLAP score, of a sound in each clip.
   """
@@ -21,13 +21,13 @@ def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float
 def clip_score(frames: Float[np.ndarray, 't d'], text: Float[np.ndarray, 'd']) -> float:
   """Returns the mean over frames of 100 max(cos(frame, text), 0).
 
-  Hessel et al. (2021) have 2.5 in place of 100; torchmetrics cuts the mean, not each frame, at 0.
+  Hessel et al. (2021) use 2.5 in place of 100; torchmetrics clips the mean, not each frame, at 0.
   """
   return float(100 * np.maximum(_unit(frames) @ _unit(text), 0).mean())
 
 
 def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
-  """Returns the mean cosine of each frame's vector with the next; 1 if still, NaN of one frame."""
+  """Returns the mean cosine of each frame's vector with the next; 1 if still, NaN for one frame."""
   return float(cosines(frames[1:], frames[:-1]).mean()) if len(frames) > 1 else float('nan')
 
 
@@ -35,8 +35,8 @@ def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
 class Directional:
   """Similarities of edited clips, one number a clip.
 
-  `direction` is s, the mean of its frames: 0 of a frame that is as it was, NaN of a clip whose
-  captions do not differ. `output` is the mean cosine of the edited frames with the target caption.
+  `direction` is s, averaged over frames: 0 for an unchanged frame, NaN for a clip whose captions
+  are equal. `output` is the mean cosine of the edited frames with the target caption.
   """
 
   direction: Float[np.ndarray, 'b']
@@ -49,26 +49,27 @@ def directional_similarity(
   source: Float[np.ndarray, 'b d'],
   target: Float[np.ndarray, 'b d'],
 ) -> Directional:
-  """Compares the way from frame to edited frame with the way from caption to caption.
+  """Compares the direction from frame to edited frame with that from caption to caption.
 
     s = cos(E_v(after) - E_v(before), E_t(target caption) - E_t(source caption))
 
-  (StyleGAN-NADA, Gal et al. 2021; of edits InstructPix2Pix, Brooks et al. 2022.) A high cosine says
-  that what changed is what the captions say. It says nothing of what was to be kept, so that
-  structure is measured beside it. The vectors, of frames (clips frames d) and captions (clips d),
-  may be of any length: only directions count.
+  (StyleGAN-NADA, Gal et al. 2021; for edits InstructPix2Pix, Brooks et al. 2022.) A high cosine
+  means that the edit follows the captions. It does not measure preservation, so measure structure
+  as well. The vectors, of frames (clips frames d) and captions (clips d), may have any norm.
   """
   before, after, source, target = (
     _unit(vectors, _SAME) for vectors in (before, after, source, target)
   )
-  said = target - source
-  direction = np.einsum('btd,bd->bt', _unit(after - before, _SAME), _unit(said, _SAME)).mean(1)
-  direction[np.linalg.norm(said, axis=1) < _SAME] = np.nan
+  caption_direction = target - source
+  direction = np.einsum(
+    'btd,bd->bt', _unit(after - before, _SAME), _unit(caption_direction, _SAME)
+  ).mean(1)
+  direction[np.linalg.norm(caption_direction, axis=1) < _SAME] = np.nan
   return Directional(direction, np.einsum('btd,bd->bt', after, target).mean(1))
 
 
 def _unit(vectors: Float[np.ndarray, '*b d'], least: float = _LEAST) -> Float[np.ndarray, '*b d']:
-  """Vectors of unit length in float64; zeros where they are shorter than `least`."""
+  """Normalises vectors in float64; vectors shorter than `least` become zeros."""
   vectors = np.asarray(vectors, np.float64)
   length = np.linalg.norm(vectors, axis=-1, keepdims=True)
   return np.where(length < least, 0.0, vectors / np.maximum(length, least))

@@ -1,4 +1,4 @@
-"""How much moves in a video: the size of its optical flow."""
+"""Amount of motion in a video: the magnitude of its optical flow."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,23 +9,23 @@ from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
 from mgjax.data.media.optical_flow import Flow
 
-DYNAMIC = 6 / 256  # of the shorter side a frame
-_FASTEST = 0.05  # of the pixels
-_FRAMES = 0.25  # of a clip's
+DYNAMIC = 6 / 256  # motion a frame, as a share of the shorter side
+_FASTEST = 0.05  # share of pixels
+_FRAMES = 0.25  # share of a clip's frames
 
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """Motion between frames in shares of the shorter side: of all pixels and the fastest 5%."""
+  """Mean motion between frames, of all and of the fastest 5% of pixels, in shorter sides."""
 
   mean: Float[np.ndarray, 't']
   fastest: Float[np.ndarray, 't']
 
   def dynamic(self) -> bool:
-    """Says whether in a quarter of the frames, or one at least, the fastest move by 6 / 256.
+    """Returns whether the fastest pixels move by 6 / 256 in a quarter of the frames, at least one.
 
-    It is VBench's rule of dynamic degree with its threshold, of another optical flow. VBench looks
-    at 8 frames a second: motion a frame depends on the frame rate, so bring clips to one.
+    It is VBench's rule and threshold of dynamic degree, with another optical flow. VBench samples 8
+    frames a second. Motion a frame depends on the frame rate, so compare clips of the same rate.
     """
     needed = max(round(_FRAMES * (len(self.fastest) + 1)), 1)
     return int((self.fastest > DYNAMIC).sum()) >= needed

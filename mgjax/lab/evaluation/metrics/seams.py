@@ -1,4 +1,4 @@
-"""Measures whether seams of long audio are audible: spectral flux there and elsewhere."""
+"""Measures whether seams of long audio are audible: spectral flux at seams and elsewhere."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -9,22 +9,22 @@ from mgjax.core.errors import DataError
 from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float
 
-HOP = 0.005  # seconds between looks at the spectrum
-WINDOW = 0.02  # seconds that a look takes in
+HOP = 0.005  # seconds between spectra
+WINDOW = 0.02  # seconds of a spectrum
 REACH = 0.02  # seconds to either side of a seam that belong to it
-_FLOOR = 1e-3  # magnitude below which nothing is heard: 60 dB under full scale
-_SPREAD = 0.25  # seconds around a seam from which the places to compare it with keep away
+_FLOOR = 1e-3  # inaudible magnitude: 60 dB below full scale
+_SPREAD = 0.25  # seconds around a seam without reference positions
 
 
 @dataclasses.dataclass(frozen=True)
 class Seams:
-  """How much the spectrum changes at the seams of a sound.
+  """The change of the spectrum at the seams of a sound.
 
-  `ratio` is the median over the seams of the largest flux within 20 ms of each, over the median of
-  the same at places elsewhere, about 1 where seams are not heard. `rank` is the mean share of the
-  places elsewhere that change less than a seam does: 0.5 where seams are not heard, 1 where each
-  changes more than anything else. A seam that is louder than the sound's own events has both high,
-  one that is as loud as they are the ratio alone.
+  `ratio` is the median over seams of the largest flux within 20 ms, divided by the same median at
+  reference positions; about 1 if seams are inaudible. `rank` is the mean share of reference
+  positions with less change than a seam: 0.5 if seams are inaudible, 1 if each seam changes more
+  than anything else. Seams louder than the sound's own events raise both, seams as loud as these
+  only the ratio. `places` is the number of reference positions.
   """
 
   ratio: float
@@ -36,13 +36,14 @@ class Seams:
 def spectral_flux(
   sound: Float[np.ndarray, 's c'], rate: int
 ) -> tuple[Float[np.ndarray, ' t'], Float[np.ndarray, ' t']]:
-  """Returns the moments, in seconds, and the flux there, every 5 ms.
+  """Returns times in seconds, every 5 ms, and the spectral flux at these times.
 
   `flux = mean_f |L(t, f) - L(t - 1, f)|` of `L = log10(1 + |S| / 10^-3)`, where S is the spectrum
-  of 20 ms under a Hann window, all channels side by side, 1 for a sine of full scale. What is more
-  than 60 dB below that hardly counts. A jump of the waveform shows at most 10 ms beside its place.
+  of 20 ms under a Hann window, with concatenated channels, 1 for a sine of full scale. Magnitudes
+  60 dB below that hardly count. A jump of the waveform appears at most 10 ms from its time.
   """
-  hop, size = round(HOP * rate), round(WINDOW * rate)
+  hop = round(HOP * rate)
+  size = round(WINDOW * rate)
   if len(sound) < size + hop:
     raise DataError(f'a sound of {len(sound) / rate:.3f} s is too short to look for seams in')
   hann = np.hanning(size + 2)[1:-1]
@@ -66,9 +67,9 @@ def gather_seams(
 ) -> Seams:
   """Compares the flux at the seams of audio with that at places every 40 ms, 250 ms away from any.
 
-  Seams are in seconds, from `Cover.starts` or where windows end. A ratio of two medians below what
-  is heard, as in silence, is 1. Raises DataError if a sound is too short or not finite, there is no
-  seam, or nothing elsewhere.
+  References are every 40 ms, at least 250 ms from any seam. Seams are in seconds, from
+  `Cover.starts` or the ends of windows. The ratio of two inaudible medians, as in silence, is 1.
+  Raises DataError if a sound is too short or not finite, or there is no seam or no reference.
   """
   at = []
   elsewhere = []
@@ -80,16 +81,16 @@ def gather_seams(
     seams = seams[(seams >= times[0]) & (seams <= times[-1])]
     places = np.arange(times[0] + REACH, times[-1] - REACH, 2 * REACH)
     if len(seams):
-      away = np.abs(places[:, None] - seams[None]).min(1) >= _SPREAD
-      places = places[away]
+      is_far = np.abs(places[:, None] - seams[None]).min(1) >= _SPREAD
+      places = places[is_far]
     at += [_peak(times, flux, seam) for seam in seams]
-    elsewhere += [_peak(times, flux, place) for place in places]
+    elsewhere += [_peak(times, flux, time) for time in places]
   if not at or not elsewhere:
     raise DataError(
       f'{len(at)} seams and {len(elsewhere)} places elsewhere; expected one of each at least: '
       f'seams are seconds within the sound, and places are {_SPREAD} s away from all of them'
     )
-  heard = 1e-3  # a thousandth of a factor of ten, in every frequency
+  heard = 1e-3  # in powers of ten, the least audible change at all frequencies
   ratio = (np.median(at) + heard) / (np.median(elsewhere) + heard)
   order = np.sort(elsewhere)
   below = np.searchsorted(order, at, side='left') + np.searchsorted(order, at, side='right')
@@ -97,6 +98,6 @@ def gather_seams(
   return Seams(float(ratio), rank, len(at), len(elsewhere))
 
 
-def _peak(times: np.ndarray, flux: np.ndarray, place: float) -> float:
-  first, last = np.searchsorted(times, [place - REACH, place + REACH])
+def _peak(times: np.ndarray, flux: np.ndarray, time: float) -> float:
+  first, last = np.searchsorted(times, [time - REACH, time + REACH])
   return float(flux[first : max(last, first + 1)].max())

@@ -14,7 +14,7 @@ from mgjax.core.typing import Array, Float, Tree, UInt8
 from mgjax.models.tae.latents import to_unit
 from mgjax.models.tae.perceptual import Perceptual, read_perceptual, widths_of
 
-FEATURES = 'VGG16 relu5_3'  # that `make_perceive` hands out
+FEATURES = 'VGG16 relu5_3'  # of `make_perceive`
 
 _RADIUS = 5  # of the window of 11 x 11 pixels
 _SIGMA = 1.5
@@ -30,19 +30,19 @@ def squared_errors(
 
 
 def decibels(errors: Float[np.ndarray, 'n']) -> Float[np.ndarray, 'n']:
-  """Returns PSNR = 10 log10(1 / error) in dB, at most 100: what is equal counts as 100 dB."""
+  """Returns PSNR = 10 log10(1 / error) in dB, at most 100, the value of equal frames."""
   return -10 * np.log10(np.maximum(errors, 1e-10))
 
 
 def structural_similarity(
   x: UInt8[np.ndarray, 't h w c'], y: UInt8[np.ndarray, 't h w c']
 ) -> Float[np.ndarray, 't']:
-  """Returns the SSIM of each frame, the mean over its channels and places (Wang et al., 2004).
+  """Returns the SSIM of each frame, the mean over channels and pixels (Wang et al., 2004).
 
     SSIM = (2 m_x m_y + C1) (2 s_xy + C2) / ((m_x^2 + m_y^2 + C1) (s_x^2 + s_y^2 + C2))
 
-  Means m and covariances s are under a Gaussian window of 11 x 11 pixels, sigma 1.5, that lies
-  within the frame; pixels in [0, 1], C1 = 0.01^2, C2 = 0.03^2. This is scikit-image's with
+  Means m and covariances s use a Gaussian window of 11 x 11 pixels, sigma 1.5, that lies within the
+  frame; pixels are in [0, 1], C1 = 0.01^2, C2 = 0.03^2. This is scikit-image's SSIM with
   gaussian_weights=True, use_sample_covariance=False and channel_axis=-1. Raises DataError if the
   frames are smaller than the window.
   """
@@ -104,7 +104,7 @@ def make_perceive(path: str | os.PathLike[str]) -> Perceive:
   def look(params: Tree, originals: Array, reconstructions: Array) -> tuple[Array, Array, Array]:
     def compare(frames: tuple[Array, Array]) -> tuple[Array, Array, Array]:
       x, y = (to_unit(frame[None, None]) for frame in frames)
-      seen = [model.apply({'params': params}, each, method='features') for each in (x, y)]
+      seen = [model.apply({'params': params}, image, method='features') for image in (x, y)]
       distance = model.apply({'params': params}, x, y)
       return distance[0, 0], seen[0][0, 0], seen[1][0, 0]
 

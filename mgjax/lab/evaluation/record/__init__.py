@@ -1,1 +1,1 @@
-"""The files that an evaluation leaves, and comparisons with earlier ones."""
+"""The files that an evaluation writes, and comparisons with earlier evaluations."""

@@ -1,8 +1,8 @@
-"""Compares the record of an evaluation with another one: differences, and how sure they are.
+"""Compares the record of an evaluation with another one: differences with intervals.
 
-Where both have numbers of the same prompts the difference is paired: those of one prompt are
-averaged, and `metrics.intervals.compare` resamples prompts. Elsewhere its interval is from those of
-the two numbers, see `metrics.intervals.apart`.
+If both have numbers of the same prompts, the difference is paired: the numbers of one prompt are
+averaged, and `mgjax.lab.statistics.intervals.compare` resamples prompts. Otherwise its interval is
+computed from those of the two numbers, see `mgjax.lab.statistics.intervals.apart`.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ from mgjax.lab.statistics.intervals import apart, compare
 from mgjax.lab.statistics.values import Value, bias_warning, plain
 
 RECORDS = ('evaluation.json', 'evaluation/reconstruction.json')  # of a folder
-# Settings that say which clips the numbers are of; no difference between models.
+# Settings of the data. They are no difference between models.
 _DATA = ('clips', 'sounds', 'frames', 'height', 'width', 'seconds')
 _ALL = ('judge', 'clip', 'reference', 'perceptual', 'scorer', 'suite')
-_LETTERS = 80  # of a setting that are told
+_LETTERS = 80  # of a setting in a note
 _MEND = 'name an evaluation.json, or a folder with one, that launch.evaluate wrote'
 
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-  """Another record, and the path where it was read."""
+  """Another record, and the path that it was read from."""
 
   path: pathlib.Path
   record: Mapping[str, Any]
@@ -35,15 +35,15 @@ class Other:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A number beside that of another record, and the interval of 95% of their difference.
+  """The difference between a number and that of another record, with its 95% interval.
 
   Attributes:
-    other: the other's number, of `count` samples; 0 where that is not known.
-    difference: of this one less the other's; of pairs the mean over the prompts of both.
-    prompts: of how many it is paired; 0 where it is not.
-    warning: what makes the difference less than it seems; '' where nothing does.
-    wins: of pairs the share of prompts with a larger number here, equal ones a half, and the ends
-      of its interval; () where nothing is paired.
+    other: the other record's number, of `count` samples (0 if unknown).
+    difference: this number minus the other; if paired, the mean over the shared prompts.
+    prompts: number of paired prompts; 0 if the difference is not paired.
+    warning: a caveat about the difference; '' if there is none.
+    wins: if paired, the share of prompts with a larger number here, equal ones counting a half, and
+      the ends of its interval; else ().
   """
 
   other: float
@@ -56,17 +56,17 @@ class Change:
   wins: tuple[float, ...] = ()
 
 
-def read_other(given: str | os.PathLike[str]) -> Other:
-  """Reads the record to compare with, an evaluation.json or its folder, before the evaluation.
+def read_other(location: str | os.PathLike[str]) -> Other:
+  """Reads the record to compare with, an evaluation.json or its folder.
 
-  Raises ConfigError if there is none, DataError if it is damaged, or no record of an evaluation.
+  Raises ConfigError if it does not exist, DataError if it is damaged or no record of an evaluation.
   """
-  path = pathlib.Path(given)
+  path = pathlib.Path(location)
   if path.is_dir():
-    places = [path / name for name in RECORDS if (path / name).is_file()]
-    if not places:
+    candidates = [path / name for name in RECORDS if (path / name).is_file()]
+    if not candidates:
       raise ConfigError(f'--against={path}: this folder has no {RECORDS[0]}; {_MEND}')
-    path = places[0]
+    path = candidates[0]
   elif not path.exists():
     raise ConfigError(f'--against={path}: there is no such file; {_MEND}')
   record = read_json(path, error=DataError, mend=_MEND)
@@ -82,24 +82,24 @@ def read_other(given: str | os.PathLike[str]) -> Other:
 
 
 def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
-  """Compares a record, as it is written, with another one of the same task, metric by metric.
+  """Compares a record in its written form with another one of the same task, metric by metric.
 
-  Returns plain JSON values: `path` of the other; `notes`, sentences on what differs beside the
-  model; `metrics`, by name a `Change`.
+  Returns plain JSON values: `path` of the other record, `notes`, sentences on differences besides
+  the model, and `metrics`, name -> `Change`.
   """
   notes, alike = _notes(record, other.record)
   changes = {}
   if record.get('task') == other.record.get('task', record.get('task')):
     for name, metric in record['measured']['metrics'].items():
-      if (found := _change(record, other.record, name, metric, alike)) is not None:
-        changes[name] = plain(found)
+      if (change := _change(record, other.record, name, metric, alike)) is not None:
+        changes[name] = plain(change)
     if not changes:
       notes.append('The other record has none of these numbers, so nothing is compared.')
   return {'path': os.fspath(other.path), 'notes': notes, 'metrics': changes}
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-  """Whether it is one; raises what damaged JSON does where it is one that is damaged."""
+  """Returns whether a value is a record; raises one of WRONG if it is a damaged record."""
   if 'measured' not in record:
     return False
   measured = record['measured']
@@ -114,14 +114,14 @@ def _is_record(record: Mapping[str, Any]) -> bool:
 
 
 def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str], bool]:
-  """Says what differs beside the models, and whether both are of the same clips."""
+  """Returns notes on differences besides the models, and whether both are of the same clips."""
   task = ours.get('task')
   other = theirs.get('task', ours.get('task'))
   if task != other:
-    told = printable(repr(other))
+    other_task = printable(repr(other))
     return [
-      f'The other record is of the task {told}, this one of {task!r}: their numbers cannot be '
-      'compared.'
+      f'The other record is of the task {other_task}, this one of {task!r}: their numbers cannot '
+      'be compared.'
     ], False
   notes = []
   alike = True
@@ -131,11 +131,13 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
       'begin with other noise, so pairs share the prompt alone.'
     )
   parts = {
-    part: [each[part] if isinstance(each.get(part), Mapping) else {} for each in (ours, theirs)]
+    part: [
+      record[part] if isinstance(record.get(part), Mapping) else {} for record in (ours, theirs)
+    ]
     for part in ('weights', 'settings')
   }
   for name in _DATA:
-    mine, yours = (each.get(name) for each in parts['settings'])
+    mine, yours = (settings.get(name) for settings in parts['settings'])
     if mine != yours and None not in (mine, yours):
       alike = False
       notes.append(
@@ -145,13 +147,13 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
   for part, (mine, yours) in parts.items():
     for name in sorted((mine.keys() & yours.keys()) - {*_DATA, 'chosen'}):
       if mine[name] != yours[name]:
-        said = (_word(each[name]) for each in (yours, mine))
-        notes.append('{} {}: the other record has {}, this one {}.'.format(part, name, *said))
+        values = (_word(fields[name]) for fields in (yours, mine))
+        notes.append('{} {}: the other record has {}, this one {}.'.format(part, name, *values))
   for name in _ALL:
     if name in ours and name in theirs and ours[name] != theirs[name]:
-      said = (_word(each[name] or 'none') for each in (theirs, ours))
-      notes.append('{}: the other record has {}, this one {}.'.format(name, *said))
-  mine, yours = (set(each['measured']['samples']) for each in (ours, theirs))
+      values = (_word(record[name] or 'none') for record in (theirs, ours))
+      notes.append('{}: the other record has {}, this one {}.'.format(name, *values))
+  mine, yours = (set(record['measured']['samples']) for record in (ours, theirs))
   if mine != yours:
     notes.append(
       f'Of {len(mine)} prompts of this record and {len(yours)} of the other {len(mine & yours)} '
@@ -167,28 +169,31 @@ def _change(
   metric: Mapping[str, Any],
   alike: bool,
 ) -> Change | None:
-  """One metric in both records; None where the other one has none."""
-  there = theirs['measured']['metrics'].get(name)
-  if there is None:
+  """Returns the change of one metric; None if the other record lacks it."""
+  their_metric = theirs['measured']['metrics'].get(name)
+  if their_metric is None:
     return None
-  mine, yours = _value_of(metric), _value_of(there)
+  mine, yours = _value_of(metric), _value_of(their_metric)
   if not (math.isfinite(mine.value) and math.isfinite(yours.value)):
     return None
   warning = _biased(metric.get('label') or name, mine, yours)
   if alike and metric['mean']:
-    both = ((theirs, there), (ours, metric))
-    tables = [_by_prompt(each['measured']['samples'], found['each']) for each, found in both]
+    sides = ((theirs, their_metric), (ours, metric))
+    tables = [
+      _by_prompt(record['measured']['samples'], side_metric['each'])
+      for record, side_metric in sides
+    ]
     shared = sorted(tables[0].keys() & tables[1].keys())
     if len(shared) > 1 and 2 * len(shared) >= min(map(len, tables)):
       first, second = ([table[prompt] for prompt in shared] for table in tables)
-      # Of pairs that are all equal a resample says nothing.
+      # Resamples of equal pairs have no spread.
       if first != second:
-        found = compare([first], [second])
+        difference = compare([first], [second])
         return Change(
           yours.value,
-          found.difference,
-          found.low,
-          found.high,
+          difference.difference,
+          difference.low,
+          difference.high,
           len(shared),
           yours.count,
           warning,
@@ -200,14 +205,14 @@ def _change(
 
 def _wins(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
   halves = [1.0 + (y > x) - (y < x) for x, y in zip(first, second, strict=True)]
-  if len(set(halves)) == 1:  # of which a resample says nothing
+  if len(set(halves)) == 1:  # resamples have no spread
     return halves[0] / 2, math.nan, math.nan
-  found = compare([[0.0] * len(halves)], [[each / 2 for each in halves]])
-  return found.difference, found.low, found.high
+  difference = compare([[0.0] * len(halves)], [[half / 2 for half in halves]])
+  return difference.difference, difference.low, difference.high
 
 
 def _biased(name: str, mine: Value, yours: Value) -> str:
-  """A warning where numbers that compare sets differ by what few samples make of them."""
+  """Returns a warning if numbers that compare sets differ by no more than their bias, or ''."""
   if not (mine.references or yours.references):
     return ''
   if warning := bias_warning(name, yours, mine):
@@ -220,21 +225,21 @@ def _biased(name: str, mine: Value, yours: Value) -> str:
   return ''
 
 
-def _by_prompt(samples: Sequence[str], each: Sequence[float | None]) -> dict[str, float]:
-  """Prompt -> mean of its samples that have a number."""
-  found: dict[str, list[float]] = {}
-  for name, number in zip(samples, _numbers(each), strict=False):
+def _by_prompt(samples: Sequence[str], numbers: Sequence[float | None]) -> dict[str, float]:
+  """Returns prompt -> mean of its samples that have a number."""
+  numbers_by_prompt: dict[str, list[float]] = {}
+  for name, number in zip(samples, _numbers(numbers), strict=False):
     if math.isfinite(number):
-      found.setdefault(name, []).append(number)
-  return {name: math.fsum(numbers) / len(numbers) for name, numbers in found.items()}
+      numbers_by_prompt.setdefault(name, []).append(number)
+  return {name: math.fsum(numbers) / len(numbers) for name, numbers in numbers_by_prompt.items()}
 
 
-def _numbers(each: Sequence[Any]) -> list[float]:
-  return [math.nan if number is None else float(number) for number in each]
+def _numbers(values: Sequence[Any]) -> list[float]:
+  return [math.nan if number is None else float(number) for number in values]
 
 
 def _value_of(metric: Mapping[str, Any]) -> Value:
-  """A number of `measured` with its interval."""
+  """Returns a number of `measured` with its interval."""
   value, low, high = _numbers([metric['value'], metric.get('low'), metric.get('high')])
   count, references = (int(metric.get(name, 0)) for name in ('count', 'references'))
   return Value(value, low, high, count, (), references, float(metric.get('bias') or 0))

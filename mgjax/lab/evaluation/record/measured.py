@@ -1,8 +1,8 @@
-"""`Measured`: the numbers of an evaluation, whatever was evaluated.
+"""`Measured`: the numbers of any evaluation.
 
-A judge returns it and renders nothing: `Measured.as_dict` stands in the record, and
-`mgjax.lab.report.evaluation_page` makes the page and the printed table of it. A metric that a judge
-adds, by a name alone, is in all of these and in comparisons with other records.
+Judges return it and render nothing. The record holds `Measured.as_dict`, and
+`mgjax.lab.report.evaluation_page` makes the page and the printed table from it. A new metric of a
+judge appears by its name in all of these, and in comparisons with other records.
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from mgjax.lab.statistics.intervals import (
 )
 from mgjax.lab.statistics.values import Value, mean_of, mean_value, plain, share_value
 
-EXTREMES = 4  # best and worst samples of each metric that are shown
-SHOWN = 12  # samples that are shown whatever their numbers are
+EXTREMES = 4  # best and worst samples of each metric to show
+SHOWN = 12  # samples to show whatever their numbers are
 _RESAMPLES = 1000
-_ENDS = ('value', 'low', 'high', 'count')  # that the record has of a group's number
-_EVERY = 16  # samples after which those are let go that are neither among the best nor the worst
+_ENDS = ('value', 'low', 'high', 'count')  # fields of a group's number in the record
+_EVERY = 16  # samples after which `Furthest` drops those that are no extremes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Metric:
   """One number of an evaluation.
 
   Attributes:
-    value: with its interval; its `each` has one number a sample, NaN of a sample that has none, or
-      is empty where the metric has none at all.
-    label: how people call it; the name if ''.
-    better: 1 where more is better, -1 where less is, 0 where it depends on what is asked for.
-    share: whether `each` says of a sample that it is right (1) or wrong (0).
-    beside: what it is to be compared with, such as that of real clips: name -> number.
+    value: with its interval; its `each` has one number a sample, NaN for a sample without one, or
+      is empty if samples have no numbers.
+    label: in tables and charts; '' for the name.
+    better: 1 if more is better, -1 if less is better, 0 if it depends on the request.
+    share: whether `each` marks samples as right (1) or wrong (0).
+    beside: numbers to compare with, such as that of real clips: name -> number.
     mean: whether the value is the mean of `each`, so that two records can be compared in pairs.
-    shown: whether its best and worst samples are shown.
+    show_extremes: whether to show its best and worst samples.
   """
 
   value: Value
@@ -52,20 +52,20 @@ class Metric:
   share: bool = False
   beside: Mapping[str, float] = dataclasses.field(default_factory=dict)
   mean: bool = True
-  shown: bool = True
+  show_extremes: bool = True
 
   def extremes(self) -> tuple[list[int], list[int]]:
-    """Returns its best and worst samples, see `extremes`; none where they are not shown."""
-    return extremes(self.value.each, self.better, self.share) if self.shown else ([], [])
+    """Returns its best and worst samples, see `extremes`; none without `show_extremes`."""
+    return extremes(self.value.each, self.better, self.share) if self.show_extremes else ([], [])
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for NaN."""
-    told = self.value.as_dict()
+    fields = self.value.as_dict()
     if self.share:
-      told['each'] = [None if each is None else int(each) for each in told['each']]
+      fields['each'] = [None if number is None else int(number) for number in fields['each']]
     best, worst = self.extremes()
     beside = {name: number for name, number in self.beside.items() if math.isfinite(number)}
-    return told | {
+    return fields | {
       'label': self.label,
       'better': self.better,
       'share': self.share,
@@ -81,14 +81,14 @@ class Measured:
   """All numbers of an evaluation.
 
   Attributes:
-    metrics: by name: where the number stands in the record, as 'alignment/all', so that records
+    metrics: by name, the path of the number in the record, such as 'alignment/all', so that records
       without `Measured` can be compared with it too.
-    samples: what each sample is of, such as its prompt; equal for samples of one prompt.
-    groups: of some samples, such as those of a tag: name -> metric -> its value of these.
-    sound: whether samples are to be heard.
-    about: what a sample shows, from left to right; '' where it is the model's alone.
-    record: what the record holds beside `as_dict`; made plain JSON values, see `plain`.
-    notes: lines for people, below the table.
+    samples: names of samples, such as their prompts; equal for samples of one prompt.
+    groups: values on subsets of samples, such as those of a tag: name -> metric -> value.
+    sound: whether samples have audio.
+    about: what a sample shows, from left to right; '' if it shows the model's output alone.
+    record: what the record holds beside `as_dict`; converted to plain JSON values, see `plain`.
+    notes: lines below the table.
   """
 
   metrics: Mapping[str, Metric]
@@ -102,36 +102,38 @@ class Measured:
   def __post_init__(self):
     object.__setattr__(self, 'record', plain(self.record))
 
-  def shown(self, count: int = SHOWN) -> list[int]:
-    """Returns the samples to show: some, evenly spread, and the best and worst of each metric."""
-    ends = (place for metric in self.metrics.values() for end in metric.extremes() for place in end)
+  def samples_to_show(self, count: int = SHOWN) -> list[int]:
+    """Returns the samples to show: some evenly spread ones, and the extremes of each metric."""
+    ends = (index for metric in self.metrics.values() for end in metric.extremes() for index in end)
     return sorted({*spread(self.samples, count), *ends})
 
   def _over_prompts(self, metric: Metric) -> Metric:
-    """The metric with an interval over prompts, where several samples are of one."""
-    each = np.asarray(metric.value.each, np.float64)
-    there = np.flatnonzero(np.isfinite(each))
-    prompts = [self.samples[place] for place in there] if metric.mean else []
+    """Returns the metric with an interval over prompts, if prompts have several samples."""
+    numbers = np.asarray(metric.value.each, np.float64)
+    finite = np.flatnonzero(np.isfinite(numbers))
+    prompts = [self.samples[index] for index in finite] if metric.mean else []
     if len(set(prompts)) == len(prompts):
       return metric
     make = share_over_prompts if metric.share else mean_of
-    found = make(each[there], prompts)
+    interval = make(numbers[finite], prompts)
     warning = metric.value.warning
     if (captions := len(set(prompts))) < FEWEST:
       warning = f'an interval needs {FEWEST} captions, not {captions}'
-    value = dataclasses.replace(metric.value, low=found.low, high=found.high, warning=warning)
+    value = dataclasses.replace(metric.value, low=interval.low, high=interval.high, warning=warning)
     return dataclasses.replace(metric, value=value)
 
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Returns plain JSON values; `files` are place of a sample -> file in the record's folder."""
+    """Returns plain JSON values; `files` are index of a sample -> file in the record's folder."""
     groups = {}
     for group, values in self.groups.items():
-      told = {name: value.as_dict() for name, value in values.items()}
-      groups[group] = {name: {end: each[end] for end in _ENDS} for name, each in told.items()}
+      numbers = {name: value.as_dict() for name, value in values.items()}
+      groups[group] = {
+        name: {end: number[end] for end in _ENDS} for name, number in numbers.items()
+      }
     return {
       'samples': list(self.samples),
       'spread': spread(self.samples),
-      'files': {str(place): file for place, file in (files or {}).items()},
+      'files': {str(index): file for index, file in (files or {}).items()},
       'sound': self.sound,
       'about': self.about,
       'metrics': {
@@ -142,82 +144,82 @@ class Measured:
 
 
 def spread(names: Sequence[str], count: int = SHOWN) -> list[int]:
-  """Returns places of different names, such as prompts, evenly spread over them."""
-  first = {name: place for place, name in reversed(list(enumerate(names)))}
-  places = sorted(first.values())
-  count = min(count, len(places))
-  return [places[place * len(places) // count] for place in range(count)]
+  """Returns indices of different names, such as prompts, evenly spread over them."""
+  first = {name: index for index, name in reversed(list(enumerate(names)))}
+  indices = sorted(first.values())
+  count = min(count, len(indices))
+  return [indices[index * len(indices) // count] for index in range(count)]
 
 
 def extremes(
-  each: Sequence[float] | np.ndarray, better: int = 0, share: bool = False
+  scores: Sequence[float] | np.ndarray, better: int = 0, share: bool = False
 ) -> tuple[list[int], list[int]]:
-  """Returns the best and the worst samples, the furthest first; no sample is both.
+  """Returns the best and the worst samples, the most extreme first; no sample is both.
 
-  Where neither is better they are the highest and the lowest. Of a share they are some that are
-  right, and some that are wrong. Of equal numbers there are none. A sample without a number has
-  NaN; `better` and `share` are those of `Metric`.
+  With `better = 0` they are the highest and the lowest. For a share they are some right and some
+  wrong samples. Equal numbers have no extremes. A sample without a number has NaN; `better` and
+  `share` are those of `Metric`.
   """
-  numbers = np.asarray(each, np.float64)
-  there = np.flatnonzero(np.isfinite(numbers))
-  values = (better or 1) * numbers[there]
+  numbers = np.asarray(scores, np.float64)
+  finite = np.flatnonzero(np.isfinite(numbers))
+  values = (better or 1) * numbers[finite]
   if share:
     middle = (better or 1) / 2
-    best = there[values > middle]
-    worst = there[values < middle]
-  elif not len(there) or np.ptp(values) == 0:
+    best = finite[values > middle]
+    worst = finite[values < middle]
+  elif not len(finite) or np.ptp(values) == 0:
     return [], []
   else:
-    best = there[np.argsort(-values, kind='stable')]
-    worst = there[np.argsort(values, kind='stable')]
+    best = finite[np.argsort(-values, kind='stable')]
+    worst = finite[np.argsort(values, kind='stable')]
   chosen = best[:EXTREMES].tolist()
-  return chosen, [place for place in worst[:EXTREMES].tolist() if place not in chosen]
+  return chosen, [index for index in worst[:EXTREMES].tolist() if index not in chosen]
 
 
 def mean_metric(
-  each: Sequence[float] | np.ndarray, label: str = '', better: int = 0, **options: Any
+  values: Sequence[float] | np.ndarray, label: str = '', better: int = 0, **options: Any
 ) -> Metric:
   """Returns a mean of one number a sample, see `mean_value`; `options` are fields of `Metric`."""
-  return Metric(mean_value(each), label, better, **options)
+  return Metric(mean_value(values), label, better, **options)
 
 
 def share_metric(
   right: Sequence[bool | float] | np.ndarray, label: str = '', better: int = 1, **options: Any
 ) -> Metric:
-  """Returns a share of samples with the interval of Wilson; NaN where a sample does not count."""
+  """Returns a share of samples with Wilson's interval; samples with NaN are ignored."""
   return Metric(share_value(right), label, better, share=True, **options)
 
 
 def number_metric(
   number: float, count: int = 0, label: str = '', better: int = 0, **options: Any
 ) -> Metric:
-  """Returns a number of which no interval is known."""
+  """Returns a metric without an interval."""
   value = Value(number, math.nan, math.nan, count)
   return Metric(value, label, better, mean=False, **options)
 
 
-def found_metric(
-  found: Share | Correlation, label: str = '', better: int = 0, **options: Any
+def estimate_metric(
+  estimate: Share | Correlation, label: str = '', better: int = 0, **options: Any
 ) -> Metric:
-  """Returns what has an interval already, and no number a sample."""
-  value = Value(found.value, found.low, found.high, found.count)
+  """Returns a metric of an estimate with an interval, without numbers of samples."""
+  value = Value(estimate.value, estimate.low, estimate.high, estimate.count)
   return Metric(value, label, better, mean=False, **options)
 
 
 def pooled_metric(
-  each: Sequence[float] | np.ndarray,
+  per_sample: Sequence[float] | np.ndarray,
   statistic: Callable[[Int[np.ndarray, '_']], float],
   label: str = '',
   better: int = 0,
   **options: Any,
 ) -> Metric:
-  """Returns a number that is of all samples together and no mean of theirs.
+  """Returns a metric of all samples together that is no mean over samples.
 
-  `statistic` is of the samples with these indices, which may come twice; NaN where it has none. The
-  interval of 95% is a bootstrap over samples, see `percentile_interval`; the best and worst are
-  found by `each`.
+  `statistic` maps indices of samples, which may repeat, to a number, NaN if undefined. The 95%
+  interval is a bootstrap over samples, see `percentile_interval`. `per_sample` decides which
+  samples are the best and the worst.
   """
-  count = len(each)
+  count = len(per_sample)
   number = float(statistic(np.arange(count)))
   low = math.nan
   high = math.nan
@@ -226,49 +228,50 @@ def pooled_metric(
     times = np.rint(shares * count).astype(int)
     drawn = np.array([statistic(np.repeat(np.arange(count), row)) for row in times])
     low, high = percentile_interval(drawn[np.isfinite(drawn)], count)
-  value = Value(number, low, high, count, tuple(np.asarray(each, np.float64).tolist()))
+  value = Value(number, low, high, count, tuple(np.asarray(per_sample, np.float64).tolist()))
   return Metric(value, label, better, mean=False, **options)
 
 
 def numbers_of(rows: Sequence[Mapping[str, float]], name: str) -> Float[np.ndarray, 'n']:
-  """Returns one number of each row, NaN of a row without it."""
+  """Returns one number of each row, NaN for a row without it."""
   return np.array([row.get(name, np.nan) for row in rows], np.float64)
 
 
 def table_of(measured: Measured) -> str:
-  """Formats an evaluation's numbers for people: a row a metric, then one a group, then notes."""
+  """Formats an evaluation's numbers as text: a row a metric, a row a group, then the notes."""
   return '\n'.join([*printed(measured.as_dict()), *measured.notes])
 
 
 class Furthest:
-  """Keeps the best and the worst samples by each metric, and some others; lets go of the rest."""
+  """Keeps the best and the worst samples by each metric, and some others; drops the rest."""
 
   def __init__(self, better: Mapping[str, int], always: Collection[int] = ()):
-    """Takes metric -> 1 where more is better, -1 where less is; and places that stay."""
+    """Takes metric -> 1 if more is better, -1 if less is; and indices of samples to keep."""
     self.kept: dict[int, Any] = {}
-    self._better, self._always = better, always
+    self._better = better
+    self._always = always
 
   def add(self, sample: Any, rows: Sequence[Mapping[str, float]]) -> None:
-    """Adds a sample, given the numbers of all samples so far, its own last."""
+    """Adds a sample; `rows` are the numbers of all samples so far, its own last."""
     self.kept[len(rows) - 1] = sample
     if len(rows) % _EVERY == 1:
       self.let_go(rows)
 
   def let_go(self, rows: Sequence[Mapping[str, float]]) -> None:
-    """Lets those go that are no longer among the best or the worst."""
-    found = (extremes(numbers_of(rows, name), better) for name, better in self._better.items())
-    wanted = {place for best, worst in found for place in (*best, *worst)} | {*self._always}
-    self.kept = {place: sample for place, sample in self.kept.items() if place in wanted}
+    """Drops samples that are no longer among the best or the worst."""
+    ends = (extremes(numbers_of(rows, name), better) for name, better in self._better.items())
+    remaining = {index for best, worst in ends for index in (*best, *worst)} | {*self._always}
+    self.kept = {index: sample for index, sample in self.kept.items() if index in remaining}
 
 
 def standard_means(
   rows: Sequence[Mapping[str, float]], names: Sequence[str]
 ) -> dict[str, dict[str, float | None]]:
-  """Returns the 'mean' over rows and its 'standard_error', None of a single one, by name."""
-  found = {}
+  """Returns by name the 'mean' over rows and its 'standard_error', None for a single row."""
+  means = {}
   for name in names:
     values = np.array([row[name] for row in rows if name in row])
     if len(values):
       error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-      found[name] = {'mean': float(values.mean()), 'standard_error': error}
-  return found
+      means[name] = {'mean': float(values.mean()), 'standard_error': error}
+  return means

@@ -1,4 +1,4 @@
-"""Writes what an evaluation found: its record, files of samples, and the page that shows both."""
+"""Writes the results of an evaluation: its record, sample files, and the page that shows both."""
 
 import dataclasses
 import os
@@ -17,19 +17,19 @@ from mgjax.lab.report.evaluation_page import evaluation_page
 
 RECORD = 'evaluation.json'
 PAGE = 'evaluation.html'
-SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work directory
+SAMPLES = 'evaluation/each'  # files of the samples of a page, in the run's folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """The numbers of an evaluation as text, and what was written, the page and record last."""
+  """The numbers of an evaluation as text, and the written files, the page and the record last."""
 
   table: str
   paths: list[pathlib.Path]
 
 
 class Files(NamedTuple):
-  """Where the record and the page of an evaluation are, in the folder of what it evaluates."""
+  """Paths of the record and the page of an evaluation, relative to the run's folder."""
 
   record: str
   page: str
@@ -39,12 +39,12 @@ MAIN = Files(RECORD, PAGE)
 
 
 def apart(name: str) -> Files:
-  """Returns the files of an evaluation beside the main one, as 'evaluation/seams'."""
+  """Returns the files of an additional evaluation, such as 'evaluation/seams'."""
   return Files(f'{name}.json', f'{name}.html')
 
 
 def folder_of(run: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns where results of a run are written: its folder, of a published one owner/name here."""
+  """Returns the folder for results of a run: its own, or owner/name here for a published run."""
   return pathlib.Path(read_name(run).place.partition('://')[2].strip('/') if is_name(run) else run)
 
 
@@ -64,21 +64,22 @@ def write_findings(
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
-  `run` is the model or the folder of the videos. Records of another `task`, such as 'video', are
-  not compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
-  file of a sample, and `written` are pictures that were written before.
+  `run` is the model or the folder of the videos. Only records of the same `task`, such as 'video',
+  can be compared. `about` is the provenance of the numbers (weights, settings, seed), `show` writes
+  the file of a sample, and `written` lists pictures that exist already.
   """
   folder = folder_of(run)
-  path, page = folder / files.record, folder / files.page
+  path = folder / files.record
+  page = folder / files.page
   samples = page.parent / SAMPLES
-  shown = {}
+  sample_files = {}
   for earlier in samples.glob('[0-9]*.*'):
-    earlier.unlink()  # of an evaluation that showed others
+    earlier.unlink()  # an earlier evaluation may have shown other samples
   if show is not None:
-    for place in measured.shown():
-      if (file := show(place, samples / f'{place:05d}')) is not None:
-        shown[place] = _relative(file, page.parent)
-  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(shown)}
+    for index in measured.samples_to_show():
+      if (file := show(index, samples / f'{index:05d}')) is not None:
+        sample_files[index] = _relative(file, page.parent)
+  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(sample_files)}
   write_json(path, record)
   _write_page(page, record)
   return Findings(table_of(measured), [*written, page, path])
@@ -91,7 +92,7 @@ def add_comparison(findings: Findings, other: Other) -> Findings:
   record['against'] = compare_records(record, other)
   write_json(path, record)
   _write_page(page, record)
-  return Findings(f'{findings.table}\n\n{_told(record)}', findings.paths)
+  return Findings(f'{findings.table}\n\n{_comparison_lines(record)}', findings.paths)
 
 
 def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:
@@ -104,8 +105,8 @@ def _write_page(path: pathlib.Path, record: Mapping[str, Any]) -> None:
   write_bytes(path, evaluation_page(printable(title), record, path.parent).encode())
 
 
-def _told(record: Mapping[str, Any]) -> str:
-  """The comparison in lines, for people."""
+def _comparison_lines(record: Mapping[str, Any]) -> str:
+  """Returns the comparison as lines of text."""
   against = record['against']
   metrics = record['measured']['metrics']
   lines = [f'against {printable(against["path"])}:', *against['notes']]

@@ -1,4 +1,4 @@
-"""Reads lists of prompts: lines, .csv and .jsonl, UTF-8 or, with its mark, UTF-16."""
+"""Reads lists of prompts: lines, .csv and .jsonl, in UTF-8 or, with a BOM, UTF-16."""
 
 import codecs
 import csv
@@ -14,7 +14,7 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-  """Returns a file's text, with plain ends of lines; DataError if it cannot be read or decoded."""
+  """Returns a file's text with normalised line ends; DataError if it cannot be read or decoded."""
   try:
     data = pathlib.Path(path).read_bytes()
   except OSError as error:
@@ -31,10 +31,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-  """Returns the lines of a file that hold something, stripped; DataError as `read_text`, or of
-  none.
+  """Returns the non-empty lines of a file, stripped; DataError as `read_text`, or if none.
 
-  Only ends of lines end one: characters such as U+2028 are part of a prompt.
+  Only line ends separate lines: characters such as U+2028 are part of a prompt.
   """
   lines = [line.strip() for line in read_text(path).split('\n')]
   if not any(lines):
@@ -47,7 +46,8 @@ def read_csv(
 ) -> list[dict[str, str]]:
   """Returns the rows of a .csv with a header such as `header`, names in lower case.
 
-  Raises DataError as `read_text`, or if there is no row, a column twice, or one of another length.
+  Raises DataError as `read_text`, or if there is no row, a duplicate column, or a row of another
+  length.
   """
   try:
     first, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
@@ -79,8 +79,8 @@ def read_json_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   ]
 
 
-def wanted(path: Any, row: dict[str, Any], number: int, *names: str) -> list[str]:
-  """Returns texts of a row; raises DataError if one is not there, or empty."""
+def required_texts(path: Any, row: dict[str, Any], number: int, *names: str) -> list[str]:
+  """Returns the named texts of a row; raises DataError if one is missing or empty."""
   for name in names:
     if name not in row:
       has = ', '.join(map(str, row)) or 'none'

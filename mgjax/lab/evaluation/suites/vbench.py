@@ -1,7 +1,7 @@
 """VBench's folder of videos, list of prompts and files of results (Huang et al. 2024).
 
-VBench needs versions of PyTorch and others that do not go with ours. It is run in an environment of
-its own, on a folder that `launch.evaluate --vbench` wrote, and its results are imported.
+VBench needs versions of PyTorch and other packages that conflict with ours. Run it in its own
+environment on a folder that `launch.evaluate --vbench` wrote, then import its results.
 """
 
 import json
@@ -17,13 +17,13 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import read_json
-from mgjax.lab.evaluation.suites.tables import wanted
+from mgjax.lab.evaluation.suites.tables import required_texts
 from mgjax.lab.report.tables import markdown
 from mgjax.lab.statistics.values import Mean, mean_of
 
-RESULTS = '_eval_results.json'  # at the end of the name of what VBench writes
+RESULTS = '_eval_results.json'  # end of the names of VBench's result files
 _LONGEST = 255  # bytes of a file's name
-_PERCENT = 100.0  # VBench keeps imaging_quality of videos in percent, its score as a share
+_PERCENT = 100.0  # VBench writes imaging_quality of videos in percent, its score as a share
 
 
 def read_full_info(path: pathlib.Path) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -35,31 +35,31 @@ def read_full_info(path: pathlib.Path) -> Iterator[tuple[str, tuple[str, ...]]]:
   for number, row in enumerate(rows, 1):
     if not isinstance(row, dict) or not isinstance(row.get('dimension', []), list):
       raise DataError(f'{path}: row {number} is not of VBench; {mend}')
-    (prompt,) = wanted(path, row, number, 'prompt_en')
+    (prompt,) = required_texts(path, row, number, 'prompt_en')
     yield prompt, tuple(map(str, row.get('dimension', [])))
 
 
 def video_names(prompts: Sequence[str], kinds: Sequence[str]) -> list[str]:
   """Returns '<prompt>-<sample>.mp4' of each video; samples of one prompt are counted from 0.
 
-  A prompt that no file can be called by is shortened, and '/' in it becomes a space: VBench then
-  reads it from a list of prompts. `kinds` are endings of the files, as '.mp4'.
+  A prompt that is no valid file name is shortened, and '/' in it becomes a space. VBench then reads
+  it from a list of prompts. `kinds` are suffixes of the files, such as '.mp4'.
   """
   taken: Counter[str] = Counter()
-  found = []
+  file_names = []
   for prompt, kind in zip(prompts, kinds, strict=True):
     name = re.sub(r'[/\\\0]', ' ', prompt)
     room = _LONGEST - len(f'-{len(prompts)}{kind}')
     name = name.encode()[:room].decode(errors='ignore')
-    found.append(f'{name}-{taken[name]}{kind}')
+    file_names.append(f'{name}-{taken[name]}{kind}')
     taken[name] += 1
-  return found
+  return file_names
 
 
 class Dimension(NamedTuple):
-  """VBench's own score of a dimension, as 'subject_consistency', and the mean over its videos.
+  """VBench's own score of a dimension, such as 'subject_consistency', and the mean over videos.
 
-  Both differ where VBench weights otherwise, by frames for instance.
+  They differ if VBench weights videos, by frames for instance.
   """
 
   name: str
@@ -68,30 +68,30 @@ class Dimension(NamedTuple):
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Dimension]:
-  """Reads what VBench wrote: one file, or all of a folder, {dimension: [score, [videos]]}.
+  """Reads VBench's results: one file, or all of a folder, {dimension: [score, [videos]]}.
 
-  Raises DataError if there is none, one is no such file, or two have the same dimension.
+  Raises DataError if there is none, a file is invalid, or two have the same dimension.
   """
   path = pathlib.Path(path)
   files = sorted(path.glob(f'*{RESULTS}')) if path.is_dir() else [path]
   if not files:
     raise DataError(f'{path}: holds no file of results (*{RESULTS}); name where VBench wrote them')
-  found: dict[str, Dimension] = {}
+  dimensions: dict[str, Dimension] = {}
   for file in files:
-    told = read_json(file, error=DataError, mend=f'name a *{RESULTS} of VBench')
-    for name, result in told.items():
-      if name in found:
+    results = read_json(file, error=DataError, mend=f'name a *{RESULTS} of VBench')
+    for name, result in results.items():
+      if name in dimensions:
         raise DataError(f'{file}: {name} is in another file of {path} as well; keep one of them')
-      found[name] = _dimension(file, name, result)
-  if not found:
+      dimensions[name] = _dimension(file, name, result)
+  if not dimensions:
     raise DataError(f'{path}: has results of no dimension; run VBench to its end')
-  return list(found.values())
+  return list(dimensions.values())
 
 
-def results_table(found: Sequence[Dimension]) -> str:
+def results_table(dimensions: Sequence[Dimension]) -> str:
   """Formats results as a table in Markdown."""
   rows = [('dimension', 'score', 'mean of videos [95%]', 'videos', 'prompts')]
-  for name, score, mean in found:
+  for name, score, mean in dimensions:
     counts = (str(mean.videos), str(mean.prompts)) if mean.videos else ('', '')
     rows.append((name, f'{score:.4f}', str(mean) if mean.videos else '', *counts))
   return markdown(rows)
@@ -116,5 +116,5 @@ def _dimension(file: pathlib.Path, name: str, result: Any) -> Dimension:
 
 
 def _prompt_of(path: str) -> str:
-  """The prompt in a video's name; a video without a sample's number is its own."""
+  """Returns the prompt in a video's name, without the sample's number."""
   return re.sub(r'-\d+$', '', pathlib.PurePath(path).stem)

@@ -1,1 +1,1 @@
-"""Evaluations whose judge is the synthetic dataset of the model."""
+"""Evaluations by the judge of the synthetic dataset that a model was trained on."""

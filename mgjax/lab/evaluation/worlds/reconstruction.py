@@ -1,8 +1,8 @@
 """What the judge of a synthetic dataset reads through an autoencoder, and how well what matters
 comes back.
 
-A mean over whole frames is a mean over background: here PSNR is taken where the things are that
-captions tell of, and the judge says whether they are still what they were.
+A mean over complete frames is dominated by the background. So PSNR is also computed inside the
+objects of captions, and the judge checks whether it can still read them.
 """
 
 from collections.abc import Mapping
@@ -21,30 +21,35 @@ from mgjax.training.monitoring.progress import track
 
 
 def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) -> Measured:
-  """Encodes and decodes so many clips of each group of a judge, which then reads them.
+  """Encodes and decodes `samples` clips of each group of a judge, which then reads them.
 
-  Where samples have a 'segmentation', the PSNR inside of it, over all frames of a clip, stands
-  beside that of the whole clip.
+  If samples have a 'segmentation', the numbers include the PSNR inside of it, over all frames of a
+  clip, besides that of the complete clip.
   """
   groups = judge.asks(samples)
   videos = {}
   errors = {'inside': [], 'whole': []}
-  for group, asked in groups.items():
+  for group, requests in groups.items():
     again = []
-    for sample in track(judge.clips(asked), len(asked), group):
+    for sample in track(judge.clips(requests), len(requests), group):
       pair = reconstruct(codec, sample['video'])
       again.append(pair.reconstruction)
       for name, number in _numbers(sample, pair.reconstruction).items():
         errors[name].append(number)
     videos[group] = np.stack(again)
-  found = measured(judge, groups, videos)
+  alignment = measured(judge, groups, videos)
   if not errors['inside']:
-    return found
+    return alignment
   labels = {'inside': 'PSNR inside of solids, dB', 'whole': 'PSNR of a clip, dB'}
-  more = {f'psnr/{name}': mean_metric(errors[name], label, 1) for name, label in labels.items()}
-  record = {f'psnr_{name}': float(np.nanmean(each)) for name, each in errors.items()}
+  psnr_metrics = {
+    f'psnr/{name}': mean_metric(errors[name], label, 1) for name, label in labels.items()
+  }
+  record = {f'psnr_{name}': float(np.nanmean(values)) for name, values in errors.items()}
   return Measured(
-    found.metrics | more, found.samples, record=found.record | record, notes=found.notes
+    alignment.metrics | psnr_metrics,
+    alignment.samples,
+    record=alignment.record | record,
+    notes=alignment.notes,
   )
 
 

@@ -25,15 +25,15 @@ class Raters:
 
   def majorities(self):
     """Shares of prompts whose majority is a win, a tie and a loss, by enumeration."""
-    found = [0.0, 0.0, 0.0]
+    shares = [0.0, 0.0, 0.0]
     for truth, share in enumerate(self.shares):
       for counts in itertools.product(range(self.raters + 1), repeat=3):
         if sum(counts) == self.raters:
           ways = math.factorial(self.raters) / math.prod(map(math.factorial, counts))
           chances = (p**c for p, c in zip(self.answers(truth), counts, strict=True))
           best = [index for index, count in enumerate(counts) if count == max(counts)]
-          found[best[0] if len(best) == 1 else 1] += share * ways * math.prod(chances)
-    return found
+          shares[best[0] if len(best) == 1 else 1] += share * ways * math.prod(chances)
+    return shares
 
 
 USUAL = Raters()
@@ -42,7 +42,7 @@ USUAL = Raters()
 def draw_counts(generator, prompts, raters=USUAL, studies=()):
   """Draws how many raters said win, tie and lose, of each prompt: (*studies, prompts, 3)."""
   truth = generator.choice(3, (*studies, prompts), p=raters.shares)
-  answers = np.array([raters.answers(each) for each in range(3)])
+  answers = np.array([raters.answers(truth) for truth in range(3)])
   return generator.multinomial(raters.raters, answers[truth])
 
 

@@ -69,7 +69,7 @@ def test_raters_who_agree_have_1_and_shuffled_ones_0():
 
 def truth(who):
   """Alpha of all prompts there could be: agreement of two answers, beyond that of all answers."""
-  answers = np.array([who.answers(each) for each in range(3)])
+  answers = np.array([who.answers(truth) for truth in range(3)])
   same = np.array(who.shares) @ (answers**2).sum(1)
   chance = ((np.array(who.shares) @ answers) ** 2).sum()
   return (same - chance) / (1 - chance)
@@ -78,8 +78,8 @@ def truth(who):
 @pytest.mark.slow
 def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies():
   counts = draw_counts(np.random.default_rng(0), 200, studies=(2000,))
-  found = [agreement(each, resamples=500, seed=seed) for seed, each in enumerate(counts)]
-  covered = np.mean([each.low <= truth(Raters()) <= each.high for each in found])
+  agreements = [agreement(study, resamples=500, seed=seed) for seed, study in enumerate(counts)]
+  covered = np.mean([alpha.low <= truth(Raters()) <= alpha.high for alpha in agreements])
   assert 0.935 <= covered <= 0.965
 
 
@@ -117,7 +117,7 @@ def test_raters_are_flagged_where_gold_items_or_sides_leave_no_doubt():
   careful += [vote(200, 'careful', 'right', 80, 'a')]  # one slip of ten
   guessing = [vote(300 + n, 'guessing', ('left', 'right')[n % 2], n, 'a') for n in range(10)]
   lazy = [vote(400 + n, 'lazy', 'left', n) for n in range(20)]
-  found = {each.name: each.flags for each in raters(careful + guessing + lazy)}
-  assert found['careful'] == ()
-  assert found['guessing'] == ('right about 50% of 10 gold items',)
-  assert found['lazy'] == ('left in 100% of 20 answers',)
+  flags = {rater.name: rater.flags for rater in raters(careful + guessing + lazy)}
+  assert flags['careful'] == ()
+  assert flags['guessing'] == ('right about 50% of 10 gold items',)
+  assert flags['lazy'] == ('left in 100% of 20 answers',)

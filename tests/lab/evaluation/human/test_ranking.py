@@ -18,19 +18,19 @@ def draw_games(seed=0, models=4, games=400):
   """Wins and ties between models of other strengths, and the games in their order."""
   generator = np.random.default_rng(seed)
   theta = np.linspace(-0.8, 0.8, models)
-  found = []
+  outcomes = []
   for _ in range(games):
     i, j = generator.choice(models, 2, replace=False)
     weights = np.exp([theta[i], theta[j], (theta[i] + theta[j]) / 2])
-    found.append((i, j, (1, -1, 0)[generator.choice(3, p=weights / weights.sum())]))
+    outcomes.append((i, j, (1, -1, 0)[generator.choice(3, p=weights / weights.sum())]))
   wins, ties = np.zeros((2, models, models))
-  for i, j, outcome in found:
+  for i, j, outcome in outcomes:
     if outcome:
       wins[(i, j) if outcome > 0 else (j, i)] += 1
     else:
       ties[i, j] += 1
       ties[j, i] += 1
-  return np.array(found), wins, ties
+  return np.array(outcomes), wins, ties
 
 
 def test_two_models_differ_by_the_log_of_their_odds():
@@ -48,12 +48,12 @@ def test_it_is_the_most_likely_one():
 
   def unlikely(parameters):
     *theta, eta = parameters
-    found = 0.0
+    loss = 0.0
     for i, j in itertools.combinations(range(4), 2):
       logs = np.array([theta[i], theta[j], eta + (theta[i] + theta[j]) / 2])
       seen = np.array([wins[i, j], wins[j, i], ties[i, j]])
-      found -= seen @ (logs - np.log(np.exp(logs).sum()))
-    return found
+      loss -= seen @ (logs - np.log(np.exp(logs).sum()))
+    return loss
 
   best = scipy.optimize.minimize(unlikely, np.zeros(5), tol=1e-10).x
   theta, eta = bradley_terry(wins, ties, prior=0)
@@ -64,7 +64,7 @@ def test_it_is_the_most_likely_one():
 
 def test_several_tables_are_fitted_at_once_as_each_alone():
   tables = [draw_games(seed)[1:] for seed in range(3)]
-  wins, ties = (np.stack(each) for each in zip(*tables, strict=True))
+  wins, ties = (np.stack(stack) for stack in zip(*tables, strict=True))
   together = bradley_terry(wins, ties)
   for index, table in enumerate(tables):
     np.testing.assert_allclose(together[0][index], bradley_terry(*table)[0], atol=1e-8)
@@ -92,13 +92,13 @@ def test_strengths_are_those_of_evalica():
 
 def test_models_come_in_the_order_of_their_strength_with_intervals_around_it():
   votes = make_votes(np.random.default_rng(0), 60, MODELS, strengths=(0, 1.5, -1.5, 0.5))
-  found = rank(tally(votes), resamples=200)
-  assert [each.model for each in found] == ['b', 'd', 'a', 'c']
-  for each in found:
-    assert each.low < each.strength < each.high
-    assert each.comparisons == 3 * 60
-  assert np.mean([each.strength for each in found]) == pytest.approx(START)
-  assert rank(tally(votes), resamples=200) == found
+  ratings = rank(tally(votes), resamples=200)
+  assert [rating.model for rating in ratings] == ['b', 'd', 'a', 'c']
+  for rating in ratings:
+    assert rating.low < rating.strength < rating.high
+    assert rating.comparisons == 3 * 60
+  assert np.mean([rating.strength for rating in ratings]) == pytest.approx(START)
+  assert rank(tally(votes), resamples=200) == ratings
 
 
 def test_models_that_nobody_compared_are_refused():
@@ -120,7 +120,7 @@ def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies():
       counts = generator.multinomial(1, weights / weights.sum(), 100)
       tallies.append(Tally('overall', first, second, np.arange(100), counts, 0))
     covered += [
-      each.low <= START + POINTS * strengths[each.model] <= each.high
-      for each in rank(tallies, resamples=400, seed=seed)
+      rating.low <= START + POINTS * strengths[rating.model] <= rating.high
+      for rating in rank(tallies, resamples=400, seed=seed)
     ]
   assert 0.935 <= np.mean(covered) <= 0.965

@@ -32,15 +32,15 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def found(study):
+def analysis(study):
   return analyse_study(study)
 
 
-def test_everything_is_written_and_says_the_same(study, found, tmp_path):
+def test_everything_is_written_and_says_the_same(study, analysis, tmp_path):
   text, paths = analyse(study, tmp_path)
   assert [path.name for path in paths] == [f'analysis.{k}' for k in ('csv', 'html', 'json')]
-  assert (found.ours, found.votes) == ('ours', 2 * 3 * 30 * 3)  # the gold item does not count
-  first = found.comparisons[0]
+  assert (analysis.ours, analysis.votes) == ('ours', 2 * 3 * 30 * 3)  # the gold item does not count
+  first = analysis.comparisons[0]
   assert str(first.rate) in text and str(first.rate) in paths[1].read_text()
   rows = list(csv.DictReader(paths[0].read_text().splitlines()))
   assert float(rows[0]['net_win_rate']) == first.rate.value
@@ -55,8 +55,8 @@ def test_everything_is_written_and_says_the_same(study, found, tmp_path):
   assert '<svg' in page and '&lt;x&gt;' in page and '<x>' not in page
 
 
-def test_a_table_has_a_row_a_question_or_a_row_a_baseline(found):
-  ours = [each for each in found.comparisons if each.tally.ours == 'ours']
+def test_a_table_has_a_row_a_question_or_a_row_a_baseline(analysis):
+  ours = [comparison for comparison in analysis.comparisons if comparison.tally.ours == 'ours']
   by_question, by_baseline, of_wins = (
     lay_out(ours, name) for name in ('questions', 'baselines', 'win_rate')
   )
@@ -68,15 +68,15 @@ def test_a_table_has_a_row_a_question_or_a_row_a_baseline(found):
   assert wins == pytest.approx(50 + net / 2, abs=0.1)
 
 
-def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_reports(found):
-  first, *_, last = found.comparisons
+def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_reports(analysis):
+  first, *_, last = analysis.comparisons
   assert first.sigma == pytest.approx(5.07 * (381 / 30) ** 0.5)
   assert first.verdict in ('significant', 'moderate', 'on par')
   assert last.tally.question == 'realness' and last.sigma is None and last.verdict == ''
 
 
 def rates_of(analysis):
-  tallies = ((each.tally, each.rate.value) for each in analysis.comparisons)
+  tallies = ((comparison.tally, comparison.rate.value) for comparison in analysis.comparisons)
   return {(tally.question, tally.ours, tally.theirs): rate for tally, rate in tallies}
 
 
@@ -85,20 +85,22 @@ def test_repeats_say_what_sigma_is(study, tmp_path):
   for seed in (1, 2, 3):
     votes = make_votes(np.random.default_rng(seed), 30, ('ours', 'c'), strengths=(1.2, -0.5))
     again.append(write_study(tmp_path / str(seed), votes))
-  found = analyse_study(study, repeats=again)
+  analysis = analyse_study(study, repeats=again)
   analyses = (analyse_study(path, ours='ours') for path in (study, *again))
-  rates = [rates_of(each)['overall', 'ours', 'c'] for each in analyses]
-  sigma = found.sigmas['overall']
+  rates = [rates_of(repeat)['overall', 'ours', 'c'] for repeat in analyses]
+  sigma = analysis.sigmas['overall']
   assert sigma.value == pytest.approx(np.std(rates, ddof=1)) and sigma.repeats == 4
-  overall = [each for each in found.comparisons if each.tally.question == 'overall']
-  assert {each.sigma for each in overall} == {sigma.value}
+  overall = [
+    comparison for comparison in analysis.comparisons if comparison.tally.question == 'overall'
+  ]
+  assert {comparison.sigma for comparison in overall} == {sigma.value}
   other = write_study(tmp_path / 'other', make_votes(np.random.default_rng(0), 3, ('x', 'y')))
   with pytest.raises(DataError, match='nothing in them was compared in the study as well'):
     analyse_study(study, repeats=[other])
 
 
-def test_our_model_turns_the_signs(study, found):
-  there, back = rates_of(found), rates_of(analyse_study(study, ours='c'))
+def test_our_model_turns_the_signs(study, analysis):
+  there, back = rates_of(analysis), rates_of(analyse_study(study, ours='c'))
   assert there['overall', 'ours', 'c'] == -back['overall', 'c', 'ours']
 
 
@@ -148,8 +150,8 @@ def test_the_commands_print_and_write(study, tmp_path):
   done = binaries.run('compare', 'import', f'--csv={table}', f'--study={other}')
   assert (done.returncode, done.stdout) == (0, '541 votes added; 0 were there\n')
   done = binaries.run('compare', 'analyse', f'--study={other}', '--ours=ours')
-  told, paths = analyse(other, ours='ours')
-  assert done.returncode == 0 and done.stdout == '\n'.join([told, *map(str, paths), ''])
+  text, paths = analyse(other, ours='ours')
+  assert done.returncode == 0 and done.stdout == '\n'.join([text, *map(str, paths), ''])
   done = binaries.run('compare', 'power', '--prompts_seen=1003')
   assert done.stdout.endswith('1,003 prompts: ±5.3 points\n')
   assert binaries.run('compare', 'analyse', f'--study={tmp_path}/none').returncode == 3

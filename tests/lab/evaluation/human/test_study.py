@@ -26,33 +26,35 @@ COUNT = 3
 
 
 @pytest.fixture(scope='module')
-def made(tmp_path_factory):
+def videos(tmp_path_factory):
   folder = tmp_path_factory.mktemp('videos')
   make_videos(folder, COUNT, 'abc', frames=2)
   return folder
 
 
 @pytest.fixture
-def folder(made, tmp_path):
+def folder(videos, tmp_path):
   """Videos of three models, to be changed."""
-  return shutil.copytree(made, tmp_path / 'videos')
+  return shutil.copytree(videos, tmp_path / 'videos')
 
 
 def start(folder, models='ab', **changes):
-  given = {'questions': 'video:overall', 'prompts': str(folder / 'prompts.txt')} | changes
+  options = {'questions': 'video:overall', 'prompts': str(folder / 'prompts.txt')} | changes
   paths = {name: str(folder / name) for name in models}
-  shown = Folders(paths, **{each: given.pop(each) for each in Folders._fields if each in given})
-  design = Design(**{each: given.pop(each) for each in Design._fields if each in given})
-  return begin(folder / 'votes', shown, design=design, **given)
+  folders = Folders(
+    paths, **{field: options.pop(field) for field in Folders._fields if field in options}
+  )
+  design = Design(**{field: options.pop(field) for field in Design._fields if field in options})
+  return begin(folder / 'votes', folders, design=design, **options)
 
 
 def test_a_study_is_read_as_it_was_begun(folder):
-  given = {'questions': 'video', 'raters': tuple('uvwxyz'), 'seed': 7, 'name': 'x or y?'}
-  study = start(folder, **given)
-  assert read_study(folder / 'votes') == study == start(folder, **given)
+  options = {'questions': 'video', 'raters': tuple('uvwxyz'), 'seed': 7, 'name': 'x or y?'}
+  study = start(folder, **options)
+  assert read_study(folder / 'votes') == study == start(folder, **options)
   assert {item.prompt for item in study.items} == set(range(COUNT))
-  wanted = {'prompt': 'digit number 1 moves', 'concepts': [], 'motion': ''}
-  assert study.prompts[1] == wanted
+  expected = {'prompt': 'digit number 1 moves', 'concepts': [], 'motion': ''}
+  assert study.prompts[1] == expected
   assert (folder / 'votes' / 'study.json').stat().st_mode & 0o077 == 0
 
 
@@ -63,7 +65,7 @@ def test_the_questions_are_the_reports_with_their_raters():
   assert all(question.sound for question in read_questions('sound'))
   assert not any(question.sound for question in read_questions('video'))
   for name in SETS:
-    assert {question.raters for question in read_questions(name, each=2)} == {2}
+    assert {question.raters for question in read_questions(name, raters=2)} == {2}
 
 
 def test_questions_of_a_file(tmp_path):

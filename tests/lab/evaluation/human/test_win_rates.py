@@ -79,27 +79,27 @@ def test_gold_items_and_second_answers_do_not_count():
 
 
 def test_a_net_win_rate_is_wins_less_losses_and_half_of_it_above_50():
-  found = net_win_rate([1] * 67 + [0] * 18 + [-1] * 15)  # raters on captions of video, Movie Gen
-  assert (found.value, found.win_rate, found.prompts) == (52, 76, 100)
-  assert str(found) == f'+52.0 ± {found.half_width:.1f}'
+  rate = net_win_rate([1] * 67 + [0] * 18 + [-1] * 15)  # raters on captions of video, Movie Gen
+  assert (rate.value, rate.win_rate, rate.prompts) == (52, 76, 100)
+  assert str(rate) == f'+52.0 ± {rate.half_width:.1f}'
 
 
 def test_its_interval_is_that_of_the_paired_bootstrap_over_prompts():
   verdicts = np.repeat([1, 0, -1], [390, 270, 343])
-  found = net_win_rate(verdicts)
+  rate = net_win_rate(verdicts)
   table = 100.0 * verdicts[None]
   other = compare(np.zeros_like(table), table, seed=1)
   # Quantiles of 10,000 resamples are off by a fiftieth of a standard deviation; expected as well
   # sit the steps of 100 / n.
   error = 4 * other.standard_error / 50 + 100 / len(verdicts)
-  assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=error)
-  assert found.value == pytest.approx(other.difference)
+  assert (rate.low, rate.high) == pytest.approx((other.low, other.high), abs=error)
+  assert rate.value == pytest.approx(other.difference)
 
 
 @pytest.mark.parametrize('n', WIDTHS)
 def test_its_width_is_the_published_one(n):
   counts = draw_counts(np.random.default_rng(n), n, studies=(100,))
-  widths = [net_win_rate(majority(each), resamples=1000).half_width for each in counts]
+  widths = [net_win_rate(majority(study), resamples=1000).half_width for study in counts]
   # The mean over 100 studies: quantiles of 1,000 resamples vary by 4%, that of 100 prompts by 7%.
   assert np.mean(widths) == pytest.approx(WIDTHS[n], rel=0.025)
 
@@ -120,20 +120,20 @@ def test_its_width_is_the_published_one(n):
 def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies(n, raters):
   counts = draw_counts(np.random.default_rng(1), n, raters, studies=(2000,))
   verdicts = majority(counts.reshape(-1, 3)).reshape(2000, n)
-  found = [net_win_rate(each, resamples=1000, seed=seed) for seed, each in enumerate(verdicts)]
-  covered = np.mean([each.low <= net(raters) <= each.high for each in found])
+  rates = [net_win_rate(study, resamples=1000, seed=seed) for seed, study in enumerate(verdicts)]
+  covered = np.mean([rate.low <= net(raters) <= rate.high for rate in rates])
   assert 0.935 <= covered <= 0.965
 
 
 @pytest.mark.parametrize('n', [1, 4, 30])
 @pytest.mark.parametrize('value', [1, 0, -1])
 def test_verdicts_that_are_all_the_same_leave_room_for_others(n, value):
-  found = net_win_rate([value] * n)
+  rate = net_win_rate([value] * n)
   missing = 100 * (1 - 0.025 ** (1 / n))
   low = scipy.stats.binomtest(n, n).proportion_ci(0.95, 'exact').low
   assert missing == pytest.approx(100 * (1 - low))
   ends = sorted([100 * value, value * (100 - 2 * missing)]) if value else [-missing, missing]
-  assert (found.low, found.high) == pytest.approx(tuple(ends))
+  assert (rate.low, rate.high) == pytest.approx(tuple(ends))
 
 
 def test_an_interval_depends_on_its_seed_alone_and_turns_with_the_models():
@@ -145,8 +145,8 @@ def test_an_interval_depends_on_its_seed_alone_and_turns_with_the_models():
 
 
 def test_the_sign_test_is_of_both_sides_and_ties_say_nothing():
-  found = net_win_rate([1] * 10 + [0] * 5)
-  assert found.sign_probability == pytest.approx(2 * 2**-10)
+  rate = net_win_rate([1] * 10 + [0] * 5)
+  assert rate.sign_probability == pytest.approx(2 * 2**-10)
   assert net_win_rate([0, 0]).sign_probability == 1
 
 
@@ -156,8 +156,8 @@ def test_prompts_are_grouped_by_each_of_their_concepts_and_by_motion():
     {'prompt': 'b', 'concepts': [], 'motion': ''},
     {'prompt': 'c', 'concepts': ['scene'], 'motion': 'high'},
   ]
-  found = {(kind, name): mask.tolist() for kind, name, mask in groups(prompts, np.array([0, 1, 2]))}
-  assert found == {
+  masks = {(kind, name): mask.tolist() for kind, name, mask in groups(prompts, np.array([0, 1, 2]))}
+  assert masks == {
     ('concept', 'animal'): [True, False, False],
     ('concept', 'scene'): [True, False, True],
     ('motion', 'high'): [False, False, True],
@@ -169,10 +169,10 @@ def test_prompts_are_grouped_by_each_of_their_concepts_and_by_motion():
 
 def test_sigma_is_the_spread_of_repeats():
   rates = [3.0, 8.0, -1.0, 6.0]
-  found = sigma([rates])
-  assert found.value == pytest.approx(np.std(rates, ddof=1))
-  assert found.repeats == 4
-  assert (found.low / found.value, found.high / found.value) == pytest.approx(
+  estimate = sigma([rates])
+  assert estimate.value == pytest.approx(np.std(rates, ddof=1))
+  assert estimate.repeats == 4
+  assert (estimate.low / estimate.value, estimate.high / estimate.value) == pytest.approx(
     (0.57, 3.73), abs=0.01
   )
   # Of several comparisons variances are pooled, whatever their means are.
@@ -201,10 +201,10 @@ def test_published_intervals_of_the_audio_bench_come_back_from_the_counts_that_t
       continue
     losses = max(round(n * (decided - d) / 2), 0)
     wins = round(n * d) + losses
-    found = net_win_rate(np.repeat([1, 0, -1], [wins, n - wins - losses, losses]))
-    assert found.value == pytest.approx(value, abs=0.1)  # half of 100 / 527
+    rate = net_win_rate(np.repeat([1, 0, -1], [wins, n - wins - losses, losses]))
+    assert rate.value == pytest.approx(value, abs=0.1)  # half of 100 / 527
     # Rounding as printed, a step of either end, and quantiles of 10,000 resamples.
-    assert found.half_width == pytest.approx(width, abs=0.05 + 0.1 + width / 50)
+    assert rate.half_width == pytest.approx(width, abs=0.05 + 0.1 + width / 50)
   # Eight of thirty are narrower than majorities of 527 prompts can be: of those, prompts had scores
   # between, as the mean over raters is.
   assert impossible == 8
@@ -224,5 +224,5 @@ def test_so_many_prompts_find_a_difference_as_often_as_they_should():
     counts = generator.multinomial(n, shares, 20_000)
     net = 100 * (counts[:, 0] - counts[:, 2]) / n
     widths = [half_width(n, *row) for row in (counts[:50, [0, 2]] / n).tolist()]
-    found = np.mean(net > np.mean(widths))
-    assert found == pytest.approx(chance, abs=0.02)  # of counts with steps of 100 / n
+    share = np.mean(net > np.mean(widths))
+    assert share == pytest.approx(chance, abs=0.02)  # of counts with steps of 100 / n

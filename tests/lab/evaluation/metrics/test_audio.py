@@ -46,8 +46,8 @@ def test_the_distortion_is_the_angle_between_the_sounds():
   x, y = noise(1000), noise(1000, 1)
   a, b = (z[:, 0].astype(np.float64) - z.mean(dtype=np.float64) for z in (x, y))
   cosine = np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
-  wanted = 10 * np.log10(cosine**2 / (1 - cosine**2))
-  assert signal_to_distortion(x, y) == pytest.approx(wanted, abs=1e-9)  # float64, sums of 1000
+  expected = 10 * np.log10(cosine**2 / (1 - cosine**2))
+  assert signal_to_distortion(x, y) == pytest.approx(expected, abs=1e-9)  # float64, sums of 1000
 
 
 @given(st.floats(1e-3, 1e3), st.booleans(), st.floats(-1, 1))
@@ -73,9 +73,9 @@ def test_distortion_lies_within_a_hundred_decibels():
 @pytest.mark.parametrize('kind', ['tone', 'noise', 'slow'])
 @pytest.mark.parametrize('hiss', [0.0, 1e-3, 1e-2])
 def test_what_begins_is_heard_once_and_in_time(kind, hiss):
-  found = onset_times(struck(TIMES, kind, hiss), RATE)
-  assert len(found) == len(TIMES)
-  late = found - np.array(TIMES)
+  onsets = onset_times(struck(TIMES, kind, hiss), RATE)
+  assert len(onsets) == len(TIMES)
+  late = onsets - np.array(TIMES)
   assert (late >= -EARLY).all() and (late <= STEP).all()
 
 
@@ -96,7 +96,7 @@ def test_where_nothing_begins_nothing_is_heard(sound):
 
 def test_the_flux_is_the_formula():
   sound = struck((0.1,), 'noise', 1e-2, seconds=0.2)
-  found = onset_envelope(sound, RATE)
+  flux = onset_envelope(sound, RATE)
   hop, window = 80, 320
   shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
   padded = np.pad(sound[:, 0].astype(np.float64), window // 2, mode='reflect')
@@ -104,19 +104,19 @@ def test_the_flux_is_the_formula():
   spectra = np.abs([np.fft.rfft(padded[start : start + window] * shape) for start in starts])
   bands = spectra @ mel_filters(RATE, window, 40)
   levels = np.log10(1 + 100 * bands / bands.max())
-  wanted = [np.mean(np.maximum(b - a, 0)) for a, b in itertools.pairwise(levels)]
+  expected = [np.mean(np.maximum(b - a, 0)) for a, b in itertools.pairwise(levels)]
   # float32 spectra, of which differences are taken.
-  np.testing.assert_allclose(found[2:-2], wanted[1:-2], atol=1e-5)
-  assert not found[:2].any() and not found[-2:].any()
+  np.testing.assert_allclose(flux[2:-2], expected[1:-2], atol=1e-5)
+  assert not flux[:2].any() and not flux[-2:].any()
 
 
 @pytest.mark.parametrize('late', [0.0, 0.1, -0.25])
 @pytest.mark.parametrize('kind', ['tone', 'noise'])
 def test_a_planted_delay_is_found(late, kind):
   x, y = struck(TIMES), struck([time + late for time in TIMES], kind, 1e-3)
-  found = synchrony(x, y, RATE)
-  assert found.lag == pytest.approx(late, abs=1.5 * STEP)  # both are on the grid of the flux
-  assert found.correlation > 0.5
+  result = synchrony(x, y, RATE)
+  assert result.lag == pytest.approx(late, abs=1.5 * STEP)  # both are on the grid of the flux
+  assert result.correlation > 0.5
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_planted_delay_is_found(late, kind):
   ids=['same', 'loud', 'missing', 'silence', 'noise'],
 )
 def test_the_error_of_onsets_counts_what_is_missing_and_is_none_beside_silence(other, error):
-  found = synchrony(struck(TIMES), other, RATE).onset_error
-  assert found == (None if error is None else pytest.approx(error, abs=STEP))
+  actual_error = synchrony(struck(TIMES), other, RATE).onset_error
+  assert actual_error == (None if error is None else pytest.approx(error, abs=STEP))
 
 
 def test_the_same_sound_is_in_time_and_silence_in_none():

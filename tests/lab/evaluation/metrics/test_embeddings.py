@@ -24,8 +24,8 @@ def test_scores_of_frames_are_mean_cosines():
   assert clip_score(turned(180), text) == 0
   assert frame_consistency(turned(0, 60, 60, 150)) == pytest.approx((0.5 + 1 + 0) / 3, rel=1e-14)
   assert np.isnan(frame_consistency(turned(10)))
-  found = cosines(turned(0, 30, 90), turned(60, 30, 0))
-  np.testing.assert_allclose(found, [0.5, 1, 0], atol=1e-15)
+  scores = cosines(turned(0, 30, 90), turned(60, 30, 0))
+  np.testing.assert_allclose(scores, [0.5, 1, 0], atol=1e-15)
   assert cosines(np.zeros((1, 2)), turned(5)) == [0]
 
 
@@ -47,6 +47,6 @@ def test_a_clip_that_stayed_goes_no_way_and_captions_that_agree_name_none():
   source, target = generator.normal(size=(2, 5, 8))
   after[0] = before[0]
   target[1] = source[1]
-  found = directional_similarity(before, after, source, target)
-  assert found.direction[0] == 0 and np.isnan(found.direction[1])
-  assert np.isfinite(found.direction[2:]).all() and np.isfinite(found.output).all()
+  similarity = directional_similarity(before, after, source, target)
+  assert similarity.direction[0] == 0 and np.isnan(similarity.direction[1])
+  assert np.isfinite(similarity.direction[2:]).all() and np.isfinite(similarity.output).all()

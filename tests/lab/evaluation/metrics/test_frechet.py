@@ -32,9 +32,9 @@ def correlated(generator, rows, dimensions):
 def test_of_diagonal_gaussians_it_is_the_closed_form():
   mean_x, mean_y = np.array([1.0, -2.0, 0.5]), np.array([0.0, 3.0, 0.5])
   std_x, std_y = np.array([1.0, 0.2, 3.0]), np.array([2.0, 0.2, 0.0])
-  wanted = np.sum((mean_x - mean_y) ** 2) + np.sum((std_x - std_y) ** 2)
-  found = frechet_distance(axes(mean_x, std_x), axes(mean_y, std_y))
-  assert found == pytest.approx(wanted, rel=1e-13)  # numbers around 30, sums of a dozen products
+  exact = np.sum((mean_x - mean_y) ** 2) + np.sum((std_x - std_y) ** 2)
+  distance = frechet_distance(axes(mean_x, std_x), axes(mean_y, std_y))
+  assert distance == pytest.approx(exact, rel=1e-13)  # numbers around 30, sums of a dozen products
 
 
 def test_equal_rows_are_at_distance_zero_even_when_they_are_few():
@@ -49,8 +49,8 @@ def test_fewer_rows_than_dimensions_change_nothing():
   generator = np.random.default_rng(2)
   x, y = correlated(generator, 6, 3), correlated(generator, 9, 3)
   turn = np.linalg.qr(generator.normal(size=(40, 40)))[0][:3]
-  wanted = frechet_distance(x, y)
-  assert frechet_distance(x @ turn, y @ turn) == pytest.approx(wanted, rel=1e-12)
+  distance = frechet_distance(x, y)
+  assert frechet_distance(x @ turn, y @ turn) == pytest.approx(distance, rel=1e-12)
   for said in ('of 6 rows in 40 dimensions, too few', '41 and more'):
     assert said in few_rows(6, 40)
   assert few_rows(41, 40) == ''
@@ -73,8 +73,8 @@ def expected(mean):
 def test_its_mean_does_not_depend_on_how_many_rows_there_are(rows):
   generator = np.random.default_rng(1)
   x, y = generator.normal(size=(400, rows, 1)), generator.normal(0.5, 1, (400, rows, 1))
-  found = list(map(kernel_distance, x, y))
-  assert abs(np.mean(found) - expected(0.5)) < 3.5 * np.std(found) / np.sqrt(400)
+  distances = list(map(kernel_distance, x, y))
+  assert abs(np.mean(distances) - expected(0.5)) < 3.5 * np.std(distances) / np.sqrt(400)
   x, y = generator.normal(size=(2, rows, 6))
   assert kernel_value(x, y).value == kernel_distance(x, y)
 
@@ -82,16 +82,16 @@ def test_its_mean_does_not_depend_on_how_many_rows_there_are(rows):
 @pytest.mark.slow
 def test_its_interval_covers_what_is_true():
   """Of signs with the means m and n, E k = 4 + 4 m n, so that the distance is 4 (m - n)^2."""
-  generator, hits, found = np.random.default_rng(2), [], []
+  generator, hits, values = np.random.default_rng(2), [], []
   for trial in range(300):
     x, y = (np.where(generator.random((120, 1)) < share, 1.0, -1.0) for share in (0.5, 0.9))
-    found.append(kernel_value(x, y, seed=trial))
-    hits.append(found[-1].low <= 4 * 0.8**2 <= found[-1].high)
+    values.append(kernel_value(x, y, seed=trial))
+    hits.append(values[-1].low <= 4 * 0.8**2 <= values[-1].high)
   # Squares are skewed: .92 to .93 in place of .95 over 600 trials. Of 300 that spreads by .016.
   assert np.mean(hits) > 0.92 - 3.5 * 0.016
-  reach = np.mean([each.high - each.low for each in found]) / 2 / 2.06
+  reach = np.mean([value.high - value.low for value in values]) / 2 / 2.06
   # A deviation from 300 numbers spreads by 1 / sqrt(600).
-  assert reach == pytest.approx(np.std([each.value for each in found]), rel=3.5 / np.sqrt(600))
+  assert reach == pytest.approx(np.std([value.value for value in values]), rel=3.5 / np.sqrt(600))
 
 
 def test_sets_apart_have_nothing_in_common_and_equal_ones_all():
@@ -105,10 +105,10 @@ def test_sets_apart_have_nothing_in_common_and_equal_ones_all():
 def test_of_one_distribution_density_and_coverage_have_their_known_means():
   generator, n, m, k = np.random.default_rng(2), 40, 30, 5
   x, y = generator.normal(size=(300, n, 3)), generator.normal(size=(300, m, 3))
-  found = np.array([neighbourhood(*pair, k)[2:] for pair in zip(x, y, strict=True)])
+  measures = np.array([neighbourhood(*pair, k)[2:] for pair in zip(x, y, strict=True)])
   expected = 1 - np.prod(np.arange(n - k, n) / np.arange(n + m - k, n + m))
-  errors = found.std(0) / np.sqrt(300)
-  assert (np.abs(found.mean(0) - [1, expected]) < 3.5 * errors).all()
+  errors = measures.std(0) / np.sqrt(300)
+  assert (np.abs(measures.mean(0) - [1, expected]) < 3.5 * errors).all()
 
 
 def test_collapse_lowers_recall_and_coverage_and_outliers_precision():
@@ -123,8 +123,8 @@ def test_collapse_lowers_recall_and_coverage_and_outliers_precision():
 def test_values_are_the_same_numbers_with_intervals_and_counts():
   generator = np.random.default_rng(4)
   x, y = generator.normal(size=(80, 4)), 0.5 + generator.normal(size=(60, 4))
-  found, whole = neighbourhood_values(x, y), neighbourhood(x, y)
-  assert tuple(found) == whole._fields
-  for name, value in found.items():
+  values, whole = neighbourhood_values(x, y), neighbourhood(x, y)
+  assert tuple(values) == whole._fields
+  for name, value in values.items():
     assert value.value == getattr(whole, name) and value.low < value.value < value.high
     assert (value.count, value.references) == (60, 80)

@@ -11,16 +11,16 @@ from tests.lab.evaluation.metrics.test_stability import drift
 
 def flow(share, length, size=(40, 60)):
   """A flow of this length in this share of the pixels and of none elsewhere."""
-  found = np.zeros((size[0] * size[1], 2), np.float32)
-  found[: round(share * len(found))] = (0.6 * length, -0.8 * length)
-  return found.reshape(*size, 2)
+  vectors = np.zeros((size[0] * size[1], 2), np.float32)
+  vectors[: round(share * len(vectors))] = (0.6 * length, -0.8 * length)
+  return vectors.reshape(*size, 2)
 
 
 def test_the_mean_is_over_all_pixels_and_the_fastest_over_those_that_move_most():
-  found = motion_of([flow(0.02, 5), flow(1, 2), flow(0, 9)])
+  motion = motion_of([flow(0.02, 5), flow(1, 2), flow(0, 9)])
   # In shares of 40 pixels; 2% of the pixels are two fifths of the fastest 5%.
-  np.testing.assert_allclose(found.mean, [0.02 * 5 / 40, 2 / 40, 0], rtol=1e-6)
-  np.testing.assert_allclose(found.fastest, [0.4 * 5 / 40, 2 / 40, 0], rtol=1e-6)
+  np.testing.assert_allclose(motion.mean, [0.02 * 5 / 40, 2 / 40, 0], rtol=1e-6)
+  np.testing.assert_allclose(motion.fastest, [0.4 * 5 / 40, 2 / 40, 0], rtol=1e-6)
 
 
 def test_a_quarter_of_the_frames_have_to_move():
@@ -35,7 +35,7 @@ def test_a_quarter_of_the_frames_have_to_move():
 
 
 def test_of_a_picture_that_moves_it_is_the_way():
-  found = motion_of(forth for _, forth in flows(drift(4)))
+  motion = motion_of(forth for _, forth in flows(drift(4)))
   way = np.hypot(0.6, 0.9) / 64
   # The flow is wrong at the borders, where the picture comes in: a tenth of the pixels or so.
-  np.testing.assert_allclose(found.mean, way, rtol=0.15)
+  np.testing.assert_allclose(motion.mean, way, rtol=0.15)

@@ -36,20 +36,20 @@ def alternate(first, second):
 )
 def test_a_seam_that_is_heard_stands_out(first, second, background):
   rough = background * np.random.default_rng(5).normal(size=len(first)) * 1e-3
-  found = gather_seams([(alternate(first + rough, second + rough), SEAMS)], RATE)
-  assert found.ratio > 2
-  assert found.rank > 0.99
-  assert found.seams == 4
+  seams = gather_seams([(alternate(first + rough, second + rough), SEAMS)], RATE)
+  assert seams.ratio > 2
+  assert seams.rank > 0.99
+  assert seams.seams == 4
 
 
 @pytest.mark.parametrize('sound', [hum(), noise(), 0 * hum()], ids=['hum', 'noise', 'silence'])
 def test_a_seam_that_is_no_seam_does_not(sound):
-  found = gather_seams([(alternate(sound, sound), SEAMS)], RATE)
+  seams = gather_seams([(alternate(sound, sound), SEAMS)], RATE)
   # The largest of eight looks at noise varies by a few percent from place to place; four of them
   # rank anywhere with a mean of a half and a deviation of .29 / 2.
-  assert found.ratio == pytest.approx(1, abs=0.1)
-  assert 0.5 - 0.44 < found.rank < 0.5 + 0.44
-  assert found.places > 150
+  assert seams.ratio == pytest.approx(1, abs=0.1)
+  assert 0.5 - 0.44 < seams.rank < 0.5 + 0.44
+  assert seams.places > 150
 
 
 def test_seams_at_times_of_loud_events_elsewhere_rank_in_the_middle():
@@ -58,13 +58,13 @@ def test_seams_at_times_of_loud_events_elsewhere_rank_in_the_middle():
   for begin in generator.uniform(0.2, 9.5, 60):
     first = int(begin * RATE)
     sound[first : first + 800] += generator.normal(size=800) * 0.3
-  found = gather_seams([(sound[:, None].astype(np.float32), np.linspace(0.5, 9.5, 12))], RATE)
-  assert 0.2 < found.rank < 0.8
+  seams = gather_seams([(sound[:, None].astype(np.float32), np.linspace(0.5, 9.5, 12))], RATE)
+  assert 0.2 < seams.rank < 0.8
 
 
 def test_stereo_is_heard_on_both_sides():
   left, right = alternate(hum(), hum()), alternate(hum(), hum(330.0))
   both = np.concatenate([left, right], 1)
   assert gather_seams([(both, SEAMS)], RATE).rank > 0.99
-  found = gather_seams([(left, SEAMS), (right, SEAMS)], RATE)
-  assert found.seams == 8 and 0.6 < found.rank < 0.99  # one sound has seams, one has none
+  seams = gather_seams([(left, SEAMS), (right, SEAMS)], RATE)
+  assert seams.seams == 8 and 0.6 < seams.rank < 0.99  # one sound has seams, one has none

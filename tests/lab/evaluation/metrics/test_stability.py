@@ -21,7 +21,9 @@ def drift(frames=40, side=64):
   """A textured picture that moves by (.6, -.9) pixels a frame, with noise of 2 grey levels."""
   noise, plane = np.random.default_rng(0), picture(side)
   places = [moved(plane, (0.6 * t, -0.9 * t)) for t in range(frames)]
-  return np.stack([frame(place + 2 * noise.standard_normal(place.shape)) for place in places])
+  return np.stack(
+    [frame(position + 2 * noise.standard_normal(position.shape)) for position in places]
+  )
 
 
 def stepped(video, by=20):
@@ -94,8 +96,8 @@ def test_what_changes_along_a_clip_is_no_seam():
   assert at_seams([(values, (10, 30, 40, 50))], reach=4).ratio == 1
   # A clip with more flicker and more seams than another.
   clips = [(np.full(30, 1.0), (15,)), (np.full(30, 9.0), (8, 16, 24))]
-  found = at_seams(clips)
-  assert (found.ratio, found.low, found.high) == (1, 1, 1)
+  comparison = at_seams(clips)
+  assert (comparison.ratio, comparison.low, comparison.high) == (1, 1, 1)
   assert at_seams([(np.zeros(30), (15,))]).ratio == 1
   for seams in ((), (50,)):
     with pytest.raises(DataError, match='no seam'):
@@ -112,7 +114,7 @@ def test_the_interval_covers_the_ratio_that_was_put_in():
       for seam in SEAMS:
         values[seam - 2 : seam] *= 1.3  # the values that take in both sides
       clips.append((values, SEAMS))
-    found = at_seams(clips)
-    hits.append(found.low <= 1.3 <= found.high)
+    ratio = at_seams(clips)
+    hits.append(ratio.low <= 1.3 <= ratio.high)
   # 95% asked; 12 clips give a little less, and 60 trials spread by .03.
   assert np.mean(hits) > 0.84

@@ -37,21 +37,21 @@ def coloured(generator, count, frames=4, size=24):
 
 def test_videos_alone_are_measured_by_their_motion_and_flicker():
   still = np.repeat(drift(1), 6, axis=0)
-  found = score_videos(iter([drift(6), still]))
-  assert set(found) == ALONE and tuple(found) == tuple(name for name in BETTER if name in ALONE)
+  scores = score_videos(iter([drift(6), still]))
+  assert set(scores) == ALONE and tuple(scores) == tuple(name for name in BETTER if name in ALONE)
   moving = np.hypot(0.6, 0.9) / 64
-  assert found['motion'].each == pytest.approx((moving, 0), rel=0.15, abs=1e-3)
-  assert found['flicker'].each[1] == found['warping_error'].each[1] == 0
-  assert (found['dynamic_degree'].value, found['dynamic_degree'].count) == (0, 2)  # 1.7% a frame
+  assert scores['motion'].each == pytest.approx((moving, 0), rel=0.15, abs=1e-3)
+  assert scores['flicker'].each[1] == scores['warping_error'].each[1] == 0
+  assert (scores['dynamic_degree'].value, scores['dynamic_degree'].count) == (0, 2)  # 1.7% a frame
   assert set(score_videos([drift(6)], motion=False)) == {'flicker'}
 
 
 def test_pictures_have_no_motion_and_do_not_move_the_others_in_their_list():
-  found = score_videos([drift(1), drift(6), drift(2)])
-  assert [math.isnan(value) for value in found['motion'].each] == [True, False, False]
-  assert [math.isnan(value) for value in found['dynamic_degree'].each] == [True, False, False]
-  assert [math.isnan(value) for value in found['flicker'].each] == [True, False, True]
-  assert (found['motion'].count, found['flicker'].count) == (2, 1)
+  scores = score_videos([drift(1), drift(6), drift(2)])
+  assert [math.isnan(value) for value in scores['motion'].each] == [True, False, False]
+  assert [math.isnan(value) for value in scores['dynamic_degree'].each] == [True, False, False]
+  assert [math.isnan(value) for value in scores['flicker'].each] == [True, False, True]
+  assert (scores['motion'].count, scores['flicker'].count) == (2, 1)
   assert 'motion' not in score_videos([drift(1)])
 
 
@@ -59,41 +59,41 @@ def test_frames_are_compared_with_their_prompt():
   colour = np.zeros((2, 3, 16, 16, 3), np.uint8)
   colour[0, ..., 0] = 200  # red
   colour[1, ..., 1:] = 100  # green and blue
-  found = score_videos(colour, ['red', 'green'], MeanColour())
-  assert found['clip_score'].each == pytest.approx((100, 100 / math.sqrt(2)))
-  assert found['clip_score'].value == pytest.approx(50 + 50 / math.sqrt(2))
-  assert found['frame_consistency'].each == pytest.approx((1, 1))
-  assert set(found) == ALONE | {'clip_score', 'frame_consistency'}
-  for value in found.values():
+  scores = score_videos(colour, ['red', 'green'], MeanColour())
+  assert scores['clip_score'].each == pytest.approx((100, 100 / math.sqrt(2)))
+  assert scores['clip_score'].value == pytest.approx(50 + 50 / math.sqrt(2))
+  assert scores['frame_consistency'].each == pytest.approx((1, 1))
+  assert set(scores) == ALONE | {'clip_score', 'frame_consistency'}
+  for value in scores.values():
     assert json.loads(json.dumps(value.as_dict(), allow_nan=False))['count'] == 2
 
 
 def test_sets_are_compared_by_the_encoders_vectors():
   generator = np.random.default_rng(0)
   ours, true = coloured(generator, 14), coloured(generator, 20)
-  found = score_videos(iter(ours), None, MeanColour(), iter(true), motion=False)
-  assert set(found) == SETS | {'flicker', 'frame_consistency'}
+  scores = score_videos(iter(ours), None, MeanColour(), iter(true), motion=False)
+  assert set(scores) == SETS | {'flicker', 'frame_consistency'}
   x, y = (videos.mean((2, 3)) / 255 for videos in (ours, true))
   means = x.mean(1), y.mean(1)
-  assert found['frechet_videos'].value == pytest.approx(frechet_distance(*means))
+  assert scores['frechet_videos'].value == pytest.approx(frechet_distance(*means))
   frames = x.reshape(-1, 3), y.reshape(-1, 3)
-  assert found['frechet_frames'].value == pytest.approx(frechet_distance(*frames))
-  assert found['kernel_distance'].value == pytest.approx(kernel_distance(*means))
+  assert scores['frechet_frames'].value == pytest.approx(frechet_distance(*frames))
+  assert scores['kernel_distance'].value == pytest.approx(kernel_distance(*means))
   lies = neighbourhood(means[1], means[0])  # the true ones first
   for name, value in lies._asdict().items():
-    assert found[name].value == pytest.approx(value)
+    assert scores[name].value == pytest.approx(value)
   for name in SETS:
-    assert (found[name].count, found[name].references) == (14, 20)
-    assert found[name].low <= found[name].value <= found[name].high
+    assert (scores[name].count, scores[name].references) == (14, 20)
+    assert scores[name].low <= scores[name].value <= scores[name].high
   vectors = score_videos(ours, None, MeanColour(), y, motion=False)
-  assert vectors['frechet_videos'] == found['frechet_videos']
+  assert vectors['frechet_videos'] == scores['frechet_videos']
 
 
 def test_too_few_videos_say_so_in_place_of_a_number():
   x, y = np.random.default_rng(1).normal(size=(2, 6, 3))
-  found = compare_clips(x, y)
-  assert found['frechet_videos'].value > 0 and math.isnan(found['recall'].value)
-  assert found['recall'].warning == '6 and 6 videos are too few; 12 of both have it'
+  scores = compare_clips(x, y)
+  assert scores['frechet_videos'].value > 0 and math.isnan(scores['recall'].value)
+  assert scores['recall'].warning == '6 and 6 videos are too few; 12 of both have it'
   none = compare_clips(x[:3], y)
   assert all(math.isnan(value.value) and 'four of both' in value.warning for value in none.values())
   assert none['frechet_videos'].as_dict()['value'] is None

@@ -12,18 +12,18 @@ from mgjax.lab.evaluation.record.measured import Measured, Metric, mean_metric, 
 from mgjax.lab.statistics.intervals import apart, share
 from mgjax.lab.statistics.values import Value
 
-PROMPTS = [f'prompt {place}' for place in range(8)]
+PROMPTS = [f'prompt {number}' for number in range(8)]
 
 
-def record_of(each, prompts=PROMPTS, *, share_of=False, **about):
+def record_of(values, prompts=PROMPTS, *, share_of=False, **about):
   make = share_metric if share_of else mean_metric
-  measured = Measured({'scores/psnr': make(each, 'PSNR', 1)}, prompts)
+  measured = Measured({'scores/psnr': make(values, 'PSNR', 1)}, prompts)
   return {'task': 'video', 'seed': 0} | about | {'measured': measured.as_dict()}
 
 
 def compared(ours, theirs):
-  found = compare_records(ours, Other(pathlib.Path('other'), json.loads(json.dumps(theirs))))
-  return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
+  comparison = compare_records(ours, Other(pathlib.Path('other'), json.loads(json.dumps(theirs))))
+  return comparison['metrics'].get('scores/psnr'), ' '.join(comparison['notes'])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_of_some_common_prompts_pairs_are_these_and_of_few_there_are_none():
 
 
 def test_samples_of_one_prompt_are_one_pair():
-  prompts = [PROMPTS[place // 2] for place in range(12)]
+  prompts = [PROMPTS[index // 2] for index in range(12)]
   change, _ = compared(record_of([2.0] * 6 + [4.0] * 6, prompts), record_of(np.ones(12), prompts))
   assert change['prompts'] == 6 and change['difference'] == 2
   assert (change['low'], change['high']) == pytest.approx((1, 3))  # all six of either kind
@@ -77,8 +77,8 @@ def test_two_shares_without_a_pair_that_differs_keep_an_interval():
 
 
 def sets(value, bias, count):
-  found = Value(value, value - 1, value + 1, count, (), count, bias, True)
-  metric = Metric(found, 'Frechet', -1, mean=False)
+  distance = Value(value, value - 1, value + 1, count, (), count, bias, True)
+  metric = Metric(distance, 'Frechet', -1, mean=False)
   return {'task': 'suite', 'measured': Measured({'scores/psnr': metric}).as_dict()}
 
 
@@ -92,8 +92,8 @@ def test_distances_that_differ_by_less_than_their_bias_are_warned_of():
   assert 'of 100 and 100 here and of 50 and 50 there; fewer make it larger' in change['warning']
 
 
-def of_one(each, samples='["a"]'):
-  return f'{{"measured": {{"samples": {samples}, "metrics": {{"x": {{"value": 1, {each}}}}}}}}}'
+def of_one(field, samples='["a"]'):
+  return f'{{"measured": {{"samples": {samples}, "metrics": {{"x": {{"value": 1, {field}}}}}}}}}'
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def of_one(each, samples='["a"]'):
 def test_damaged_records_are_a_sentence(tmp_path, text, said):
   path = tmp_path / 'evaluation.json'
   path.write_text(text)
-  for given in (path, tmp_path):
+  for location in (path, tmp_path):
     with pytest.raises(DataError, match=said) as error:
-      read_other(given)
+      read_other(location)
     assert 'name an evaluation.json' in str(error.value) and '\n' not in str(error.value)
   with pytest.raises(ConfigError, match='there is no such file'):
     read_other(tmp_path / 'none.json')

@@ -31,33 +31,34 @@ def test_best_and_worst_go_by_what_is_better():
 
 
 def test_what_is_shown_is_some_of_all_and_the_extremes_of_each_metric():
-  prompts = [f'p{place // 2}' for place in range(40)]
+  prompts = [f'p{index // 2}' for index in range(40)]
   measured = Measured({'x': mean_metric(np.arange(40.0), better=1)}, prompts)
   assert spread(prompts, 4) == [0, 10, 20, 30]
-  assert measured.shown(4) == [0, 1, 2, 3, 10, 20, 30, 36, 37, 38, 39]
+  assert measured.samples_to_show(4) == [0, 1, 2, 3, 10, 20, 30, 36, 37, 38, 39]
 
 
 def test_samples_of_one_prompt_do_not_count_as_many():
-  each = np.repeat([1, 0, 1, 1, 1, 0], 5).astype(float)
+  correct = np.repeat([1, 0, 1, 1, 1, 0], 5).astype(float)
   prompts = [name for name in 'abcdef' for _ in range(5)]
-  told = Measured({'x': share_metric(each), 'y': mean_metric(each)}, prompts).as_dict()['metrics']
-  alone = share(each > 0)
-  assert told['x']['value'] == alone.value and told['x']['count'] == 30
-  assert told['x']['high'] - told['x']['low'] > 1.5 * (alone.high - alone.low)
-  over = mean_of(each, prompts)
-  assert (told['y']['low'], told['y']['high']) == (over.low, over.high)
-  told = Measured({'x': share_metric(each)}, [str(n) for n in range(30)]).as_dict()['metrics']
-  assert (told['x']['low'], told['x']['high']) == (alone.low, alone.high)
+  measured = Measured({'x': share_metric(correct), 'y': mean_metric(correct)}, prompts)
+  metrics = measured.as_dict()['metrics']
+  alone = share(correct > 0)
+  assert metrics['x']['value'] == alone.value and metrics['x']['count'] == 30
+  assert metrics['x']['high'] - metrics['x']['low'] > 1.5 * (alone.high - alone.low)
+  over = mean_of(correct, prompts)
+  assert (metrics['y']['low'], metrics['y']['high']) == (over.low, over.high)
+  metrics = Measured({'x': share_metric(correct)}, [str(n) for n in range(30)]).as_dict()['metrics']
+  assert (metrics['x']['low'], metrics['x']['high']) == (alone.low, alone.high)
 
 
 @pytest.mark.parametrize('captions', ['a', 'ab', 'abcd'])
 def test_a_share_of_many_clips_of_few_captions_says_how_few_and_has_no_interval(captions):
   right = np.arange(24) % 3 > 0
   measured = Measured({'x': share_metric(right, 'right')}, [*captions * (24 // len(captions))])
-  told = measured.as_dict()['metrics']['x']
-  assert told['value'] == 2 / 3 and told['low'] is None and told['high'] is None
+  metric = measured.as_dict()['metrics']['x']
+  assert metric['value'] == 2 / 3 and metric['low'] is None and metric['high'] is None
   said = f'an interval needs 5 captions, not {len(captions)}'
-  assert said in told['warning'] and said in table_of(measured)
+  assert said in metric['warning'] and said in table_of(measured)
 
 
 def test_the_interval_over_prompts_covers_what_it_says():
@@ -71,16 +72,16 @@ def test_the_interval_over_prompts_covers_what_it_says():
   for _ in range(2000):
     chance = generator.beta(1.6, 0.4, 54).repeat(4)
     right = generator.random(216) < chance
-    for place, found in enumerate((share_over_prompts(right, prompts), share(right))):
-      covered[place] += found.low <= 0.8 <= found.high
+    for index, interval in enumerate((share_over_prompts(right, prompts), share(right))):
+      covered[index] += interval.low <= 0.8 <= interval.high
   assert abs(covered[0] / 2000 - 0.95) < 0.015 and covered[1] / 2000 < 0.85
 
 
 def test_the_interval_of_a_difference_is_that_of_newcombe():
   """Table II of Newcombe (1998), example a: 56/70 - 48/80, method 10: .0524 to .3339."""
   first, second = (share(np.arange(n) < right) for right, n in ((48, 80), (56, 70)))
-  found = apart((first.value, first.low, first.high), (second.value, second.low, second.high))
-  assert found == pytest.approx((0.0524, 0.3339), abs=5e-5)
+  ends = apart((first.value, first.low, first.high), (second.value, second.low, second.high))
+  assert ends == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 def test_a_number_of_all_samples_together_has_an_interval_of_resamples():
@@ -97,8 +98,8 @@ def test_a_table_has_a_row_a_metric_one_a_group_and_the_notes():
   metric = Metric(Value(0.5, 0.25, 0.75, 2), 'right', 1, beside={'truth': 1.0, 'chance': math.nan})
   alone = Metric(Value(3.0, math.nan, math.nan, 0), 'error')
   groups = {'low': {'a': Value(0.5, math.nan, math.nan, 1)}}
-  found = table_of(Measured({'a': metric, 'b': alone}, groups=groups, notes=['two videos']))
-  assert found.splitlines() == [
+  table = table_of(Measured({'a': metric, 'b': alone}, groups=groups, notes=['two videos']))
+  assert table.splitlines() == [
     '       value  95% interval  n  better  truth',
     'right    0.5  0.25 to 0.75  2  higher      1',
     'error      3',

@@ -22,32 +22,36 @@ class Evaluation(Page):
   def all(self, tag):
     return [attrs for name, attrs in self.elements if name == tag]
 
-  def row(self, label, place=0):
+  def row(self, label, table_index=0):
     """Cells of a table's row under the names of its columns."""
     heads = [n for n, row in enumerate(self.rows) if row[0] == '']
     places = [n for n, row in enumerate(self.rows) if row[0] == label]
-    head = self.rows[max(n for n in heads if n < places[place])]
-    return dict(zip(head, self.rows[places[place]], strict=True))
+    head = self.rows[max(n for n in heads if n < places[table_index])]
+    return dict(zip(head, self.rows[places[table_index]], strict=True))
 
 
 def make_videos(folder, blinks, prompts):
   folder.mkdir()
   odd = np.arange(6)[:, None, None, None] % 2
-  for place, blink in enumerate(blinks):
+  for index, blink in enumerate(blinks):
     frames = np.broadcast_to(100 + blink * odd, (6, 32, 32, 3)).astype(np.uint8)
-    write_clip(folder / f'{place:05d}.mp4', frames, 6)
+    write_clip(folder / f'{index:05d}.mp4', frames, 6)
   (folder / 'prompts.txt').write_text('\n'.join(prompts) + '\n')
   return folder
 
 
 def evaluate(folder, **options):
-  found = mgjax.evaluate(videos=folder, prompts=folder / 'prompts.txt', **options)
-  return found, Evaluation(found.paths[-2].read_text()), json.loads(found.paths[-1].read_text())
+  findings = mgjax.evaluate(videos=folder, prompts=folder / 'prompts.txt', **options)
+  return (
+    findings,
+    Evaluation(findings.paths[-2].read_text()),
+    json.loads(findings.paths[-1].read_text()),
+  )
 
 
 @pytest.fixture(scope='module')
 def prompts():
-  return [HOSTILE, *(f'prompt {place}' for place in range(1, len(BLINKS)))]
+  return [HOSTILE, *(f'prompt {number}' for number in range(1, len(BLINKS)))]
 
 
 @pytest.fixture(scope='module')
@@ -57,8 +61,8 @@ def first(tmp_path_factory, prompts):
 
 
 def test_numbers_stand_with_interval_and_count_as_in_the_record(first):
-  folder, found, page, record = first
-  assert found.paths[-2:] == [folder / 'evaluation.html', folder / 'evaluation.json']
+  folder, findings, page, record = first
+  assert findings.paths[-2:] == [folder / 'evaluation.html', folder / 'evaluation.json']
   flicker = record['measured']['metrics']['scores/flicker']
   old = record['scores']['flicker']
   for end in ('value', 'low', 'high'):
@@ -80,13 +84,13 @@ def test_the_best_and_the_worst_videos_are_shown_in_order_with_their_numbers(fir
   order = np.argsort(BLINKS)
   assert flicker['best'] == order[:4].tolist() and flicker['worst'] == order[::-1][:4].tolist()
   section = page.text[page.text.index('Best') :]
-  numbers = [f'{flicker["each"][place]:.4g}' for place in (*flicker['best'], *flicker['worst'])]
+  numbers = [f'{flicker["each"][index]:.4g}' for index in (*flicker['best'], *flicker['worst'])]
   places = [section.index(number) for number in numbers]
   assert places == sorted(places) and places[3] < section.index('Worst') < places[4]
   # Each of the files is on the page once; where it is shown again the page takes it from there.
   videos = page.all('video')
   held = [video['id'] for video in videos if 'src' in video]
-  assert held == [f'sample-{place}' for place in range(12)]
+  assert held == [f'sample-{index}' for index in range(12)]
   again = [video['data-of'] for video in videos if 'data-of' in video]
   assert set(again) <= set(held) and len(again) >= 8
 
@@ -110,7 +114,7 @@ def test_pairs_have_the_interval_of_the_paired_bootstrap(first, tmp_path, prompt
   order = [*range(1, len(BLINKS)), 0]
   blinks = [max(BLINKS[n] - 3, 0) + 9 * (n in (2, 4)) for n in order]
   second = make_videos(tmp_path / 'videos', blinks, [prompts[n] for n in order])
-  found, page, record = evaluate(second, against=folder)
+  findings, page, record = evaluate(second, against=folder)
   change = record['against']['metrics']['scores/flicker']
   old = before['measured']['metrics']['scores/flicker']
   ours = record['measured']['metrics']['scores/flicker']
@@ -126,4 +130,4 @@ def test_pairs_have_the_interval_of_the_paired_bootstrap(first, tmp_path, prompt
   assert row['how'] == 'paired, 12 prompts'
   assert float(row['other']) == pytest.approx(old['value'], rel=1e-3)
   assert row['which is'] == ('better' if expected.high < 0 else 'unsure')
-  assert 'paired over 12 prompts' in found.table and record['against']['notes'] == []
+  assert 'paired over 12 prompts' in findings.table and record['against']['notes'] == []

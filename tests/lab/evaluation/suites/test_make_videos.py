@@ -38,8 +38,8 @@ def pixels(out):
 @pytest.fixture(scope='module')
 def whole(tiny_runs, tmp_path_factory):
   out = tmp_path_factory.mktemp('whole') / 'videos'
-  made = run(tiny_runs, out, samples=2)
-  assert (made.made, made.kept) == (10, 0)
+  result = run(tiny_runs, out, samples=2)
+  assert (result.created, result.existing) == (10, 0)
   return out
 
 
@@ -52,8 +52,8 @@ def test_each_row_has_a_video_by_its_index_that_its_json_can_make_again(tiny_run
   assert (record['index'], record['prompt'], record['seed']) == (3, 'a/b', 1)
   assert record['settings']['steps'] == 2 and record['weights']['step'] == 8
   # The prompt that comes twice has two noises; so has each sample.
-  found = {**pixels(whole), **pixels(whole / 'sample_1')}
-  assert len(found) == 10 and len({*found.values()}) == 10
+  digests = {**pixels(whole), **pixels(whole / 'sample_1')}
+  assert len(digests) == 10 and len({*digests.values()}) == 10
   pipeline = VideoPipeline(tiny_runs / 'video', steps=2)
   options = {'seed': 1, 'batch_size': 2}
   one = list(pipeline.stream(['a/b', PROMPTS[0]], first=[3, 0], **options))
@@ -64,28 +64,28 @@ def test_each_row_has_a_video_by_its_index_that_its_json_can_make_again(tiny_run
 
 def test_what_was_stopped_goes_on_and_makes_nothing_twice(tiny_runs, whole, tmp_path):
   out = tmp_path / 'videos'
-  assert (run(tiny_runs, out, process=0, processes=2).made, len(written(out))) == (3, 6)
+  assert (run(tiny_runs, out, process=0, processes=2).created, len(written(out))) == (3, 6)
   before = written(out)
   first, second = (SUITE.rows[index].file for index in (0, 2))
   (out / f'{first}.json').unlink()  # killed before it
   (out / f'{second}.mp4').unlink()
   (out / f'.{first}.mp4.x8f3').write_bytes(b'half')
   (out / '.others').write_bytes(b'')
-  made = run(tiny_runs, out)
-  assert (made.made, made.kept) == (4, 1)
+  result = run(tiny_runs, out)
+  assert (result.created, result.existing) == (4, 1)
   kept = {name for name, time in written(out).items() if before.get(name) == time}
   assert kept == {f'{SUITE.rows[4].file}.mp4', f'{SUITE.rows[4].file}.json'}
   assert [path.name for path in out.glob('.*')] == ['.others']
   assert pixels(out) == pixels(whole)  # in batches of other rows
   before = written(out)
-  made = run(tiny_runs, out)
-  assert (made.made, made.kept) == (0, 5) and written(out) == before
+  result = run(tiny_runs, out)
+  assert (result.created, result.existing) == (0, 5) and written(out) == before
 
 
 def test_processes_share_the_rows(tiny_runs, whole, tmp_path):
   for process in (0, 1):
-    made = run(tiny_runs, tmp_path / 'out', process=process, processes=2)
-    assert made.made == (3, 2)[process]
+    result = run(tiny_runs, tmp_path / 'out', process=process, processes=2)
+    assert result.created == (3, 2)[process]
     assert (tmp_path / 'out' / 'sheet.png').exists() == bool(process)
   assert pixels(tmp_path / 'out') == pixels(whole)
 
@@ -106,10 +106,10 @@ def test_what_was_made_otherwise_is_refused_before_anything_is_made(
 
 def test_other_weights_are_refused_and_the_same_ones_elsewhere_are_not(tiny_runs, whole, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'runs')
-  assert run(moved, shutil.copytree(whole, tmp_path / 'out'), samples=2).kept == 10
+  assert run(moved, shutil.copytree(whole, tmp_path / 'out'), samples=2).existing == 10
   record = tmp_path / 'out' / f'{SUITE.rows[4].file}.json'
-  told = json.loads(record.read_text())
-  record.write_text(json.dumps(told | {'fingerprint': 'of other weights'}))
+  fields = json.loads(record.read_text())
+  record.write_text(json.dumps(fields | {'fingerprint': 'of other weights'}))
   with pytest.raises(ConfigError, match='was made with other fingerprint'):
     run(moved, tmp_path / 'out')
 
@@ -139,8 +139,8 @@ def test_vbench_gets_every_sample_under_its_prompt_and_nothing_else(whole, tmp_p
     for prompt, samples in ((PROMPTS[0], 2), ('a b', 4), (PROMPTS[2], 2), ('a dog', 2))
     for sample in range(samples)
   )
-  told = json.loads((tmp_path / 'vbench' / 'prompts.json').read_text())
-  assert sorted(told) == names and told['a b-2.mp4'] == 'a/b'
+  prompts = json.loads((tmp_path / 'vbench' / 'prompts.json').read_text())
+  assert sorted(prompts) == names and prompts['a b-2.mp4'] == 'a/b'
   second = (whole / 'sample_1' / f'{SUITE.rows[4].file}.mp4').read_bytes()
   assert (tmp_path / 'vbench' / 'videos' / 'a dog-1.mp4').read_bytes() == second
   assert export_vbench(whole, tmp_path / 'vbench')[0] == 10  # again

@@ -22,13 +22,15 @@ SIZE = {'frames': 8, 'size': (32, 32)}
 def write_digits(directory, captions):
   """Real clips of held-out handwriting with these captions, by index."""
   source = Digits(split='test', captions='all', **SIZE)
-  left = dict(enumerate(captions))
+  remaining = dict(enumerate(captions))
   for index in range(len(source)):
     caption = source.listen(index)['caption']
-    place = next((place for place, asked in left.items() if asked == caption), None)
-    if place is not None:
-      write_clip(directory / f'{place:05d}.mp4', source[index]['video'], 8)
-      del left[place]
+    position = next(
+      (position for position, candidate in remaining.items() if candidate == caption), None
+    )
+    if position is not None:
+      write_clip(directory / f'{position:05d}.mp4', source[index]['video'], 8)
+      del remaining[position]
     if not left:
       return
 
@@ -45,8 +47,8 @@ def test_videos_are_found_by_index_or_by_the_names_of_vbench(tmp_path):
   suite = suite_of('a dog', 'a cat', 'a dog')
   for name in ('0.png', '0001_1f3a55c0.png', 'a dog-1.png', 'a dog-7.png', 'sheet.png', 'x.json'):
     write_clip(tmp_path / name, flat(0, 1), 8)
-  found = {place: path.name for place, path in find_videos(tmp_path, suite).items()}
-  assert found == {0: '0.png', 1: '0001_1f3a55c0.png', 2: 'a dog-1.png'}
+  names = {position: path.name for position, path in find_videos(tmp_path, suite).items()}
+  assert names == {0: '0.png', 1: '0001_1f3a55c0.png', 2: 'a dog-1.png'}
   part = Suite('s', 'video', suite.rows[1:2])  # in which it has place 0, but its own index
   assert find_videos(tmp_path, part) == {0: tmp_path / '0001_1f3a55c0.png'}
   write_clip(tmp_path / '00002.png', flat(0, 1), 8)
@@ -66,12 +68,12 @@ def test_flicker_is_that_of_the_frames_and_who_has_no_number_counts_nowhere(tmp_
     write_clip(tmp_path / f'{name}.{"mp4" if len(frames) > 1 else "png"}', frames, 8)
   suite = suite_of('a', 'b', 'c', 'none')
   scores = score_suite(find_videos(tmp_path, suite), suite)
-  each = scores.metrics['scores/flicker'].value.each
-  np.testing.assert_allclose(each, [0, 80, np.nan], atol=4)
+  flicker = scores.metrics['scores/flicker'].value.each
+  np.testing.assert_allclose(flicker, [0, 80, np.nan], atol=4)
   assert '1 of 4 prompts have no video' in table_of(scores)
-  told = json.loads(json.dumps(scores.record, allow_nan=False))
-  assert told['missing'] == 1 and [row['index'] for row in told['videos']] == [0, 1, 2]
-  assert told['videos'][2]['flicker'] is None and told['scores']['flicker']['videos'] == 2
+  record = json.loads(json.dumps(scores.record, allow_nan=False))
+  assert record['missing'] == 1 and [row['index'] for row in record['videos']] == [0, 1, 2]
+  assert record['videos'][2]['flicker'] is None and record['scores']['flicker']['videos'] == 2
 
 
 def test_videos_are_compared_with_those_of_another_folder_or_with_their_vectors(tmp_path):
@@ -101,11 +103,11 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   videos = find_videos(tmp_path, suite)
   assert len(videos) == 27
   right = score_suite(videos, suite, judge='digits')
-  turned = {place: videos[(place + 1) % 27] for place in videos}
+  turned = {position: videos[(position + 1) % 27] for position in videos}
   wrong = score_suite(turned, suite, judge='digits')
   # .97 of real clips and .006 of shuffled ones are right (docs/reference/digits.md); of 27 fewer
   # than 23 or more than 3 are so with a probability below 1e-3.
-  means = [found.record['scores']['all']['value'] for found in (right, wrong)]
+  means = [measured.record['scores']['all']['value'] for measured in (right, wrong)]
   assert means[0] >= 23 / 27 and means[1] <= 3 / 27
   red = sum(' red ' in prompt for prompt in suite.prompts)
   assert right.record['tags']['red']['colour']['videos'] == red
@@ -121,7 +123,7 @@ def test_the_judge_of_solids_reads_real_clips_and_not_those_of_other_prompts(tmp
     write_clip(tmp_path / f'{row.file}.mp4', Solids().show(scene)['video'], 8, scale=4)
   videos = find_videos(tmp_path, suite)
   right = score_suite(videos, suite, judge='solids').record['scores']
-  turned = {place: videos[(place + 3) % 12] for place in videos}
+  turned = {position: videos[(position + 3) % 12] for position in videos}
   wrong = score_suite(turned, suite, judge='solids').record['scores']
   assert right['colour']['value'] > 0.9 > 0.6 > wrong['colour']['value']
   assert right['camera']['value'] == 1

@@ -137,9 +137,9 @@ BROKEN = {
 def test_what_cannot_be_right_is_one_sentence(bench, case):
   spoil, name, message = BROKEN[case]
   spoil(bench)
-  with pytest.raises(DataError, match=message) as found:
+  with pytest.raises(DataError, match=message) as error:
     read_suite(bench / name)
-  assert '\n' not in str(found.value)
+  assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('name', ['digits:0', 'digits:x', 'digits:1:2:3', 'a.mp4'])
@@ -180,8 +180,8 @@ def test_lines_of_json_have_conditions_and_tags(tmp_path):
 def test_a_folder_of_edits_is_a_suite(tmp_path):
   (tmp_path / 'car.mp4').write_bytes(b'')
   (tmp_path / 'edits.csv').write_text('Video,Instruction,Task\ncar,make it red,style\n')
-  for place in (tmp_path, tmp_path / 'edits.csv'):
-    suite = read_suite(place)
+  for location in (tmp_path, tmp_path / 'edits.csv'):
+    suite = read_suite(location)
     assert suite.kind == 'edit' and suite.prompts == ['make it red'] and 'style' in suite.tags
     assert suite.rows[0].fields['video'] == str(tmp_path / 'car.mp4')
 

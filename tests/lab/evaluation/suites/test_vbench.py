@@ -31,13 +31,13 @@ def test_results_of_several_files_become_one_table_with_intervals_over_prompts(t
   (tmp_path / 'a_eval_results.json').write_text(json.dumps(first))
   (tmp_path / 'b_eval_results.json').write_text(json.dumps(second))
   (tmp_path / 'a_full_info.json').write_text('[]')
-  found = {each.name: each for each in read_results(tmp_path)}
-  assert found['temporal_flickering'].score == 0.85
-  mean = found['temporal_flickering'].mean
+  dimensions = {dimension.name: dimension for dimension in read_results(tmp_path)}
+  assert dimensions['temporal_flickering'].score == 0.85
+  mean = dimensions['temporal_flickering'].mean
   assert (mean.videos, mean.prompts, round(mean.value, 6)) == (6, 2, 0.85)
-  assert found['imaging_quality'].mean.value == 0.5  # percent of videos, a share of all
-  assert found['dynamic_degree'].mean.value == 0.5 and found['color'].mean.videos == 0
-  lines = results_table(list(found.values())).splitlines()
+  assert dimensions['imaging_quality'].mean.value == 0.5  # percent of videos, a share of all
+  assert dimensions['dynamic_degree'].mean.value == 0.5 and dimensions['color'].mean.videos == 0
+  lines = results_table(list(dimensions.values())).splitlines()
   assert len(lines) == 6 and len({line.count('|') for line in lines}) == 1
   assert [cell.strip() for cell in lines[2].split('|')[1:3]] == ['temporal_flickering', '0.8500']
   assert len({*map(len, lines)}) == 1

@@ -25,15 +25,17 @@ def test_errors_correlations_and_bends_are_those_that_were_planted():
   assert record['model']['error'] == pytest.approx(np.sqrt(squares))
   assert record['model']['correlation'] == pytest.approx(1)
   assert record['model']['bent'] == pytest.approx(0.1, abs=0.01)
-  found = {'clips': 4, 'error': 0, 'correlation': 1, 'bent': 0}
-  assert record['real clips'] == pytest.approx(found)
+  expected = {'clips': 4, 'error': 0, 'correlation': 1, 'bent': 0}
+  assert record['real clips'] == pytest.approx(expected)
 
 
 def test_the_path_of_a_real_pan_is_read():
   judge = make_judge(Solids(cameras=('pans left', 'pans right', 'circles left', 'circles right')))
-  asked = judge.asks(40)['in distribution']
-  videos = [clip['video'] for clip in judge.clips(asked)]
-  paths = judge.paths(videos, asked)
-  said = [each for each in asked if any(what == 'amount' for what, *_ in each.label.says)]
+  requests = judge.asks(40)['in distribution']
+  videos = [clip['video'] for clip in judge.clips(requests)]
+  paths = judge.paths(videos, requests)
+  said = [
+    request for request in requests if any(what == 'amount' for what, *_ in request.label.says)
+  ]
   assert len(paths) == len(said) > 4
   assert compare_paths({'real clips': paths}).record['camera']['real clips']['correlation'] > 0.95

@@ -32,15 +32,15 @@ class Keeper(LatentCodec):
 
 
 @pytest.fixture(scope='module')
-def found():
+def measurements():
   judge = make_judge(Solids())
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(video, '_REFERENCES', 16)
     return [judge_reconstruction(Keeper(block), judge, 8).record for block in (1, 16)]
 
 
-def test_what_comes_back_whole_is_read_as_before(found):
-  whole, poor = found
+def test_what_comes_back_whole_is_read_as_before(measurements):
+  whole, poor = measurements
   assert whole['psnr_inside'] > 70 and set(whole['groups']) == {
     'in distribution',
     'new combination',
@@ -51,7 +51,7 @@ def test_what_comes_back_whole_is_read_as_before(found):
     assert poor['groups'][group]['alignment']['shape'] < its['alignment']['shape']
 
 
-def test_errors_inside_of_solids_are_told_from_those_of_the_whole(found):
-  _, poor = found
+def test_errors_inside_of_solids_are_told_from_those_of_the_whole(measurements):
+  _, poor = measurements
   assert poor['psnr_inside'] + 3 < poor['psnr_whole'] < 40
   assert np.isfinite(poor['psnr_inside'])

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from mgjax.lab.evaluation.worlds.alignment import judge_model, write_shown
+from mgjax.lab.evaluation.worlds.alignment import judge_model, write_samples
 from mgjax.lab.worlds.digits.handwriting import handwriting
 from mgjax.lab.worlds.digits.judges import sign as sign_judge
 from mgjax.lab.worlds.digits.judges.sign import train_sign_judge
@@ -49,8 +49,8 @@ class Painter(VideoPipeline):
   def _paint(self, prompt, generator):
     colour, number = CAPTION.match(prompt).groups()
     image = np.zeros((32, 48), np.float32)
-    for place, digit in enumerate(self._change(number)):
-      columns = slice(1 + 2 * PITCH * place, 1 + 2 * PITCH * place + 16)
+    for index, digit in enumerate(self._change(number)):
+      columns = slice(1 + 2 * PITCH * index, 1 + 2 * PITCH * index + 16)
       images, digits = handwriting('train')
       written = generator.choice(images[digits == int(digit)])
       large = np.kron(written, np.ones((2, 2), np.float32))
@@ -60,32 +60,32 @@ class Painter(VideoPipeline):
 
 def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
   painter = Painter(frames=2)
-  found, videos, prompts = judge_model(painter, samples=SAMPLES)
+  measured, videos, prompts = judge_model(painter, samples=SAMPLES)
   numbers = [CAPTION.match(prompt)[2] for prompt in painter.prompts]
   assert [is_held_out_number(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
   assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
   assert sum(len(number) == 2 for number in numbers) == SAMPLES
-  for group in found.record['groups'].values():
+  for group in measured.record['groups'].values():
     scores = group['alignment']
     # Handwriting that the judge was trained on: as good as its ceiling, less five deviations.
     assert scores['number'] > 0.96 - 5 * np.sqrt(0.96 * 0.04 / SAMPLES)
     assert scores['colour'] == scores['direction'] == 1
     assert group['ceiling']['number'] > 0.9 and group['floor']['number'] < 0.03
-  assert found.record['samples'] == 2 * SAMPLES
-  (sheet, *_), _ = write_shown(tmp_path, videos, prompts, 8)
-  with Image.open(sheet) as shown:
-    assert shown.width > 2 * 48 and shown.height > 6 * 32  # six videos of two frames
+  assert measured.record['samples'] == 2 * SAMPLES
+  (sheet, *_), _ = write_samples(tmp_path, videos, prompts, 8)
+  with Image.open(sheet) as image:
+    assert image.width > 2 * 48 and image.height > 6 * 32  # six videos of two frames
 
 
 def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
   wrong = lambda number: number[:-1] + str((int(number[-1]) + 1) % 10)  # noqa: E731
-  found, videos, prompts = judge_model(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
-  for group in found.record['groups'].values():
+  measured, videos, prompts = judge_model(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
+  for group in measured.record['groups'].values():
     scores = group['alignment']
     # What the judge misreads is far less than the deviation of five that is left to it.
     assert scores['number'] < 0.1
     assert scores['characters'] == pytest.approx(2 / 3, abs=0.05)
     assert '2 digits' not in scores
-  (sheet, *_), _ = write_shown(tmp_path, videos, prompts, 8)
-  with Image.open(sheet) as shown:
-    assert shown.width > 48 and shown.height > 6 * 32  # six images
+  (sheet, *_), _ = write_samples(tmp_path, videos, prompts, 8)
+  with Image.open(sheet) as image:
+    assert image.width > 48 and image.height > 6 * 32  # six images
