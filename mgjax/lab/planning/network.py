@@ -170,8 +170,8 @@ class Nodes:
   def layout(self) -> str:
     """The GPUs, nodes and pods in words."""
     parts = {'GPUs of a node': self.inside, 'nodes': self.across}
-    told = ' x '.join(f'{count} {name}' for name, count in parts.items() if count > 1)
-    return told + (f' in {self.pods} pods' if self.pods > 1 else '')
+    text = ' x '.join(f'{count} {name}' for name, count in parts.items() if count > 1)
+    return text + (f' in {self.pods} pods' if self.pods > 1 else '')
 
 
 AxisNetwork = Torus | Nodes
@@ -201,27 +201,27 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
 
 
 def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
-  """The last axes, which talk most, fill a node; the others cross the network."""
-  left = topology.shape[0]
+  """Puts the last axes, which communicate most, into a node; the others cross the network."""
+  free_gpus = topology.shape[0]
   chip = topology.chip
   axes = {}
   block = 1
   if math.prod(sizes.values()) != topology.devices:
-    given = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
+    mesh = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
     raise ConfigError(
-      f'the mesh {given or "of size 1"} has {math.prod(sizes.values())} devices, {topology.name} '
+      f'the mesh {mesh or "of size 1"} has {math.prod(sizes.values())} devices, {topology.name} '
       f'has {topology.devices}; the product of its sizes is {topology.devices}'
     )
   for axis in reversed(AXES):
     if (size := sizes.get(axis, 1)) == 1:
       continue
-    inside = math.gcd(size, left)
-    if inside not in (size, left):
+    inside = math.gcd(size, free_gpus)
+    if inside not in (size, free_gpus):
       raise ConfigError(
-        f'{axis} = {size} neither fits into the {left} GPUs left of a node nor fills them; take '
-        f'a divisor or a multiple of {left}'
+        f'{axis} = {size} neither fits into the {free_gpus} GPUs left of a node nor fills them; '
+        f'take a divisor or a multiple of {free_gpus}'
       )
     block *= size  # devices from the first to the last of a group
     axes[axis] = Nodes(inside, size // inside, chip, math.ceil(block / chip.pod))
-    left //= inside
+    free_gpus //= inside
   return {axis: axes[axis] for axis in AXES if axis in axes}
