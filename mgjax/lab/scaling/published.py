@@ -127,11 +127,11 @@ PUBLISHED = (
 
 
 def rows_at(compute: float) -> list[tuple[str, str, str, str]]:
-  """Returns the rows of a table of what these laws say of a budget, below a header."""
+  """Returns the rows of a table of these laws' predictions for a budget, below a header."""
   rows = [('published law', 'parameters', 'tokens', '')]
   for law in PUBLISHED:
     tokens = law.best_tokens(compute)
     note = 'beyond its budgets' if law.beyond(compute) else ''
-    told = '' if tokens is None else f'{tokens:.3g}'
-    rows.append((law.name, f'{law.best_size(compute):.3g}', told, note))
+    best_tokens = '' if tokens is None else f'{tokens:.3g}'
+    rows.append((law.name, f'{law.best_size(compute):.3g}', best_tokens, note))
   return rows
