@@ -28,9 +28,9 @@ class Filter:
   name: str
   # Settings -> limits that a clip keeps within, whose columns it needs; for histograms as well.
   limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
-  # What says the reasons of a filter that has no limits.
+  # Returns the reasons of a filter that has no limits.
   judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
-  asked: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
+  enabled: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
   needs: tuple[tuple[str, ...], ...] = ()  # columns without which it is off, any one of each tuple
   reads: tuple[str, ...] = ()  # columns that it reads as well where they are there
   supply: str = 'name its scorer in measure.scorers, and measure again'  # for it to be on
@@ -42,11 +42,11 @@ class Filter:
       object.__setattr__(self, 'needs', _each(*columns))
 
   def columns(self) -> tuple[str, ...]:
-    return (*(name for each in self.needs for name in each), *self.reads)
+    return (*(name for names in self.needs for name in names), *self.reads)
 
   def off(self, table: Any, settings: KeepSettings) -> str:
     """Says why the filter is off: nobody supplied what it needs or asked for it; '' if it is on."""
-    if not self.asked(settings):
+    if not self.enabled(settings):
       return f'{self.name} is off: nothing is asked of it; {self.supply}'
     columns = as_columns(table, self.columns())
     for names in self.needs:
@@ -136,7 +136,7 @@ _ALL = (
   Filter(
     'seeds',
     judge=far_from_seeds,
-    asked=lambda keep: bool(keep.seeds),
+    enabled=lambda keep: bool(keep.seeds),
     needs=(('concepts_vector', 'fingerprint_vector'), ('video',)),
     supply='give keep.seeds a .csv of clips that people picked, and measure fingerprint',
   ),
@@ -151,13 +151,13 @@ _ALL = (
   Filter(
     'mixture',
     judge=surplus,
-    asked=lambda keep: keep.landscape is not None or keep.people > 0,
+    enabled=lambda keep: keep.landscape is not None or keep.people > 0,
     needs=_each('width', 'height'),
     reads=('people_score',),
     supply='give keep.landscape or keep.people a share',
   ),
 )
-FILTERS: dict[str, Filter] = {each.name: each for each in _ALL}
+FILTERS: dict[str, Filter] = {rule.name: rule for rule in _ALL}
 
 
 def filters_of(settings: CurationSettings) -> list[Filter]:

@@ -10,13 +10,13 @@ COLUMNS = (*(f'sound_{name}' for name in EVENTS), 'sound_cosine')
 
 
 def misplaced(columns: Columns, settings: KeepSettings) -> np.ndarray:
-  """Says which sounds are none of those that are kept, as 'sound is non-diegetic', or ''."""
+  """Returns why each sound is not of a kind to keep, as 'sound is non-diegetic', or ''."""
   count = len(columns['sound_cosine'])
   reasons = np.full(count, '', object)
   for row in range(count):
     values = {name: columns[name][row] for name in COLUMNS}
-    if (found := place(values, settings.sound)) not in settings.sound.places:
-      reasons[row] = f'sound is {found}, cosine {values["sound_cosine"]:.2f}'
+    if (position := place(values, settings.sound)) not in settings.sound.places:
+      reasons[row] = f'sound is {position}, cosine {values["sound_cosine"]:.2f}'
   return reasons
 
 
