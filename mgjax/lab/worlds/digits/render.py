@@ -83,9 +83,9 @@ def geometry(scene: Scene, frames: int, size: tuple[int, int]) -> Float[np.ndarr
 def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray, '8 c']:
   """Returns the ink of handwriting, side by side, in [0, 1]; `turn` as of `Scene`."""
   image = np.zeros((8, PITCH * len(identities) + 1), np.float32)
-  for place, identity in enumerate(identities):
-    place = slice(PITCH * place, PITCH * place + 8)
-    image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
+  for index, identity in enumerate(identities):
+    columns = slice(PITCH * index, PITCH * index + 8)
+    image[:, columns] = np.maximum(image[:, columns], image_of(identity)[0])
   if turn:
     from scipy.ndimage import rotate  # 100 ms, which those who draw nothing need not wait for
 
@@ -105,7 +105,7 @@ def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
 def _ink(
   scene: Scene, frames: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, 't h w'], np.ndarray | np.float32]:
-  """The opacity of the digit, and what its colour is multiplied by."""
+  """Returns the opacity of the digit, and the factor of its colour."""
   if scene.hidden:
     return np.zeros((frames, *size), np.float32), np.float32(1)
   where = geometry(scene, frames, size)
@@ -121,7 +121,7 @@ def _ink(
     for start, length, extent, count in zip(where.T, size, (height, width), ink.shape, strict=False)
   )
   pixel = ink.shape[0] / height * ink.shape[1] / width  # samples in it
-  opacity, lit = (_sums(each, rows, columns) / pixel for each in (ink, lit))
+  opacity, lit = (_sums(samples, rows, columns) / pixel for samples in (ink, lit))
   return opacity, lit / np.maximum(opacity, np.float32(1e-6))
 
 
