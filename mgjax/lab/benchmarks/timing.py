@@ -141,8 +141,8 @@ def capacity() -> float:
   """Returns the bytes that may be allocated on one device."""
   devices = jax.local_devices()
   stats = [device.memory_stats() or {} for device in devices]
-  if all('bytes_limit' in each for each in stats):
-    return float(min(each['bytes_limit'] for each in stats))
+  if all('bytes_limit' in stat for stat in stats):
+    return float(min(stat['bytes_limit'] for stat in stats))
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
 
 
