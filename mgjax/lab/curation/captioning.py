@@ -69,7 +69,7 @@ def caption_clips(
   if not captioner.sees:
     return captioner.captions([Clip(_nothing, 1.0, row['caption'] or '') for row in rows])
   path = pathlib.Path(folder) / f'{digest(_identity(settings))}.jsonl'
-  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _kept))
+  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _parsed_caption))
   missing = [row for row in rows if _key(row) not in known]
   progress(len(rows) - len(missing), len(rows))
   with Guarded(_frames, allowance) as read:
@@ -191,7 +191,7 @@ def _key(row: _Row) -> str:
   return digest([row['clip'], row['start'], row['end'], row['caption'] or ''])
 
 
-def _kept(line: Any) -> tuple[str, str]:
+def _parsed_caption(line: Any) -> tuple[str, str]:
   key, caption = line
   return key + '', caption + ''
 

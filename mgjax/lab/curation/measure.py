@@ -177,12 +177,12 @@ class _Pictures(Scorer):
   rate = _PICTURES
 
   def __init__(self):
-    self._kept: list[tuple[float, bytes]] = []
+    self._pictures: list[tuple[float, bytes]] = []
 
   def see(self, frame: Frame) -> None:
     file = io.BytesIO()
     Image.fromarray(frame.pixels).save(file, 'JPEG', quality=_QUALITY)
-    self._kept.append((frame.start, file.getvalue()))
+    self._pictures.append((frame.start, file.getvalue()))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     count = max(1, min(_LOOP, round((end - start) * _PICTURES)))
@@ -193,7 +193,7 @@ class _Pictures(Scorer):
     }
 
   def _nearest(self, moment: float) -> bytes:
-    return min(self._kept, key=lambda picture: abs(picture[0] - moment))[1]
+    return min(self._pictures, key=lambda picture: abs(picture[0] - moment))[1]
 
 
 def _animation(pictures: list[bytes]) -> bytes:

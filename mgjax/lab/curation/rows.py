@@ -132,7 +132,7 @@ class Scores:
     shards = self.shards()
     if missing := [index for index in range(len(self)) if index not in shards]:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
-    if self._whole(shards, _none) is not None:
+    if self._finished_table(shards, _none) is not None:
       return
     table = self._read(shards.values())
     vectors = []
@@ -157,7 +157,7 @@ class Scores:
     Raises DataError if nothing is measured, or a file is damaged.
     """
     shards = self.shards()
-    if (table := self._whole(shards)) is None:
+    if (table := self._finished_table(shards)) is None:
       return self._read(shards.values()), {}
     try:
       names = _metadata(table, 'vectors', [])
@@ -170,7 +170,7 @@ class Scores:
     is_read = ('clip', 'place', 'seconds', 'width', 'height', GATED).__contains__
     if not (shards := self.shards()):
       return None
-    if (table := self._whole(shards, is_read)) is None:
+    if (table := self._finished_table(shards, is_read)) is None:
       table = self._read(shards.values(), is_read)
     if GATED not in table.column_names:
       return None
@@ -191,7 +191,7 @@ class Scores:
   def _vectors(self, name: str) -> pathlib.Path:
     return self.directory / f'{name}.npy'
 
-  def _whole(self, shards: Mapping[int, str], is_read: _ColumnFilter = bool) -> Any:
+  def _finished_table(self, shards: Mapping[int, str], is_read: _ColumnFilter = bool) -> Any:
     """Returns columns of the table; None if it is missing or not of these shards."""
     if not (self.directory / TABLE).exists():
       return None

@@ -164,14 +164,14 @@ def _attention(
   return collectives
 
 
-def exchange_seconds(axis: AxisNetwork, held: float, among: int, calls: float) -> float:
+def exchange_seconds(axis: AxisNetwork, size: float, among: int, calls: float) -> float:
   """Seconds of all-to-alls within groups of `among` neighbours along an axis, all groups at once.
 
   The way is shorter than around the whole axis, but a part of a ring is a row, with no way around.
   """
   if among == axis.size:
-    return axis.exchange(held, calls)
-  return axis.exchange(held, calls) * among / axis.size * 2
+    return axis.exchange(size, calls)
+  return axis.exchange(size, calls) * among / axis.size * 2
 
 
 def _gathered(
@@ -205,13 +205,16 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
   Columns: q k v, cross q, gate and up. Rows: out, cross out, down. Backward, the gradients of rows'
   results are gathered, inputs of columns are gathered again and their gradients scattered.
   """
-  one = local.rows * local.gathered * work.dim * work.itemsize
-  there, back = 3 * work.depth, 3 * work.depth
+  array_bytes = local.rows * local.gathered * work.dim * work.itemsize
+  gathers = 3 * work.depth
+  scatters = 3 * work.depth
   if policy:
     again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
-    there = (3 + 3 + 3 + again[0]) * work.depth
-    back = (3 + 3 + again[1]) * work.depth
+    gathers = (3 + 3 + 3 + again[0]) * work.depth
+    scatters = (3 + 3 + again[1]) * work.depth
   return [
-    Collective('tensor', kind, 'tensor', calls * one, calls, axis.gather(calls * one, calls))
-    for kind, calls in (('all-gather', there), ('reduce-scatter', back))
+    Collective(
+      'tensor', kind, 'tensor', calls * array_bytes, calls, axis.gather(calls * array_bytes, calls)
+    )
+    for kind, calls in (('all-gather', gathers), ('reduce-scatter', scatters))
   ]

@@ -48,13 +48,13 @@ class Wire:
     """Bytes a second that the worst placed device can take in: an end of a row has one link."""
     return self.link * (2 if self.joined else 1)
 
-  def exchange(self, held: float) -> float:
-    """Seconds in which every device sends each other one its share of the `held` bytes.
+  def exchange(self, size: float) -> float:
+    """Returns the seconds in which every device sends each other one its share of `size` bytes.
 
-    A share of held / n travels n / 4 links on average in a ring: n x held x n / 4 over 2 n links of
-    one way is held x n / 8 for each. In a row the middle link carries n / 2 x n / 2 shares.
+    A share of size / n travels n / 4 links on average in a ring: n x size x n / 4 over 2 n links of
+    one way is size x n / 8 for each. In a row the middle link carries n / 2 x n / 2 shares.
     """
-    return held * self.length / (8 if self.joined else 4) / self.link
+    return size * self.length / (8 if self.joined else 4) / self.link
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Torus:
       seconds += output / cores * (1 - cores / self.size) / inflow
     return seconds + calls * self.latency
 
-  def exchange(self, held: float, calls: float) -> float:
-    """Seconds of all-to-alls of `held` bytes; along each torus axis they load other wires."""
+  def exchange(self, size: float, calls: float) -> float:
+    """Returns the seconds of all-to-alls of `size` bytes; each torus axis loads other wires."""
     farthest = sum(wire.way * wire.hop for wire in self.wires)
-    return max(wire.exchange(held) for wire in self.wires) + calls * farthest
+    return max(wire.exchange(size) for wire in self.wires) + calls * farthest
 
   def permute(self, sent: float, calls: float) -> float:
     """Seconds in which every device sends `sent` bytes to the next one, one way over one link."""
@@ -151,11 +151,11 @@ class Nodes:
     logarithmic = math.log2(self.across) * PAT_STEP if way is ONE_OF_A_NODE[-1] else 0.0
     return way.start + steps + logarithmic
 
-  def exchange(self, held: float, calls: float) -> float:
+  def exchange(self, size: float, calls: float) -> float:
     """Seconds of all-to-alls: of n shares, n - inside cross the network; all are sent at once."""
-    outside = held * (self.size - self.inside) / self.size
-    far = held * (1 - 1 / self.pods) / (self.chip.network * self.chip.spine)
-    inside = held * (self.inside - 1) / self.size / self.chip.link
+    outside = size * (self.size - self.inside) / self.size
+    far = size * (1 - 1 / self.pods) / (self.chip.network * self.chip.spine)
+    inside = size * (self.inside - 1) / self.size / self.chip.link
     return max(outside / self.chip.network, far) + inside + calls * self._step
 
   def permute(self, sent: float, calls: float) -> float:
@@ -196,8 +196,8 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
       wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0, hop=chip.hop))
     else:
       wires.append(Wire(length, BETWEEN_CORES, joined=False, on_chip=True))
-  taken = assign_axes(sizes, topology.shape)
-  return {axis: Torus(sizes[axis], tuple(wires[i] for i in taken[axis])) for axis in taken}
+  assigned = assign_axes(sizes, topology.shape)
+  return {axis: Torus(sizes[axis], tuple(wires[i] for i in assigned[axis])) for axis in assigned}
 
 
 def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:

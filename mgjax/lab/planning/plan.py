@@ -66,8 +66,8 @@ class Plan:
     A compiled program gets its arguments and one block for the rest, gaps between what lives at
     different times included, which may be well above the most that lives at once.
     """
-    taken = self.measured.get('allocated', self.peak_gib)
-    return 1 - taken * GIB / self.topology.chip.memory
+    used = self.measured.get('allocated', self.peak_gib)
+    return 1 - used * GIB / self.topology.chip.memory
 
   def stage(self) -> tuple[str, Ends[float]] | None:
     """Returns the report's stage that has samples of this length, and its days at both ends."""

@@ -119,9 +119,9 @@ def possible_meshes(topology: Topology) -> Iterator[dict[str, int]]:
   for tensor in divisors:
     for context in divisors:
       if inside % (tensor * context) == 0:
-        rest = inside // (tensor * context) * nodes
-        for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-          yield {'data': rest // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
+        remaining = inside // (tensor * context) * nodes
+        for fsdp in (size for size in range(1, remaining + 1) if remaining % size == 0):
+          yield {'data': remaining // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
   if nodes > 1:  # all of them on one sample, for what is too long for a node
     yield {'data': 1, 'fsdp': 1, 'context': inside * nodes, 'tensor': 1}
 

@@ -275,8 +275,10 @@ _MEASURES = {
 
 def sorted_ends(claim: Claim, ends: tuple[float, float, float]) -> tuple[float, float, float]:
   """Returns value, low and high in favour of a claim, in margins."""
-  value, *others = (claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends)
-  return value, min(others), max(others)
+  value, *bounds = (
+    claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends
+  )
+  return value, min(bounds), max(bounds)
 
 
 def _row(claim: Claim, verdict: Verdict) -> tuple[str, ...]:

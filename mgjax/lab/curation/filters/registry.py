@@ -39,7 +39,7 @@ class Filter:
   def __post_init__(self):
     if not self.needs:
       columns = dict.fromkeys(limit.column for limit in self.limits(KeepSettings()))
-      object.__setattr__(self, 'needs', _each(*columns))
+      object.__setattr__(self, 'needs', _each_column(*columns))
 
   def columns(self) -> tuple[str, ...]:
     return (*(name for names in self.needs for name in names), *self.reads)
@@ -67,7 +67,7 @@ class Filter:
     return outside(with_lengths(columns), self.limits(settings))
 
 
-def _each(*names: str) -> tuple[tuple[str, ...], ...]:
+def _each_column(*names: str) -> tuple[tuple[str, ...], ...]:
   return tuple((name,) for name in names)
 
 
@@ -81,7 +81,7 @@ _ALL = (
   Filter(
     'aspect',
     lambda keep: (Limit('aspect', keep.aspect),),
-    needs=_each('width', 'height'),
+    needs=_each_column('width', 'height'),
     published=0.07,
   ),
   Filter('text', lambda keep: (Limit('text_score', high=keep.text, below=True),), published=0.0194),
@@ -89,7 +89,7 @@ _ALL = (
   Filter(
     'scenes',
     lambda keep: (Limit('clip_seconds', *rounded(*keep.clip_seconds)),),
-    needs=_each('start', 'end'),
+    needs=_each_column('start', 'end'),
     published=0.0178,
   ),
   Filter(
@@ -106,7 +106,7 @@ _ALL = (
       Limit('motion_vmaf', keep.motion, above=True),
       Limit('motion_vectors', *keep.vectors, above=True, below=True, optional=True),
     ),
-    needs=_each('motion_vmaf'),
+    needs=_each_column('motion_vmaf'),
     reads=('motion_vectors',),
     published=0.0132,
   ),
@@ -116,7 +116,10 @@ _ALL = (
   Filter(
     'duplicates',
     judge=copies,
-    needs=(('copies_vector', 'fingerprint_vector'), *_each('width', 'height', 'start', 'end')),
+    needs=(
+      ('copies_vector', 'fingerprint_vector'),
+      *_each_column('width', 'height', 'start', 'end'),
+    ),
     reads=('fingerprint_hash',),
     published=0.0115,
   ),
@@ -145,14 +148,14 @@ _ALL = (
   Filter(
     'diegetic',
     judge=misplaced,
-    needs=_each(*COLUMNS),
+    needs=_each_column(*COLUMNS),
     supply='give measure.sound_events.python and measure.sound_cosine.python functions',
   ),
   Filter(
     'mixture',
     judge=surplus,
     enabled=lambda keep: keep.landscape is not None or keep.people > 0,
-    needs=_each('width', 'height'),
+    needs=_each_column('width', 'height'),
     reads=('people_score',),
     supply='give keep.landscape or keep.people a share',
   ),

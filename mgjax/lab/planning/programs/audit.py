@@ -88,7 +88,7 @@ def audit(hlo: str) -> list[CompiledCollective]:
       if kind == 'all-reduce' and SCATTERED in name:
         kind = 'reduce-scatter'
       if kind in KINDS:
-        collectives.append(_found(step, kind, times, beside))
+        collectives.append(_compiled_collective(step, kind, times, beside))
       for called in step.called:
         if not called.startswith(BETWEEN):
           visit(called, times * program.turns(step), beside)
@@ -116,7 +116,7 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
   return dones
 
 
-def _found(
+def _compiled_collective(
   instruction: Instruction, kind: str, times: int, between: tuple[Scheduled, ...] | None
 ) -> CompiledCollective:
   arrays = [(array.dtype, array.bytes) for array in instruction.arrays]

@@ -98,13 +98,13 @@ class WorkCounter:
       return self._called(step)
     if step.opcode in _NOTHING or step.opcode.endswith(('-start', '-done')):
       return Work()
-    read = sum(_large(self._arrays(name, operand)) for operand in step.operands)
+    bytes_read = sum(_large(self._arrays(name, operand)) for operand in step.operands)
     if step.opcode in (*_SLICES, 'dynamic-update-slice'):
-      read = 0
-    wrote = _large(step.arrays)
+      bytes_read = 0
+    bytes_written = _large(step.arrays)
     if step.opcode == 'dynamic-update-slice':
-      wrote = _large(self._arrays(name, step.operands[1])) if len(step.operands) > 1 else 0
-    return Work(bytes=read + wrote)
+      bytes_written = _large(self._arrays(name, step.operands[1])) if len(step.operands) > 1 else 0
+    return Work(bytes=bytes_read + bytes_written)
 
   def _computation(self, name: str) -> Work:
     """Sums the work of a computation, but for what collectives of its own may hide behind."""

@@ -101,7 +101,7 @@ class _Run:
       self._stall,
       self._stop,
       self._repaired,
-      self._found,
+      self._slow_machine_found,
       self._join,
     )
     while self.heap:
@@ -222,7 +222,7 @@ class _Run:
       self.slow = True
       self._push(self.now + _exponential(find, self.assumed.find * HOUR), _FOUND, _)
 
-  def _found(self, repair: float, *_: float) -> None:
+  def _slow_machine_found(self, repair: float, *_: float) -> None:
     """Swaps a slow machine after a checkpoint, or keeps it while there is no other."""
     if not self.spares or self._idle:
       self._push(self.now + HOUR, _FOUND, (repair,))

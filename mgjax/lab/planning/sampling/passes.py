@@ -84,15 +84,15 @@ def list_ways(sample: SampleSettings) -> list[Way]:
 
 def count_branches(guidance: Guidance) -> int:
   """Counts the rows of the model that guidance makes of one, with scales of an interval in it."""
-  seen = []
+  row_counts = []
 
   def predict(x, *_):
-    seen.append(len(x))
+    row_counts.append(len(x))
     return x
 
   scales = tuple((name, s[0] if isinstance(s, tuple) else s) for name, s in guidance)
   make_guided(predict, {}, scales)(jnp.zeros((1, 1)), jnp.zeros(1))
-  return seen[0]
+  return row_counts[0]
 
 
 def guidance_at(guidance: Guidance, time: float) -> Guidance:

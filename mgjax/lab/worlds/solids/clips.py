@@ -229,14 +229,14 @@ class Solids(Source):
   def show(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene, in the frames and size of this source."""
     if not self.edits:
-      return self._shown(scene)
+      return self._rendered(scene)
     edit = self.edit(scene)
     plain = dataclasses.replace(self, edits=())
-    source = {'source_video': plain._shown(edit.before)['video']}
+    source = {'source_video': plain._rendered(edit.before)['video']}
     extra = {'caption': edit.instruction, 'task': edit.task}
-    return plain._shown(edit.after) | source | extra
+    return plain._rendered(edit.after) | source | extra
 
-  def _shown(self, scene: Scene) -> dict[str, Any]:
+  def _rendered(self, scene: Scene) -> dict[str, Any]:
     from mgjax.lab.worlds.solids import render
 
     labels = self.labels(scene)

@@ -79,7 +79,7 @@ class EditJudge:
     path_error = _path_error(sight, expected, task) if task in KEEP_THE_PATH else math.nan
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
-    leftover = _left(edit, frames, size)
+    leftover = _leftover(edit, frames, size)
     if (
       task != 'replace' and leftover.any()
     ):  # a ghost would be lost in the mean over all of the wall
@@ -183,8 +183,8 @@ def _wall(edit: Edit, video: np.ndarray, truth: np.ndarray) -> np.ndarray:
   return _around(covered) < _INK
 
 
-def _left(edit: Edit, frames: int, size: tuple[int, int]) -> np.ndarray:
-  """Where the digit was, and nothing is to be left of it (t h w)."""
+def _leftover(edit: Edit, frames: int, size: tuple[int, int]) -> np.ndarray:
+  """Returns where the digit was and no trace of it should remain (t h w)."""
   before, after = (render.mask(scene, frames, size) for scene in (edit.before, edit.after))
   return (before > 0.5) & (_around(after) < _INK)
 

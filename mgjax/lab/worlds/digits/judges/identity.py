@@ -102,12 +102,12 @@ class IdentityJudge(Checked):
 def candidates_for(identity: int, seed: int = 0, count: int = CANDIDATES) -> tuple[int, ...]:
   """Returns `count` identities of one digit, this one first. Raises ConfigError if too few."""
   digit = image_of(identity)[1]
-  others = [other for other in identities_of('test', digit) if other != identity]
-  if len(others) < count - 1:
+  identities = [candidate for candidate in identities_of('test', digit) if candidate != identity]
+  if len(identities) < count - 1:
     raise ConfigError(
-      f"{count} candidates are asked for, 'test' has {len(others)} other images of {digit}"
+      f"{count} candidates are asked for, 'test' has {len(identities)} other images of {digit}"
     )
-  chosen = np.random.default_rng((seed, identity)).choice(others, count - 1, replace=False)
+  chosen = np.random.default_rng((seed, identity)).choice(identities, count - 1, replace=False)
   return identity, *chosen.tolist()
 
 

@@ -114,7 +114,9 @@ def _parts(
     'gone': old is not None and old.colour not in reading.solids,
     'shape': named is not None and new is not None and _alike(named, new.shape, expected),
     'material': named is not None and new is not None and named.material == new.material,
-    'kept': all(_kept(reading, true, colour, edit.task == 'camera') for colour in unchanged),
+    'kept': all(
+      _is_unchanged(reading, true, colour, edit.task == 'camera') for colour in unchanged
+    ),
     'look': away < float(np.abs(request.before.astype(np.float32) - request.after).mean()) / 2,
     'camera': reading.camera == edit.after.camera.move,
   }
@@ -126,7 +128,7 @@ def _alike(reading: SolidSeen, shape: str, true: SolidSeen | None) -> bool:
   return reading.shape == shape or (true is not None and reading.shape == true.shape)
 
 
-def _kept(reading: SolidsReading, true: SolidsReading, colour: str, anywhere: bool) -> bool:
+def _is_unchanged(reading: SolidsReading, true: SolidsReading, colour: str, anywhere: bool) -> bool:
   """Whether a solid is there, and where it is in the true clip as far as that can be read."""
   here, there = reading.solids.get(colour), true.solids.get(colour)
   if here is None or there is None or anywhere:
