@@ -298,7 +298,7 @@ def _row(claim: Claim, verdict: Verdict) -> tuple[str, ...]:
 
 
 def seeds_needed(spread: float, margin: float) -> int | None:
-  """Returns how many pairs of seeds find a difference of `margin` in .8 of experiments.
+  """Returns how many pairs of seeds find a difference of `margin` in 0.8 of experiments.
 
   `spread` is the standard deviation of the differences of pairs; the power of Student's test at 5%
   is of the noncentral t distribution. None above a thousand.

@@ -2,10 +2,10 @@
 
 A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
 'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
-without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at .45 of
-full opacity, and L is 1 or .3 stripe by stripe ('sharp': .65 everywhere), both averaged over every
-pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all textures are
-therefore the same grey.
+without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at 0.45 of
+full opacity, and L is 1 or 0.3 stripe by stripe ('sharp': 0.65 everywhere), both averaged over
+every pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all
+textures are therefore the same grey.
 """
 
 from typing import Any
@@ -202,7 +202,7 @@ def _background(scene: Scene, size: tuple[int, int]) -> Float[np.ndarray, '...']
   if scene.background == 'gradient':
     slope = np.linspace(0, 1, size[1], dtype=np.float32)[:, None]
     return np.broadcast_to(first + slope * (second - first), (*size, 3))
-  # The brightest tile is brighter than the darkest by .05 at least, whatever the shades.
+  # The brightest tile is brighter than the darkest by 0.05 at least, whatever the shades.
   grid = [round(side * 32 / min(size) / _TILE) for side in size]
   share = np.random.default_rng(scene.tiles).uniform(size=grid).astype(np.float32)
   rows, columns = (averaging(*sides) for sides in zip(grid, size, strict=True))

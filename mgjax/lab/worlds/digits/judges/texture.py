@@ -19,7 +19,7 @@ from mgjax.core.typing import Float, UInt8
 FINE = 64  # shorter side at which textures have stripes of one pixel
 _INSIDE = 0.8  # of the brightness of all but 1% of 2 x 2 pixels, that those inside the digit reach
 _PATCH = 5  # pixels of 64 a side, over which a texture has one phase
-_LEAST = 0.07  # a share of the energy that makes a texture; a rendered one has .29
+_LEAST = 0.07  # a share of the energy that makes a texture; a rendered one has 0.29
 
 _Plane = Float[np.ndarray, 't y x']
 

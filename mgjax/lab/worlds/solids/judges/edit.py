@@ -32,7 +32,7 @@ PARTS = {
   'mark': ('look',),
   'nothing': ('kept',),
 }
-_PLACE = 0.4  # units by which a solid that is kept may lie off; small ones are .88 wide
+_PLACE = 0.4  # units by which a solid that is kept may lie off; small ones are 0.88 wide
 _CHANGED = 6  # of 255 levels, from which on an edit changes a pixel
 _MARGIN = 2  # pixels around it that are not counted as kept: what decoders blur
 _LEAST = 0.2  # of all pixels that must be left to say how well they are kept

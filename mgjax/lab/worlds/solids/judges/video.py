@@ -3,7 +3,7 @@
 Two small networks (`network.py`) were trained on renders (`training.py`) and come with the world.
 Another judge, 'filter', learns from other scenes with other blemishes: what it chose, 'judge' may
 judge. They look at 16 frames of 64 pixels at 8 a second; larger clips are averaged down, those of
-32 enlarged, which costs real ones less than .01 of a factor (docs/results/models.md).
+32 enlarged, which costs real ones less than 0.01 of a factor (docs/results/models.md).
 
 A solid is known by its colour, which no other of its scene has. What is asked of a clip are the
 statements of its caption (`captions.Statement`), and the score of a kind of statements is the share
