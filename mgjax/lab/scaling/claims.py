@@ -275,9 +275,7 @@ _MEASURES = {
 
 def sorted_ends(claim: Claim, ends: tuple[float, float, float]) -> tuple[float, float, float]:
   """Returns value, low and high in favour of a claim, in margins."""
-  value, *bounds = (
-    claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends
-  )
+  value, *bounds = (claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends)
   return value, min(bounds), max(bounds)
 
 
