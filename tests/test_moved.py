@@ -35,6 +35,9 @@ GONE = {
   'mgjax.runtime.report.charts.DARK_COLOURS',
   'mgjax.curation.page_examples.show_examples',
   'mgjax.core.runs.places.Told',  # ErrorSentence of mgjax.training.checkpoints.hub
+  'mgjax.planning.sampling.latency.Asked',  # SamplingRequest
+  'mgjax.worlds.solids.judges.network.Told',  # ClipPredictions
+  'mgjax.worlds.solids.judges.video.Wanted',  # Target
   'mgjax.registry.SECTIONS',  # COMPONENTS
   'mgjax.registry.section',  # find_component
   # Methods of a section's class.

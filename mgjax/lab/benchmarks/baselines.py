@@ -47,25 +47,27 @@ class Baseline:
 
 
 def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseline]:
-  """Finds baselines by name, 'jax.nn' or paths of Python files, before anything slow begins.
+  """Finds baselines by name, 'jax.nn' or paths of Python files, before anything slow starts.
 
-  Raises ConfigError where there is no such baseline, or it cannot run `what` on so many devices.
+  Raises ConfigError if a baseline does not exist, or cannot run `what` on this many devices.
   """
   if names and devices > 1:
     raise ConfigError(
       f'a baseline runs on one device, and this mesh has {devices}; leave --baseline away, or show '
       'this process one device, as with CUDA_VISIBLE_DEVICES=0'
     )
-  found = []
+  loaded = []
   for name in names:
-    able, baseline = (('attention',), Baseline(JAX, _jax_programs)) if name == JAX else _load(name)
-    if what not in able:
+    supported, baseline = (
+      (('attention',), Baseline(JAX, _jax_programs)) if name == JAX else _load(name)
+    )
+    if what not in supported:
       raise ConfigError(
-        f'--baseline={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
-        'another baseline'
+        f'--baseline={name} runs {" and ".join(supported)}, not {what!r}; take '
+        f'--what={supported[0]}, or another baseline'
       )
-    found.append(baseline)
-  return found
+    loaded.append(baseline)
+  return loaded
 
 
 def make_task(
@@ -91,27 +93,27 @@ def make_task(
 
 
 def make_forward_task(
-  what: str, found: Forward, inputs: Sequence[Array], params: Tree
+  what: str, forward: Forward, inputs: Sequence[Array], params: Tree
 ) -> dict[str, Any]:
-  """Returns what a baseline of an autoencoder, a codec or an encoder has to do.
+  """Returns the task of a baseline of an autoencoder, a codec or an encoder.
 
   Returns:
     The fields of the model, its `component`, `what` and `frames` of a video. Inputs are `x`, pixels
     or latents (b t h w c); for an encoder `tokens` and `mask` (b m), or `images` (b h w 3). Also
     `params`, ours as a tree of NumPy arrays, and `platform` and `threads` as in `make_task`.
   """
-  model = found.model
+  model = forward.model
   fields = {name: getattr(model, name) for name in annotations(type(model))}
-  names = {'clip_vision': ('images',)}.get(found.component, ('x',))
+  names = {'clip_vision': ('images',)}.get(forward.component, ('x',))
   names = ('tokens', 'mask') if len(inputs) == 2 else names
-  given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
+  named_inputs = {name: np.asarray(array) for name, array in zip(names, inputs, strict=True)}
   return {
     **fields,
     'dtype': jax.numpy.dtype(model.dtype).name,
     'what': what,
-    'component': found.component,
-    'frames': found.sizes[1],
-    **given,
+    'component': forward.component,
+    'frames': forward.sizes[1],
+    **named_inputs,
     'params': jax.tree.map(np.asarray, params),
     **_machine(),
   }
@@ -142,14 +144,14 @@ def _load(path: str) -> tuple[Sequence[str], Baseline]:
 
 
 def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:
-  """`jax.nn.dot_product_attention`: cuDNN's kernel where there is one for the type, else XLA's."""
+  """Makes programs of `jax.nn.dot_product_attention`, with cuDNN's kernel if it has the type."""
   dtype = compute_type(task['dtype'])
   fused = task['platform'] == 'gpu' and dtype.itemsize == 2
   kernel = 'cudnn' if fused else 'xla'
   b, t, h, w = task['latents'][0], *task['grid']
-  place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shape = (b, t * h * w, task['heads'], task['dim'] // task['heads'])
-  shapes = (jax.ShapeDtypeStruct(shape, dtype, sharding=place),) * 4
+  shapes = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding),) * 4
 
   def forward(q, k, v, dy):
     return jax.nn.dot_product_attention(q, k, v, implementation=kernel)

@@ -112,7 +112,9 @@ def machine() -> str:
   info = pathlib.Path('/proc/cpuinfo')
   text = info.read_text() if info.exists() else ''
   name = re.search(r'model name\s*: (.*)', text)
-  wide = [each for each in ('avx2', 'avx512f', 'amx_bf16') if f' {each} ' in f'{text} ']
+  wide = [
+    extension for extension in ('avx2', 'avx512f', 'amx_bf16') if f' {extension} ' in f'{text} '
+  ]
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   return ' '.join([f'{cores} x', name[1] if name else platform.machine(), *wide])
 

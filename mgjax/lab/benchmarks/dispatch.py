@@ -39,8 +39,8 @@ def bench_any(
 
   Args:
     config: a configuration of any component.
-    what: a program that the family has: of a flow model one of `programs.WHAT` or 'sample', of an
-      autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
+    what: a program of the family: for a flow model one of `programs.WHAT` or 'sample', for an
+      autoencoder or a codec 'encode' or 'decode', for an encoder 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
     video: shape (b t h w), of an autoencoder; by default of the longest bucket.
     layers: of a flow model; None takes those configured, 0 as many as fit.
@@ -53,10 +53,10 @@ def bench_any(
   family = find_component(config.component).family
   if family not in FAMILIES:
     raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have')
-  given = {'latents': latents, 'video': video, 'layers': layers}
-  options = {flag: value for flag, value in given.items() if value is not None}
-  if others := set(options) - set(FAMILIES[family]):
-    raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
+  shapes = {'latents': latents, 'video': video, 'layers': layers}
+  options = {flag: value for flag, value in shapes.items() if value is not None}
+  if unsupported := set(options) - set(FAMILIES[family]):
+    raise ConfigError(f'--{min(unsupported)} is for configurations of another part; leave it away')
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
   compared = {'baselines': baselines, 'rounds': rounds}
   if family == 'flow model':

@@ -54,7 +54,7 @@ def measure_flow_model(
     raise ConfigError('attention alone has no layers to choose; leave --layers away')
   work = make_workload(run)
   latents = tuple(latents or (work.batch, *work.latents))
-  found = find_baselines(baselines, what, mesh.size)
+  rivals = find_baselines(baselines, what, mesh.size)
   configured = run.outline.model.backbone
   sampler = Sampler(run.sample, run.objective) if what == SAMPLE else None
 
@@ -70,7 +70,7 @@ def measure_flow_model(
     ours, depth, notes = _prepare_that_fits(make, configured.depth, layers)
     backbone = with_depth(depth).outline.model.backbone
     task = make_task(what, backbone, latents, work.context) | (sampler.task() if sampler else {})
-    outcome = compare_programs(ours, found, task, compilations, rounds=rounds)
+    outcome = compare_programs(ours, rivals, task, compilations, rounds=rounds)
 
   tokens = math.prod(grid(latents, backbone.patch))
   report = report_of(
@@ -99,12 +99,14 @@ def measure_flow_model(
 def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what a report of a sampler adds: median milliseconds a step of the loop."""
   steps = len(sampler['times']) - 1
-  each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}
-  words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in each.items())
+  milliseconds = {
+    name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()
+  }
+  words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in milliseconds.items())
   return {
     'steps': steps,
     'guidance': sampler['guidance'],
-    'step_milliseconds': each,
+    'step_milliseconds': milliseconds,
     'notes': [*report['notes'], f'in the loop of {steps} steps: {words}'],
   }
 

@@ -35,28 +35,28 @@ CLOSE = 1e-4
 
 
 def measure_forward(
-  found: Forward,
+  forward: Forward,
   what: str,
   mesh: Mesh,
   *,
   baselines: Sequence[str] = (),
   rounds: int = 5,
 ) -> dict[str, Any]:
-  """Times a pass on random data, of weights that are drawn; the devices of a mesh share the rows.
+  """Times a pass on random data with random weights; the devices of a mesh share the rows.
 
   The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or
   a baseline -> program -> seconds, rates of the median, memory; `apart` is baseline -> program ->
   how far its results are from ours, of our largest number. Raises ConfigError if something does
   not exist or does not divide.
   """
-  check_one_of(f'there is no {what!r} of {found.component!r} to time', what, found.passes)
+  check_one_of(f'there is no {what!r} of {forward.component!r} to time', what, forward.passes)
   rivals = find_baselines(baselines, what, mesh.size)
-  if found.rows % (groups := size(mesh, BATCH)):
+  if forward.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(
-      f'{found.rows} rows do not divide over {groups} groups of devices; take {groups} rows or a '
+      f'{forward.rows} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple'
     )
-  programs = make_forward_programs(what, found, mesh)
+  programs = make_forward_programs(what, forward, mesh)
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
@@ -65,27 +65,27 @@ def measure_forward(
     check = None
     if rivals:
       params, *inputs = ours.arguments
-      task = make_forward_task(what, found, inputs, params)
+      task = make_forward_task(what, forward, inputs, params)
       check = _make_check(ours, apart, notes)
     outcome = compare_programs(ours, rivals, task, compilations, rounds=rounds, check=check)
-  unit, count = found.unit
-  counts = {'rows': found.rows, unit: count}
+  unit, count = forward.unit
+  counts = {'rows': forward.rows, unit: count}
   report = report_of(what, ours, outcome, mesh, rounds=rounds, notes=notes, **counts)
   return report | {
-    'sizes': list(found.sizes),
+    'sizes': list(forward.sizes),
     'unit': unit,
-    'dtype': jnp.dtype(found.model.dtype).name,
+    'dtype': jnp.dtype(forward.model.dtype).name,
     'apart': apart,
     'counted': PASSES_COUNTED,
   }
 
 
-def make_forward_programs(what: str, found: Forward, mesh: Mesh) -> Programs:
-  """Makes the program to be timed, without allocating anything; no mesh may be ambient."""
-  run, given = found.passes[what]
-  initialise, shardings = make_initialise(found.init, mesh)
+def make_forward_programs(what: str, forward: Forward, mesh: Mesh) -> Programs:
+  """Makes the program to time, without allocating anything; no mesh may be ambient."""
+  run, input_shapes = forward.passes[what]
+  initialise, shardings = make_initialise(forward.init, mesh)
   rows = batch_sharding(mesh)
-  inputs = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in given]
+  inputs = [jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=rows) for shape in input_shapes]
   params = program_shapes(initialise, shardings)
 
   def allocate() -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def make_forward_programs(what: str, found: Forward, mesh: Mesh) -> Programs:
       if leaf.dtype == bool:
         drawn = np.ones(leaf.shape, bool)
       elif leaf.dtype == np.int32:
-        drawn = random.integers(1, found.model.vocabulary, leaf.shape).astype(np.int32)
+        drawn = random.integers(1, forward.model.vocabulary, leaf.shape).astype(np.int32)
       else:  # the parameters too: as initialised, temporal layers would do nothing
         drawn = SPREAD * random.standard_normal(leaf.shape, np.float32)
       return jax.device_put(drawn, leaf.sharding)
@@ -104,7 +104,7 @@ def make_forward_programs(what: str, found: Forward, mesh: Mesh) -> Programs:
 
   return Programs(
     programs={what: run},
-    flops={what: found.flops()[what]},
+    flops={what: forward.flops()[what]},
     shapes=(params, *inputs),
     allocate=allocate,
     parameters=count_parameters(params),

@@ -148,18 +148,18 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
   b, n, valid = _tokens(backbone, latents)
   rows = fit(BATCH, b, mesh)
-  place = token_entries((b, n, d), mesh)
+  token_axes = token_entries((b, n, d), mesh)
   array = functools.partial(_array, mesh)
   inputs = (  # tokens, modulation, positions, context
-    array((b, n, d), dtype, place),
+    array((b, n, d), dtype, token_axes),
     array((b, 6, d), dtype, [rows, (), ()]),
     # As the backbone gives them: one copy on one device, on a mesh one a row.
     array((1, n, d), jnp.float32, [(), (), ()])
     if mesh.size == 1
-    else array((b, n, d), jnp.float32, place),
+    else array((b, n, d), jnp.float32, token_axes),
     array((b, context, d), dtype, [rows, (), ()]) if context else None,
   )
-  # Arguments, not constants: what multiplies by all True would vanish.
+  # Arguments, not constants: the compiler would remove a mask that is constantly True.
   masks = (array((b, context), bool, [rows, ()]) if context else None, valid and array(*valid))
 
   def forward(params, inputs, masks, _):
@@ -170,11 +170,14 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     return y, pull(dy)
 
   shapes = (program_shapes(initialise, shardings), inputs, masks, inputs[0])
-  whole = backbone_flops(backbone, latents, context)
-  rest = backbone_flops(backbone.clone(depth=0), latents, context)
+  with_layers = backbone_flops(backbone, latents, context)
+  without_layers = backbone_flops(backbone.clone(depth=0), latents, context)
   return Programs(
     programs={FORWARD: forward, BOTH: both},
-    flops={FORWARD: whole.forward - rest.forward, BOTH: whole.training - rest.training},
+    flops={
+      FORWARD: with_layers.forward - without_layers.forward,
+      BOTH: with_layers.training - without_layers.training,
+    },
     shapes=shapes,
     allocate=lambda: (initialise(jax.random.key(0)), *draw(shapes[1:])),
     parameters=count_parameters(shapes[0]),
@@ -230,9 +233,9 @@ def make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: M
 
 
 def program_shapes(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
-  """Returns the shapes of what `make(key)` makes, with the given shardings."""
+  """Returns the shapes of the result of `make(key)`, with the given shardings."""
   return jax.tree.map(
-    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
     jax.eval_shape(make, jax.random.key(0)),
     shardings,
   )

@@ -45,21 +45,21 @@ def rated(
   timings: Timings, flops: Mapping[str, int], **sizes: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
   """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median."""
-  found: dict[str, dict[str, dict[str, Any]]] = {}
+  rated_programs: dict[str, dict[str, dict[str, Any]]] = {}
   for (name, program), times in timings.items():
     numbers = rates(times['median'], flops[program], **sizes)
-    found.setdefault(name, {})[program] = {**times, 'flops': flops[program], **numbers}
-  return found
+    rated_programs.setdefault(name, {})[program] = {**times, 'flops': flops[program], **numbers}
+  return rated_programs
 
 
 def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
-  """Returns baseline -> program -> how many times our seconds it takes."""
-  found: dict[str, dict[str, dict[str, float]]] = {}
+  """Returns baseline -> program -> its seconds, as a multiple of ours."""
+  factors: dict[str, dict[str, dict[str, float]]] = {}
   for (name, program), times in timings.items():
     if name != OURS:
       ours = timings[OURS, program]
-      found.setdefault(name, {})[program] = {key: times[key] / ours[key] for key in ours}
-  return found
+      factors.setdefault(name, {})[program] = {key: times[key] / ours[key] for key in ours}
+  return factors
 
 
 def describe_benchmark(report: Mapping[str, Any]) -> str:
@@ -133,10 +133,9 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def describe_folder(folder: str | os.PathLike) -> str:
   """Returns the benchmarks of a folder as one table, a row a program, and those that failed.
 
-  Beside the MFU of attention alone stands the planner's range for it, and beside the peak of the
-  device what the compiler says of a program. NAME.json is what
-  `launch.bench --out` wrote, NAME.txt what it printed; one without the other failed, and its last
-  line says why. DataError: there is neither.
+  The planner's range for attention alone is beside its MFU, and the compiler's peak of a program
+  beside the device's. `launch.bench --out` writes NAME.json and prints NAME.txt; a NAME.txt without
+  NAME.json failed, and its last line says why. DataError: there is neither.
   """
   written, printed = (sorted(pathlib.Path(folder).glob(f'*.{kind}')) for kind in ('json', 'txt'))
   if not written and not printed:
@@ -144,8 +143,8 @@ def describe_folder(folder: str | os.PathLike) -> str:
       f'{folder} has no NAME.json; give a folder of what launch.bench --out=FOLDER/NAME.json wrote'
     )
   reports = {path.stem: json.loads(path.read_text()) for path in written}
-  devices = sorted({f'{each["devices"]} x {each["device"]}' for each in reports.values()})
-  about = [each.get(key) for each in reports.values() for key in ('machine', 'date')]
+  devices = sorted({f'{report["devices"]} x {report["device"]}' for report in reports.values()})
+  about = [report.get(key) for report in reports.values() for key in ('machine', 'date')]
   machines = sorted({word for word in about if word})
   rows = [
     (
@@ -187,7 +186,7 @@ def describe_folder(folder: str | os.PathLike) -> str:
           )
         )
   lines = [', '.join([*devices, *machines]) or 'nothing was measured', '', markdown(rows)]
-  lines += [f'- {name} {told}' for name, report in reports.items() if (told := _shares(report))]
+  lines += [f'- {name} {shares}' for name, report in reports.items() if (shares := _shares(report))]
   for path in (path for path in printed if path.stem not in reports):
     last = path.read_text(errors='replace').strip().splitlines()[-1:] or ['it printed nothing']
     lines.append(f'- {path.stem} failed: {last[0].strip()}')
@@ -210,14 +209,15 @@ def _times_ours(report: Mapping[str, Any], whose: str, program: str) -> str:
 
 
 def _assumed(report: Mapping[str, Any], program: str) -> str:
-  """The planner's range for attention alone: shares forward, and with five products of two more.
+  """Returns the planner's range of the MFU of attention alone, '-' if it has none.
 
-  MFU counts a backward pass as two forward ones: 3 / (1 / f + 5 / 2 / b).
+  The kernels run at the share f forward and b backward, and backward has 5 products for 2. MFU
+  counts a backward pass as two forward ones: 3 / (1 / f + 5 / 2 / b).
   """
   if report['what'] != 'attention' or report['device'] not in KINDS:
     return '-'
   rates = rates_of(KINDS[report['device']])
   if program == 'forward':
-    return words(rates.map(lambda each: each.forward), '.0%')
+    return words(rates.map(lambda efficiency: efficiency.forward), '.0%')
   share = rates.map(lambda r: 3 / (1 / r.forward + BACKWARD / FORWARD / r.backward))
   return words(share, '.0%')

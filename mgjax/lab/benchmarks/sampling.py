@@ -61,13 +61,14 @@ class Sampler:
 def make_sample_programs(
   sampler: Sampler, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
 ) -> Programs:
-  """Makes the programs of sampling; the mesh is ambient, and rows that do not divide are refused.
+  """Makes the programs of sampling; the mesh must be ambient and its groups divide the rows.
 
   guided_step  one step of the solver, all rows that guidance makes of a sample in one pass
   sample       the whole loop, one program, as `launch.sample` runs it before it decodes
   """
   check_rows(latents, mesh)
-  settings, objective = sampler.settings, sampler.objective
+  settings = sampler.settings
+  objective = sampler.objective
   programs = {
     STEP: _bare(_first_step(objective.in_passes(settings), spec)),
     SAMPLE: _bare(make_sampler_of(settings, objective, spec.model)),
@@ -77,11 +78,11 @@ def make_sample_programs(
   batch = make_batch(spec.model, latents, context, mesh)
   row = backbone_flops(spec.model.backbone, latents, context).forward
   passes = count_passes(objective.in_passes(settings))
-  whole = sum(rows * count for rows, count in passes.items())
+  total_rows = sum(rows * count for rows, count in passes.items())
   evaluations = sum(count_passes(settings).values()) // settings.steps
   return Programs(
     programs=programs,
-    flops={STEP: row * max(passes) * evaluations, SAMPLE: row * whole},
+    flops={STEP: row * max(passes) * evaluations, SAMPLE: row * total_rows},
     shapes=(shapes, batch),
     allocate=lambda: (initialise(jax.random.key(0)), batch),
     parameters=count_parameters(shapes),

@@ -34,9 +34,9 @@ class Bar:
   least: float
 
   def score(self, report: Mapping[str, Any]) -> float:
-    """Returns the score of one model, of what its judge found; of groups, of the first one."""
-    found = next(iter(report.get('groups', {'': report}).values()))['alignment']
-    return sum(found[name] for name in self.names) / len(self.names)
+    """Returns the score of a model from its judge's report; of several groups, the first one's."""
+    scores = next(iter(report.get('groups', {'': report}).values()))['alignment']
+    return sum(scores[name] for name in self.names) / len(self.names)
 
 
 BARS = {
@@ -46,14 +46,14 @@ BARS = {
 
 
 def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str = '') -> Answer:
-  """Runs a recipe from nothing with each of the seeds 0, 1, ..., and returns its row.
+  """Runs a recipe from scratch with the seeds 0, 1, ..., and returns its row.
 
   Args:
     config: a recipe that ends with samples and the judge of a synthetic dataset
       (`configs/quickstart.py`).
     flags: of `launch.train`, which make this configuration.
-    seeds: how many.
-    out: file in which each seed is kept as it ends; the same call goes on with the next one.
+    seeds: the number of seeds.
+    out: file to which each finished seed is written; the same call resumes with the next one.
 
   Raises:
     ConfigError: the configuration is no such recipe, or `out` is of another race.
@@ -68,15 +68,17 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
     )
   bar = BARS[judge]
   about = {'flags': list(flags), 'machine': machine()}
-  found: dict[str, Any] = {}
+  record: dict[str, Any] = {}
   if out:
-    found = read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) or {}
-  if found and {name: found[name] for name in about} != about:
-    told = f'{" ".join(found["flags"])} on {found["machine"]}'
-    raise ConfigError(f'--out={out} is of another race, {told}; give another file')
+    record = (
+      read_optional_json(pathlib.Path(out), lambda content: content['seeds'] is not None) or {}
+    )
+  if record and {name: record[name] for name in about} != about:
+    settings = f'{" ".join(record["flags"])} on {record["machine"]}'
+    raise ConfigError(f'--out={out} is of another race, {settings}; give another file')
   steps = sum(config['stages'][name].get('train', {}).get('steps', 0) for name in order)
-  rows = list(found.get('seeds', []))
-  numbers = {**found, **about, 'bar': dataclasses.asdict(bar), 'steps': steps, 'seeds': rows}
+  rows = list(record.get('seeds', []))
+  numbers = {**record, **about, 'bar': dataclasses.asdict(bar), 'steps': steps, 'seeds': rows}
   for seed in range(len(rows), seeds):
     rows.append({'seed': seed, **_run(config, flags, seed, bar)})
     numbers |= {'date': f'{datetime.date.today()}', 'commit': _commit()}
@@ -117,7 +119,7 @@ def _run(config: Mapping[str, Any], flags: Sequence[str], seed: int, bar: Bar) -
     spent = {'processor_seconds': _of_children() - before, 'seconds': time.monotonic() - began}
     _train(train, folder, seed)
     report = read_json(pathlib.Path(folder, 'run', REPORT), mend='run the race again')
-  return {**{name: round(each, 1) for name, each in spent.items()}, 'score': bar.score(report)}
+  return {**{name: round(value, 1) for name, value in spent.items()}, 'score': bar.score(report)}
 
 
 def _train(words: Sequence[str], folder: str, seed: int) -> None:

@@ -141,8 +141,8 @@ def capacity() -> float:
   """Returns the bytes that may be allocated on one device."""
   devices = jax.local_devices()
   stats = [device.memory_stats() or {} for device in devices]
-  if all('bytes_limit' in each for each in stats):
-    return float(min(each['bytes_limit'] for each in stats))
+  if all('bytes_limit' in stat for stat in stats):
+    return float(min(stat['bytes_limit'] for stat in stats))
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
 
 
@@ -152,19 +152,20 @@ def estimate_depth(most: int, capacity: float, bytes_of: Callable[[int], int]) -
   `bytes_of` maps layers to bytes on one device, a straight line above one layer; it may raise that
   memory does not suffice.
   """
-  fewer, more = DEPTHS
-  if most <= fewer:
+  fewer_layers, more_layers = DEPTHS
+  if most <= fewer_layers:
     return most
   try:
-    few, many = bytes_of(fewer), bytes_of(more)
+    fewer_bytes = bytes_of(fewer_layers)
+    more_bytes = bytes_of(more_layers)
   except Exception as error:
     if not is_out_of_memory(error):
       raise
     return 1
-  layer = (many - few) / (more - fewer)
+  layer = (more_bytes - fewer_bytes) / (more_layers - fewer_layers)
   if layer <= 0:
     return most
-  return min(max(fewer + math.floor(((1 - FREE) * capacity - few) / layer), 1), most)
+  return min(max(fewer_layers + math.floor(((1 - FREE) * capacity - fewer_bytes) / layer), 1), most)
 
 
 def halve_until_it_fits(attempt: Callable[[int], T], layers: int) -> tuple[T, int, list[str]]:

@@ -69,7 +69,7 @@ def caption_clips(
   if not captioner.sees:
     return captioner.captions([Clip(_nothing, 1.0, row['caption'] or '') for row in rows])
   path = pathlib.Path(folder) / f'{digest(_identity(settings))}.jsonl'
-  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _kept))
+  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _parsed_caption))
   missing = [row for row in rows if _key(row) not in known]
   progress(len(rows) - len(missing), len(rows))
   with Guarded(_frames, allowance) as read:
@@ -109,13 +109,13 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
 
 
 def carried(row: _Row, limits: SoundLimits) -> dict[str, Any]:
-  """Returns what a record tells of a clip beside its caption: camera, labels, sound."""
-  told = {name: row[key] for key, name in CARRIED.items() if row.get(key) is not None}
+  """Returns what a record holds about a clip beside its caption: camera, labels, sound."""
+  fields = {name: row[key] for key, name in CARRIED.items() if row.get(key) is not None}
   if row.get('sound_cosine') is not None:
-    told['sound_place'] = place(dict(row), limits)
+    fields['sound_place'] = place(dict(row), limits)
   if row.get('labels'):
-    told['labels'] = ', '.join(row['labels'])
-  return told
+    fields['labels'] = ', '.join(row['labels'])
+  return fields
 
 
 def _sound_caption(caption: str, row: _Row, limits: SoundLimits) -> str:
@@ -141,42 +141,42 @@ def _written(
   read: Guarded,
   settings: CaptionSettings,
 ) -> list[str | None]:
-  """What a captioner writes; '' of clips that cannot be read."""
-  found: list[str | None] = [''] * len(rows)
+  """Returns a captioner's captions; '' for clips that cannot be read."""
+  captions: list[str | None] = [''] * len(rows)
   clips = []
-  places = []
+  indices = []
   for number, row in enumerate(rows):
     seconds = row['end'] - row['start']
     sampling = captioner.sampling(settings, seconds)
-    shown = read((inputs[int(row['place'])], row['start'], row['end'], *sampling))
-    if isinstance(shown, str | Lost):
+    pictures = read((inputs[int(row['place'])], row['start'], row['end'], *sampling))
+    if isinstance(pictures, str | Lost):
       continue
-    fps = len(shown) / max(seconds, 1e-6)
-    clips.append(Clip(lambda shown=shown: shown, fps, row['caption'] or ''))
-    places.append(number)
-  for number, caption in zip(places, captioner.captions(clips), strict=True):
-    found[number] = caption
-  return found
+    fps = len(pictures) / max(seconds, 1e-6)
+    clips.append(Clip(lambda pictures=pictures: pictures, fps, row['caption'] or ''))
+    indices.append(number)
+  for number, caption in zip(indices, captioner.captions(clips), strict=True):
+    captions[number] = caption
+  return captions
 
 
 def _frames(
-  given: tuple[Input | Rejected, float, float, float, int],
+  job: tuple[Input | Rejected, float, float, float, int],
 ) -> UInt8[np.ndarray, 't h w 3'] | str:
-  """The frames of a clip that a captioner sees, or why there are none."""
-  each, start, end, rate, side = given
+  """Returns the frames of a clip for a captioner, or why there are none."""
+  video, start, end, rate, side = job
 
   def read() -> UInt8[np.ndarray, 't h w 3'] | str:
-    found = []
+    pictures = []
     due = start
-    for frame in frames.stream(open_video(each)):
+    for frame in frames.stream(open_video(video)):
       if frame.start >= end - 1e-3:
         break
       if frame.start >= due - 1e-3:
         due = max(due, start) + 1 / rate
-        found.append(frame.shrunk(side).pixels)
-    return np.stack(found) if found else 'shows no frame'
+        pictures.append(frame.shrunk(side).pixels)
+    return np.stack(pictures) if pictures else 'shows no frame'
 
-  return or_reason(read, each, 'read', MemoryError)
+  return or_reason(read, video, 'read', MemoryError)
 
 
 def _identity(settings: CaptionSettings) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _key(row: _Row) -> str:
   return digest([row['clip'], row['start'], row['end'], row['caption'] or ''])
 
 
-def _kept(line: Any) -> tuple[str, str]:
+def _parsed_caption(line: Any) -> tuple[str, str]:
   key, caption = line
   return key + '', caption + ''
 

@@ -132,18 +132,18 @@ _KINDS: dict[str, Callable[..., Captioner]] = {
 
 
 def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) -> Captioner:
-  """Makes a captioner; `folder` is for what it keeps.
+  """Makes a captioner; it saves its answers in `folder`.
   Raises ConfigError if a field of the endpoint is wrong, or a plug-in makes no `Captioner`.
   """
   if settings.kind in _KINDS:
     return _KINDS[settings.kind](settings, folder)
-  made = load_function(settings.kind)()
-  if not isinstance(made, Captioner):
+  captioner = load_function(settings.kind)()
+  if not isinstance(captioner, Captioner):
     raise ConfigError(
-      f'plug-in {printable(settings.kind)!r} makes {type(made).__name__}; expected a subclass of '
-      'mgjax.lab.curation.captions.Captioner'
+      f'plug-in {printable(settings.kind)!r} makes {type(captioner).__name__}; expected a subclass '
+      'of mgjax.lab.curation.captions.Captioner'
     )
-  return made
+  return captioner
 
 
 def sentence_of(*labels: str) -> str:
@@ -155,7 +155,7 @@ def sentence_of(*labels: str) -> str:
 def describe(
   frames: UInt8[np.ndarray, 't h w 3'], fps: float, settings: CameraSettings = _CAMERA
 ) -> str:
-  """Tells what optical flow and colours see: the camera, what moves by itself, colours and light.
+  """Describes frames by optical flow and colours: camera, moving objects, colours and light.
 
   Raises:
     ConfigError: OpenCV is not installed.
@@ -166,12 +166,12 @@ def describe(
   height, width = frames.shape[1:3]
   scale = min(1.0, settings.side / min(height, width))
   size = max(16, round(width * scale)), max(16, round(height * scale))
-  small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in frames[::step]]
-  luma = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in small]
+  small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames[::step]]
+  luma = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in small]
   pairs = [pair_motion(*both, step / fps) for both in itertools.pairwise(luma)]
   sentences = [_camera_sentence(camera_motion(pairs, settings)), _motion_sentence(pairs, settings)]
   sentences.append(_colour_sentence(small[len(small) // 2]))
-  return ' '.join(each for each in sentences if each)
+  return ' '.join(sentence for sentence in sentences if sentence)
 
 
 def _camera_sentence(camera: CameraMotion) -> str:
@@ -184,12 +184,12 @@ def _camera_sentence(camera: CameraMotion) -> str:
 
 
 def _motion_sentence(pairs: Sequence[PairMotion | None], settings: CameraSettings) -> str:
-  """Where something moves that the camera does not."""
-  seen = [pair for pair in pairs if pair is not None]
-  if not seen or np.median([1 - pair.support for pair in seen]) < _OWN:
+  """Returns a sentence about motion that is not the camera's, or ''."""
+  measured = [pair for pair in pairs if pair is not None]
+  if not measured or np.median([1 - pair.support for pair in measured]) < _OWN:
     return ''
   x, y = (
-    float(np.mean([getattr(pair, name) / pair.seconds for pair in seen]))
+    float(np.mean([getattr(pair, name) / pair.seconds for pair in measured]))
     for name in ('own_x', 'own_y')
   )
   if max(abs(x), abs(y)) < settings.still:
@@ -204,9 +204,9 @@ def _colour_sentence(frame: UInt8[np.ndarray, 'h w 3']) -> str:
   named = [name for name, share in shares.items() if share >= _NAMED][:3]
   mean = float(frame.mean())
   light = 'dark' if mean < _DARK else 'bright' if mean > _BRIGHT else ''
-  told = f'The picture is {light}' if light else 'The picture is'
-  said = f'mostly {" and ".join(named)}' if named else 'of many colours'
-  return f'{told}{"," if light else ""} {said}.'
+  opening = f'The picture is {light}' if light else 'The picture is'
+  palette = f'mostly {" and ".join(named)}' if named else 'of many colours'
+  return f'{opening}{"," if light else ""} {palette}.'
 
 
 def colours(frame: UInt8[np.ndarray, 'h w 3']) -> dict[str, float]:
@@ -216,13 +216,13 @@ def colours(frame: UInt8[np.ndarray, 'h w 3']) -> dict[str, float]:
   names = [*_GREYS, *dict.fromkeys(name for _, name in _HUES)]
   limits = np.array([limit for limit, _ in _HUES])
   of_hue = np.array([names.index(name) for _, name in _HUES])
-  found = of_hue[np.searchsorted(limits, hue, side='right').clip(max=len(_HUES) - 1)]
+  labels = of_hue[np.searchsorted(limits, hue, side='right').clip(max=len(_HUES) - 1)]
   grey = np.where(value > _BRIGHT, names.index('white'), names.index('grey'))
-  found = np.where(saturation < _PALE, grey, found)
-  found = np.where(value < _DARK, names.index('black'), found)
-  shares = np.bincount(found.ravel(), minlength=len(names)) / found.size
+  labels = np.where(saturation < _PALE, grey, labels)
+  labels = np.where(value < _DARK, names.index('black'), labels)
+  shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
   order = np.argsort(-shares, kind='stable')
-  return {names[place]: float(shares[place]) for place in order if shares[place]}
+  return {names[index]: float(shares[index]) for index in order if shares[index]}
 
 
 class _Questions(Sequence):
@@ -234,8 +234,8 @@ class _Questions(Sequence):
   def __len__(self) -> int:
     return len(self._clips)
 
-  def __getitem__(self, place: int) -> Question:
-    clip = self._clips[place]
+  def __getitem__(self, index: int) -> Question:
+    clip = self._clips[index]
     settings = self._settings
     frames = clip.read()
     count = min(settings.frames, len(frames))
@@ -243,7 +243,7 @@ class _Questions(Sequence):
     caption = _clean(clip.caption)
     hint = _HINT.format(caption=caption.replace('"', "'")) if caption else ''
     text = _REQUEST.format(count=count, words=settings.words, hint=hint)
-    return Question(text, [_shrunk(frames[each], settings.side) for each in chosen])
+    return Question(text, [_shrunk(frames[number], settings.side) for number in chosen])
 
 
 def _shrunk(frame: UInt8[np.ndarray, 'h w 3'], side: int) -> UInt8[np.ndarray, 'i j 3']:

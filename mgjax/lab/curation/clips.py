@@ -28,15 +28,17 @@ class Clip:
 def choose_clips(
   shots: Sequence[Shot], times: Sequence[float], settings: ClipSettings
 ) -> list[Clip]:
-  """Chooses clips, in the order in which they are shown; there is one at least.
+  """Chooses clips and returns them in their order in the video; there is at least one.
 
-  `times` says when each frame is first shown, and when the last one ends: one more than frames.
+  `times` are the start of each frame and the end of the last one: one more than frames.
   """
   instants = np.asarray(times, np.float64)
-  longest_first = sorted(range(len(shots)), key=lambda each: shots[each].start - shots[each].end)
-  found = [_clip(each, shots[each], instants, settings) for each in longest_first]
-  enough = [clip for clip in found if clip.end - clip.start >= settings.shortest - _ROUNDING]
-  return sorted(enough[: settings.most] or found[:1], key=lambda clip: clip.shot)
+  longest_first = sorted(
+    range(len(shots)), key=lambda number: shots[number].start - shots[number].end
+  )
+  clips = [_clip(number, shots[number], instants, settings) for number in longest_first]
+  enough = [clip for clip in clips if clip.end - clip.start >= settings.shortest - _ROUNDING]
+  return sorted(enough[: settings.most] or clips[:1], key=lambda clip: clip.shot)
 
 
 def _clip(number: int, shot: Shot, times: np.ndarray, settings: ClipSettings) -> Clip:

@@ -32,31 +32,31 @@ class Costs:
 
 
 def costs_of(table: Any) -> Costs:
-  """Adds up what rows say that their scores cost."""
-  whole = np.ones(len(table), bool)
+  """Sums the costs of scores over the rows of a table."""
+  measured = np.ones(len(table), bool)
   gated = 0
   for name in {'error', GATED} & set(table.column_names):
-    said = table[name].is_valid().to_numpy()
-    whole &= ~said
-    gated = int(said.sum()) if name == GATED else gated
-  places = np.flatnonzero(whole)
+    flagged = table[name].is_valid().to_numpy()
+    measured &= ~flagged
+    gated = int(flagged.sum()) if name == GATED else gated
+  places = np.flatnonzero(measured)
   columns = as_columns(table, ('decoded', 'packets', 'place'))
-  if 'place' in columns:  # what is of a video is in the rows of all its clips
+  if 'place' in columns:  # all clips of a video have its numbers in their rows
     places = places[np.unique(columns['place'][places], return_index=True)[1]]
   decoded, packets = (
     int(np.nansum(columns[name][places])) if name in columns else 0
     for name in ('decoded', 'packets')
   )
-  return Costs(int(whole.sum()), _seconds(table), decoded, packets, gated)
+  return Costs(int(measured.sum()), _seconds(table), decoded, packets, gated)
 
 
 def describe_costs(costs: Costs) -> list[str]:
-  """Says in lines what each score costs, the dearest first, and what many clips take."""
+  """Describes in lines the cost of each score, the dearest first, and of many clips."""
   if not costs.clips or not costs.seconds:
     return []
   order = sorted(costs.seconds, key=lambda name: -costs.seconds[name])
-  each = (f'{name} {costs.seconds[name] / costs.clips:.3g} s' for name in order)
-  return [f'a clip costs, of a processor: {", ".join(each)}', summary(costs)]
+  parts = (f'{name} {costs.seconds[name] / costs.clips:.3g} s' for name in order)
+  return [f'a clip costs, of a processor: {", ".join(parts)}', summary(costs)]
 
 
 def summary(costs: Costs) -> str:

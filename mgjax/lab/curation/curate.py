@@ -82,13 +82,13 @@ def curate(
   output: str | os.PathLike[str],
   options: Options = Options(),
 ) -> list[str]:
-  """Measures, selects and cuts; the same call again goes on where it stopped.
+  """Measures, selects and cuts clips; the same call again resumes where it stopped.
 
   Args:
-    output: a folder of this machine, or one that all machines of a cluster see.
+    output: a folder of this machine, or a folder that all machines of a cluster share.
 
   Returns:
-    Lines that say what came of it.
+    Lines that describe the result.
 
   Raises:
     ConfigError: another process is at work there, or something is not installed.
@@ -99,21 +99,21 @@ def curate(
   workers = options.workers or os.cpu_count() or 1
   with hold(output), ENGINES[options.engine](workers, options.address) as engine:
     scores = open_scores(inputs, output, settings)
-    with contextlib.closing(Counted('video')) as shown:
+    with contextlib.closing(Counted('video')) as progress:
       shards.measure_all(
         inputs,
         scores,
         settings.measure,
-        shards.Executor(engine, workers, settings.limits, shown),
+        shards.Executor(engine, workers, settings.limits, progress),
         gate=gate_of(settings),
         limit=options.limit,
       )
-    whole = not options.limit or len(scores.shards()) == len(scores)
-    if whole:
+    complete = not options.limit or len(scores.shards()) == len(scores)
+    if complete:
       scores.finish()
     table, vectors = scores.table()
     selection = select(table, settings, vectors)
-    looked = _look(selection, inputs, settings, pathlib.Path(output)) if whole else None
+    looked = _look(selection, inputs, settings, pathlib.Path(output)) if complete else None
     selection = looked.selection if looked else selection
     _write(selection, looked, pathlib.Path(output))
     page = _report(selection, scores, settings, pathlib.Path(output))
@@ -124,26 +124,26 @@ def curate(
     if not looked.rows:
       return [*lines, 'no clip is left, so there is nothing to cut']
     if looked.unanswered:
-      told = f'nothing is cut while {looked.unanswered} clips have no answer of the endpoint'
+      problem = f'nothing is cut while {looked.unanswered} clips have no answer of the endpoint'
       return [
         *lines,
-        f'{told}; {CAPTIONS}/answers/failed.jsonl says why, the same command asks again',
+        f'{problem}; {CAPTIONS}/answers/failed.jsonl says why, the same command asks again',
       ]
     if looked.waiting and settings.review.undecided == 'wait':
       return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.serve review']
-    with contextlib.closing(Counted('clip')) as shown:
+    with contextlib.closing(Counted('clip')) as progress:
       cut = write_records(
         looked.rows,
         inputs,
         os.path.join(output, RECORDS),
-        shards.Executor(engine, workers, settings.limits, shown),
+        shards.Executor(engine, workers, settings.limits, progress),
         settings.cut,
       )
-    told = f'{cut.rows} clips in {os.path.join(output, RECORDS)}, {cut.copied} without encoding'
-    lines.append(printable(told))
+    outcome = f'{cut.rows} clips in {os.path.join(output, RECORDS)}, {cut.copied} without encoding'
+    lines.append(printable(outcome))
     if cut.rejected:
       lines.append(f'{len(cut.rejected)} clips cannot be cut:')
-      why = alike(each.reason for each in cut.rejected)
+      why = alike(clip.reason for clip in cut.rejected)
       lines += [f'  {count} x {printable(reason)}' for reason, count in why.items()]
     return lines
 
@@ -172,43 +172,52 @@ class _Looked:
 def _look(
   selection: Selection, inputs: Inputs, settings: CurationSettings, output: pathlib.Path
 ) -> _Looked:
-  """Has captions written, hands the clips to people, and does what these decided."""
+  """Writes captions, queues the clips for review, and applies the decisions of reviewers."""
   rows = selection.kept_rows((*candidates.COLUMNS, *CARRIED))
-  with contextlib.closing(Counted('caption')) as shown:
+  with contextlib.closing(Counted('caption')) as progress:
     written = caption_clips(
-      rows, inputs, output / CAPTIONS, settings.captions, allowance=settings.limits, progress=shown
+      rows,
+      inputs,
+      output / CAPTIONS,
+      settings.captions,
+      allowance=settings.limits,
+      progress=progress,
     )
   rows = [row | {'caption': caption or ''} for row, caption in zip(rows, written, strict=True)]
   candidates.write_candidates(output / REVIEW, rows, inputs, settings.keep.clip_seconds)
   decided = decisions.read_decisions(output / REVIEW / decisions.FILE)
-  found = decisions.review(rows, decided, settings.review.undecided)
-  seen = len(rows) - found.waiting
-  if seen or any(found.reasons):
-    selection = selection.then(decisions.PEOPLE, found.reasons)
-  kept = [row for row, reason in zip(found.rows, found.reasons, strict=True) if not reason]
+  reviewed = decisions.review(rows, decided, settings.review.undecided)
+  decided_count = len(rows) - reviewed.waiting
+  if decided_count or any(reviewed.reasons):
+    selection = selection.then(decisions.PEOPLE, reviewed.reasons)
+  kept_clips = [
+    row for row, reason in zip(reviewed.rows, reviewed.reasons, strict=True) if not reason
+  ]
   limits = settings.keep.sound
   cut = [
     row | {'caption': compose(row, settings.captions, limits), MORE: carried(row, limits)}
-    for row in kept
+    for row in kept_clips
   ]
-  bare = sum(not row['caption'] for row in kept)
+  bare = sum(not row['caption'] for row in kept_clips)
   counts = {
-    'captions': {'by': settings.captions.kind, 'kept': len(kept), 'without': bare},
+    'captions': {'by': settings.captions.kind, 'kept': len(kept_clips), 'without': bare},
     'people': {
-      'seen': seen,
-      'waiting': found.waiting,
-      'trimmed': found.trimmed,
-      'corrected': found.corrected,
+      'seen': decided_count,
+      'waiting': reviewed.waiting,
+      'trimmed': reviewed.trimmed,
+      'corrected': reviewed.corrected,
     },
   }
-  lines = [f'{len(kept) - bare} of {len(kept)} clips have a caption ({settings.captions.kind})']
-  if seen:
+  lines = [
+    f'{len(kept_clips) - bare} of {len(kept_clips)} clips have a caption ({settings.captions.kind})'
+  ]
+  if decided_count:
     lines.append(
-      f'people have seen {seen} of {len(rows)} clips: {found.trimmed} are trimmed, '
-      f'{found.corrected} have another caption'
+      f'people have seen {decided_count} of {len(rows)} clips: {reviewed.trimmed} are trimmed, '
+      f'{reviewed.corrected} have another caption'
     )
   unanswered = written.count(None) if settings.captions.endpoint.get('model') else 0
-  return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
+  return _Looked(selection, cut, reviewed.waiting, unanswered, counts, lines)
 
 
 def open_scores(
@@ -261,15 +270,15 @@ def _extrapolated(scores: Scores, workers: int) -> str:
 
 
 def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:
-  kept = selection.kept
+  clips = selection.kept
   arrow = pyarrow()
   if looked is not None:
     for name in ('start', 'end', 'caption'):
-      column = arrow.array([row[name] for row in looked.rows], kept.schema.field(name).type)
-      kept = kept.set_column(kept.column_names.index(name), name, column)
+      column = arrow.array([row[name] for row in looked.rows], clips.schema.field(name).type)
+      clips = clips.set_column(clips.column_names.index(name), name, column)
     labels = arrow.array([row.get('labels') for row in looked.rows], arrow.list_(arrow.string()))
-    kept = kept.append_column('labels', labels)
-  write_bytes(output / KEPT, to_parquet(kept))
+    clips = clips.append_column('labels', labels)
+  write_bytes(output / KEPT, to_parquet(clips))
   write_bytes(output / DECISIONS, to_parquet(selection.decisions))
   write_json(output / FUNNEL, selection.funnel() | (looked.counts if looked else {}))
 

@@ -44,9 +44,9 @@ def write_records(
   executor: Executor,
   settings: CutSettings = CUT,
 ) -> CutResult:
-  """Writes records of clips; the same call again goes on where it stopped.
+  """Writes records of clips; the same call again resumes where it stopped.
 
-  Of each row clip, place, start, end, caption and, where it is there, MORE are read.
+  Reads clip, place, start, end, caption and, if present, MORE of each row.
 
   Raises:
     DataError: there is no clip, or none that can be cut.
@@ -54,13 +54,13 @@ def write_records(
   """
   if not clips:
     raise DataError('no clip is left to be cut: the funnel says which filter dropped how many')
-  told = [list(_told(row).values()) for row in clips]
+  fields = [list(_fields_of(row).values()) for row in clips]
   try:
     writer = RecordWriter(
       directory,
       rows=len(clips),
       rows_per_shard=settings.clips_per_shard,
-      meta={'clips': digest(told), 'cut': dataclasses.asdict(settings)},
+      meta={'clips': digest(fields), 'cut': dataclasses.asdict(settings)},
       columns=COLUMNS,
       exact=False,
     )
@@ -84,13 +84,13 @@ def _jobs(
   clips: Sequence[Mapping[str, Any]], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
 ) -> Iterator[_Job]:
   for index in missing:
-    rows = [clips[each] for each in writer.shard_rows(index)]
-    yield index, [(inputs[int(row['place'])], _told(row)) for row in rows]
+    rows = [clips[number] for number in writer.shard_rows(index)]
+    yield index, [(inputs[int(row['place'])], _fields_of(row)) for row in rows]
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
-  more = {MORE: row[MORE]} if row.get(MORE) else {}
-  return {name: row[name] for name in _FIELDS} | more
+def _fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
+  extra = {MORE: row[MORE]} if row.get(MORE) else {}
+  return {name: row[name] for name in _FIELDS} | extra
 
 
 class _Cutter:
@@ -106,14 +106,14 @@ class _Cutter:
     def rows() -> Iterator[dict[str, Any]]:
       for clip in job[1]:
         name = clip[1]['clip']
-        made = self._cut(clip)
+        result = self._cut(clip)
         self._seen(1)
-        if isinstance(made, Lost):
-          notes.append([name, False, made.reason])
-        elif isinstance(made, str):
-          notes.append([name, False, made])
+        if isinstance(result, Lost):
+          notes.append([name, False, result.reason])
+        elif isinstance(result, str):
+          notes.append([name, False, result])
         else:
-          row, copied = made
+          row, copied = result
           notes.append([name, copied, ''])
           yield row
 
@@ -123,16 +123,16 @@ class _Cutter:
     self._cut.close(for_good=True)
 
 
-def _cut(settings: CutSettings, given: _Clip) -> tuple[dict[str, Any], bool] | str:
-  """The row of a clip and whether its pictures were copied, or why there is none."""
-  each, row = given
+def _cut(settings: CutSettings, clip: _Clip) -> tuple[dict[str, Any], bool] | str:
+  """Returns the row of a clip and whether its frames were copied, or why there is none."""
+  video, row = clip
 
   def cut() -> tuple[dict[str, Any], bool]:
     how = {'gop': settings.gop, 'crf': settings.crf, 'anew': settings.anew}
-    data, copied = cut_video(open_video(each), row['start'], row['end'], **how)
+    data, copied = cut_video(open_video(video), row['start'], row['end'], **how)
     return {**row.get(MORE, {}), **make_row(data, row['caption'], row['clip'])}, copied
 
-  return or_reason(cut, each, 'cut', MemoryError)
+  return or_reason(cut, video, 'cut', MemoryError)
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> CutResult:

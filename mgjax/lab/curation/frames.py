@@ -45,18 +45,18 @@ class Frame:
     return self if size == self.size else self._at(size)
 
   def _at(self, size: tuple[int, int]) -> 'Frame':
-    made = self.__dict__.setdefault('_made', {})
-    if size not in made:
-      made[size] = Frame(
+    cache = self.__dict__.setdefault('_made', {})
+    if size not in cache:
+      cache[size] = Frame(
         self.number, self.start, self.end, *self._converted(size), vectors=self.vectors
       )
-    return made[size]
+    return cache[size]
 
   def _converted(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    whole = av.VideoFrame.from_ndarray(np.ascontiguousarray(self.pixels), 'rgb24')
-    shown = whole.reformat(width=size[1], height=size[0], format='rgb24', interpolation='AREA')
-    pixels = shown.to_ndarray()
-    return pixels, shown.reformat(format='gray').to_ndarray()
+    original = av.VideoFrame.from_ndarray(np.ascontiguousarray(self.pixels), 'rgb24')
+    resized = original.reformat(width=size[1], height=size[0], format='rgb24', interpolation='AREA')
+    pixels = resized.to_ndarray()
+    return pixels, resized.reformat(format='gray').to_ndarray()
 
 
 class _Decoded(Frame):
@@ -88,8 +88,8 @@ class _Decoded(Frame):
 
   def _converted(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     pixels = self._resizes.at(size)(self._source)
-    made = av.VideoFrame.from_ndarray(pixels, 'rgb24')
-    return pixels, made.reformat(format='gray').to_ndarray()
+    frame = av.VideoFrame.from_ndarray(pixels, 'rgb24')
+    return pixels, frame.reformat(format='gray').to_ndarray()
 
 
 class _Resizes:
@@ -145,11 +145,11 @@ def _brightness(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w']:
 
 
 def _vectors(frame: av.VideoFrame) -> float | None:
-  """Mean length of the motion vectors of a frame, each counted by the area that it moves."""
-  found = side_data(frame, 'MOTION_VECTORS')
-  if found is None or not len(found):
+  """Returns the mean length of a frame's motion vectors, weighted by the area that each moves."""
+  data = side_data(frame, 'MOTION_VECTORS')
+  if data is None or not len(data):
     return None
-  vectors = found.to_ndarray()
+  vectors = data.to_ndarray()
   lengths = np.hypot(vectors['motion_x'], vectors['motion_y']) / vectors['motion_scale']
   areas = vectors['w'].astype(np.float64) * vectors['h']
   return float((lengths * areas).sum() / areas.sum())

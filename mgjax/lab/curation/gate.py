@@ -37,22 +37,22 @@ class Gate:
 
   def _reasons(self, table: Any) -> np.ndarray:
     columns = as_columns(table, (*PROBED, 'clip'))
-    said = np.full(len(columns['clip']), '', object)
+    reasons = np.full(len(columns['clip']), '', object)
     for name in self.names:
-      said = np.where(said == '', FILTERS[name].keep(columns, self.keep), said)
-    return said
+      reasons = np.where(reasons == '', FILTERS[name].keep(columns, self.keep), reasons)
+    return reasons
 
 
 OPEN = Gate()
 
 
 def gate_of(settings: CurationSettings) -> Gate:
-  """The gate of a run: the filters at the front of its order that a probe decides."""
+  """Returns the gate of a run: the first filters in its order that a probe can decide."""
   if not settings.gate:
     return OPEN
   names = []
-  for each in filters_of(settings):
-    if each.judge is not None or not set(each.columns()) <= set(PROBED):
+  for rule in filters_of(settings):
+    if rule.judge is not None or not set(rule.columns()) <= set(PROBED):
       break
-    names.append(each.name)
+    names.append(rule.name)
   return Gate(tuple(names), settings.keep)

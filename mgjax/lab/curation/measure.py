@@ -52,72 +52,75 @@ _FATAL = (ConfigError, MemoryError)
 
 
 def measure_video(
-  each: Input | Rejected, settings: MeasureSettings, place: int = 0, gate: Gate = OPEN
+  video: Input | Rejected, settings: MeasureSettings, index: int = 0, gate: Gate = OPEN
 ) -> list[dict[str, Any]]:
-  """Measures the `place`th video: a row a clip, or one with an `error` or what `gated` it.
+  """Measures a video: returns a row a clip, or one row with an `error` or what `gated` it.
+
+  Args:
+    index: of the video among the inputs.
 
   Raises:
-    StorageError: what it lies on does not answer.
+    StorageError: the storage does not answer.
     ConfigError: a library is missing.
-    MemoryError: there is too little.
+    MemoryError: there is too little memory.
   """
-  found = or_reason(lambda: _measured(each, settings, place, gate), each, 'measured', *_FATAL)
-  return [error_row(each.name, found, place)] if isinstance(found, str) else found
+  result = or_reason(lambda: _measured(video, settings, index, gate), video, 'measured', *_FATAL)
+  return [error_row(video.name, result, index)] if isinstance(result, str) else result
 
 
 def or_reason(
-  make: Callable[[], Any], each: Input | Rejected, done: str, *fatal: type[Exception]
+  make: Callable[[], Any], video: Input | Rejected, done: str, *fatal: type[Exception]
 ) -> Any:
-  """Returns what `make` makes of a video; why it cannot be done, a str, if the video is to blame.
+  """Returns the result of `make` for a video, or a str that says why the video cannot be used.
 
   Raises:
-    StorageError: what it lies on does not answer; what comes next would fail as well.
-    Exception: one that is `fatal` beside.
+    StorageError: the storage does not answer; later videos would fail as well.
+    Exception: one of the types in `fatal`.
   """
-  if isinstance(each, Rejected):
-    return each.reason
+  if isinstance(video, Rejected):
+    return video.reason
   try:
     return make()
   except (StorageError, *fatal):
     raise
   except DataError as error:  # without the name of the video
-    named = (printable(f'{name}: ', keep='\n') for name in (each.name, each.path))
+    named = (printable(f'{name}: ', keep='\n') for name in (video.name, video.path))
     return functools.reduce(str.removeprefix, named, str(error))
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
+  except Exception as error:  # no error from a file of unknown origin may end the run
     return f'cannot be {done} ({type(error).__name__}: {error!s:.200})'
 
 
-def error_row(video: str, reason: str, place: int) -> dict[str, Any]:
+def error_row(video: str, reason: str, index: int) -> dict[str, Any]:
   """Returns the row of a video that cannot be measured."""
-  return {'video': video, 'clip': video, 'place': place, 'error': reason}
+  return {'video': video, 'clip': video, 'place': index, 'error': reason}
 
 
-def open_video(each: Input) -> File:
-  """Returns the file of an input: where it lies, or what is in it."""
-  return Blob(each.name, each.load()) if each.path is None else each.path
+def open_video(video: Input) -> File:
+  """Returns the file of an input: its path, or its content."""
+  return Blob(video.name, video.load()) if video.path is None else video.path
 
 
 def _measured(
-  each: Input, settings: MeasureSettings, place: int, gate: Gate
+  video: Input, settings: MeasureSettings, index: int, gate: Gate
 ) -> list[dict[str, Any]]:
   began = time.process_time()
-  file = open_video(each)
+  file = open_video(video)
   info = probe(file)
   about = {
-    'video': each.name,
-    'place': place,
+    'video': video.name,
+    'place': index,
     'seconds': info.seconds,
     'width': info.width,
     'height': info.height,
     'fps': info.fps,
-    'caption': each.caption,
+    'caption': video.caption,
     'sound': info.has_audio,
     'packets': info.frames,
   }
   reason = gate.reason(about)
   probed = {'probe': time.process_time() - began}
   if reason:
-    row = {'clip': each.name, 'decoded': 0, 'seconds_of': probed, 'gated': reason, 'error': None}
+    row = {'clip': video.name, 'decoded': 0, 'seconds_of': probed, 'gated': reason, 'error': None}
     return [about | row]
   shots = _Shots(settings.scenes)
   pictures = _Pictures()
@@ -125,18 +128,18 @@ def _measured(
   for scorer in scorers:
     scorer.open(file)
   costs = probed | watch(frames.stream(file), [shots, pictures, *scorers])
-  found = shots.finder.shots()
+  shot_list = shots.finder.shots()
   times = shots.finder.times
-  clips = choose_clips(found, times, settings.clips)
+  clips = choose_clips(shot_list, times, settings.clips)
   rows = []
   for number, clip in enumerate(clips):
     row = about | {
-      'clip': f'{each.name}#{number}',
+      'clip': f'{video.name}#{number}',
       'decoded': len(times) - 1,
       'start': clip.start,
       'end': clip.end,
       'shot': clip.shot,
-      'shots': len(found),
+      'shots': len(shot_list),
       'frames': clip.last - clip.first,
     }
     for scorer in (pictures, *scorers):
@@ -174,12 +177,12 @@ class _Pictures(Scorer):
   rate = _PICTURES
 
   def __init__(self):
-    self._kept: list[tuple[float, bytes]] = []
+    self._pictures: list[tuple[float, bytes]] = []
 
   def see(self, frame: Frame) -> None:
     file = io.BytesIO()
     Image.fromarray(frame.pixels).save(file, 'JPEG', quality=_QUALITY)
-    self._kept.append((frame.start, file.getvalue()))
+    self._pictures.append((frame.start, file.getvalue()))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     count = max(1, min(_LOOP, round((end - start) * _PICTURES)))
@@ -190,21 +193,21 @@ class _Pictures(Scorer):
     }
 
   def _nearest(self, moment: float) -> bytes:
-    return min(self._kept, key=lambda each: abs(each[0] - moment))[1]
+    return min(self._pictures, key=lambda picture: abs(picture[0] - moment))[1]
 
 
 def _animation(pictures: list[bytes]) -> bytes:
-  """An animated WebP of JPEGs of one size, for ever."""
+  """Returns JPEGs of one size as an animated WebP that repeats for ever."""
   opened = [Image.open(io.BytesIO(picture)) for picture in pictures]
   scale = min(1.0, _LOOP_SIDE / min(opened[0].size))
   size = tuple(max(1, round(length * scale)) for length in opened[0].size)
-  shown = [picture.resize(size, reducing_gap=2.0) for picture in opened]
+  resized = [picture.resize(size, reducing_gap=2.0) for picture in opened]
   file = io.BytesIO()
-  shown[0].save(
+  resized[0].save(
     file,
     'WEBP',
     save_all=True,
-    append_images=shown[1:],
+    append_images=resized[1:],
     duration=_LOOP_STEP,
     loop=0,
     quality=_LOOP_QUALITY,

@@ -45,7 +45,7 @@ def _named(data: bytes) -> str:
   return hashlib.sha256(data).hexdigest()[:_DIGITS]
 
 
-_Wanted = Callable[[str], bool]  # whether a column is read
+_ColumnFilter = Callable[[str], bool]  # whether a column is read
 _none = ().__contains__
 
 
@@ -82,9 +82,9 @@ class Scores:
     """Returns the places of a shard's videos among all."""
     return range(index * self._size, min((index + 1) * self._size, self.videos))
 
-  def shard_of(self, place: Any) -> Any:
-    """Returns the shard that the video at a place is in, of numbers or an array of them."""
-    return place // self._size
+  def shard_of(self, index: Any) -> Any:
+    """Returns the shard of the video at an index, or of an array of indices."""
+    return index // self._size
 
   def order(self) -> list[int]:
     """Returns all shards in the order in which they are measured: shuffled, always alike.
@@ -96,7 +96,7 @@ class Scores:
   def shards(self) -> dict[int, str]:
     """Returns the files of the shards that are finished, by index."""
     names = sorted(entry.name for entry in os.scandir(self.directory))
-    return {int(found[1]): found[0] for found in map(_SHARD.fullmatch, names) if found}
+    return {int(match[1]): match[0] for match in map(_SHARD.fullmatch, names) if match}
 
   def write(
     self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
@@ -115,24 +115,24 @@ class Scores:
     if not (name := self.shards().get(index, '')):
       return [], 0.0, ''
     table = self._parquet(name)
-    return table.to_pylist(), _said(table, 'seconds', 0.0), name
+    return table.to_pylist(), _metadata(table, 'seconds', 0.0), name
 
   def seconds(self) -> dict[int, float]:
     """Returns the seconds that each finished shard took one worker, of those that say so."""
-    taken = {
-      index: _said(self._parquet(name, _none), 'seconds', 0.0)
+    seconds_by_shard = {
+      index: _metadata(self._parquet(name, _none), 'seconds', 0.0)
       for index, name in self.shards().items()
     }
-    return {index: seconds for index, seconds in taken.items() if seconds}
+    return {index: seconds for index, seconds in seconds_by_shard.items() if seconds}
 
   def finish(self) -> None:
-    """Makes the table, when all shards are there; the second time, nothing.
+    """Writes the table once all shards are measured; does nothing the second time.
     Raises DataError if shards are missing, or one is damaged.
     """
     shards = self.shards()
     if missing := [index for index in range(len(self)) if index not in shards]:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
-    if self._whole(shards, _none) is not None:
+    if self._finished_table(shards, _none) is not None:
       return
     table = self._read(shards.values())
     vectors = []
@@ -144,9 +144,9 @@ class Scores:
     about = {'shards': digest(list(shards.values())), 'vectors': json.dumps(vectors)}
     data = to_parquet(table.drop_columns(vectors).replace_schema_metadata(about))
     files.write_bytes(self.directory / TABLE, data)
-    kept = {PLAN, TABLE, *shards.values(), *(self._vectors(name).name for name in vectors)}
+    names = {PLAN, TABLE, *shards.values(), *(self._vectors(name).name for name in vectors)}
     for path in self.directory.iterdir():
-      if path.name not in kept:
+      if path.name not in names:
         path.unlink()
 
   def table(self) -> tuple[Any, Vectors]:
@@ -157,21 +157,21 @@ class Scores:
     Raises DataError if nothing is measured, or a file is damaged.
     """
     shards = self.shards()
-    if (table := self._whole(shards)) is None:
+    if (table := self._finished_table(shards)) is None:
       return self._read(shards.values()), {}
     try:
-      names = _said(table, 'vectors', [])
+      names = _metadata(table, 'vectors', [])
       return table, {name: np.load(self._vectors(name), mmap_mode='r') for name in names}
     except (OSError, ValueError) as error:
       raise self._damaged(TABLE, error) from error
 
   def gated(self) -> Any:
-    """Returns what is known of the videos that were not decoded, a pyarrow.Table; None of none."""
-    wanted = ('clip', 'place', 'seconds', 'width', 'height', GATED).__contains__
+    """Returns a pyarrow.Table about the videos that were not decoded; None if there are none."""
+    is_read = ('clip', 'place', 'seconds', 'width', 'height', GATED).__contains__
     if not (shards := self.shards()):
       return None
-    if (table := self._whole(shards, wanted)) is None:
-      table = self._read(shards.values(), wanted)
+    if (table := self._finished_table(shards, is_read)) is None:
+      table = self._read(shards.values(), is_read)
     if GATED not in table.column_names:
       return None
     return table.filter(table.column(GATED).is_valid())
@@ -179,39 +179,39 @@ class Scores:
   def pictures(
     self, places: Sequence[int], clips: Sequence[str], column: str = PICTURES[0]
   ) -> list[bytes | None]:
-    """Returns the pictures of clips, by their videos' places and names; None of one without."""
+    """Returns the pictures of clips by the indices of their videos and names; None if missing."""
     shards = self.shards()
-    found = {}
-    for index in {self.shard_of(place) for place in places}:
+    pictures = {}
+    for index in {self.shard_of(number) for number in places}:
       table = self._parquet(shards[index], ('clip', column).__contains__)
       if column in table.column_names:
-        found |= zip(table['clip'].to_pylist(), table[column].to_pylist(), strict=True)
-    return [found.get(clip) for clip in clips]
+        pictures |= zip(table['clip'].to_pylist(), table[column].to_pylist(), strict=True)
+    return [pictures.get(clip) for clip in clips]
 
   def _vectors(self, name: str) -> pathlib.Path:
     return self.directory / f'{name}.npy'
 
-  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = bool) -> Any:
-    """Columns of the table, None if it is not there or not of these shards."""
+  def _finished_table(self, shards: Mapping[int, str], is_read: _ColumnFilter = bool) -> Any:
+    """Returns columns of the table; None if it is missing or not of these shards."""
     if not (self.directory / TABLE).exists():
       return None
-    table = self._parquet(TABLE, wanted)
+    table = self._parquet(TABLE, is_read)
     of = (table.schema.metadata or {}).get(b'shards', b'')
     return table if of == digest(list(shards.values())).encode() else None
 
-  def _read(self, names: Iterable[str], wanted: _Wanted | None = None) -> Any:
-    wanted = wanted or (lambda name: name not in PICTURES)
-    tables = [self._parquet(name, wanted).replace_schema_metadata() for name in names]
+  def _read(self, names: Iterable[str], is_read: _ColumnFilter | None = None) -> Any:
+    is_read = is_read or (lambda name: name not in PICTURES)
+    tables = [self._parquet(name, is_read).replace_schema_metadata() for name in names]
     if not tables:
       raise DataError(f'{self.directory}: nothing is measured yet')
     return pyarrow().concat_tables(tables, promote_options='permissive').combine_chunks()
 
-  def _parquet(self, name: str, wanted: _Wanted = bool) -> Any:
-    """The columns of a file that are wanted."""
+  def _parquet(self, name: str, is_read: _ColumnFilter = bool) -> Any:
+    """Returns the columns of a file that `is_read` selects."""
     arrow = pyarrow()
     try:
       with arrow.parquet.ParquetFile(self.directory / name) as file:
-        return file.read([each for each in file.schema_arrow.names if wanted(each)])
+        return file.read([column for column in file.schema_arrow.names if is_read(column)])
     except (arrow.ArrowException, OSError) as error:
       raise self._damaged(name, error) from error
 
@@ -222,10 +222,10 @@ class Scores:
     )
 
 
-def _said(table: Any, name: str, default: Any) -> Any:
-  """What the metadata of a table say, in JSON."""
-  said = (table.schema.metadata or {}).get(name.encode())
-  return default if said is None else json.loads(said)
+def _metadata(table: Any, name: str, default: Any) -> Any:
+  """Returns an entry of a table's metadata, parsed from JSON."""
+  value = (table.schema.metadata or {}).get(name.encode())
+  return default if value is None else json.loads(value)
 
 
 def pyarrow() -> Any:

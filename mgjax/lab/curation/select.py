@@ -49,18 +49,18 @@ class Selection:
 
   @property
   def kept(self) -> Any:
-    """The rows that are kept, without what they cost."""
+    """The rows that are kept, without their costs."""
     rows = self.table.filter(self.dropped_by == '')
     for name, vectors in self.vectors.items():
-      kept = vectors[self._kept_rows]
-      column = [None if np.isnan(each).any() else each for each in kept]
+      selected = vectors[self._kept_rows]
+      column = [None if np.isnan(vector).any() else vector for vector in selected]
       rows = rows.append_column(name, pyarrow().array(column, pyarrow().list_(pyarrow().float32())))
     return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
 
   def kept_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns some columns of the rows that are kept, those of `names` that are there."""
-    found = [name for name in self.table.column_names if name in names]
-    return self.table.select(found).filter(self.dropped_by == '').to_pylist()
+    """Returns columns of the rows that are kept: those in `names` that exist."""
+    columns = [name for name in self.table.column_names if name in names]
+    return self.table.select(columns).filter(self.dropped_by == '').to_pylist()
 
   @property
   def _kept_rows(self) -> np.ndarray:
@@ -69,22 +69,24 @@ class Selection:
   @property
   def decisions(self) -> Any:
     """The table (clip, filter, reason), a row for every clip."""
-    told = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
-    return pyarrow().table({'clip': self.table.column('clip'), **told})
+    fields = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
+    return pyarrow().table({'clip': self.table.column('clip'), **fields})
 
   def then(self, name: str, reasons: Sequence[str], seconds: float = 0.0) -> 'Selection':
-    """Returns what is left after a step that looks at more than scores.
+    """Returns the selection after a step that reads more than scores.
 
-    Its `reasons` are of the clips kept so far, '' of one that it does not drop.
+    `reasons` are of the clips kept so far, '' for a clip that the step keeps.
     """
     rows = self._kept_rows
-    said = np.asarray([*reasons, ''], object)[:-1]
+    step_reasons = np.asarray([*reasons, ''], object)[:-1]
     dropped_by = self.dropped_by.copy()
     why = self.reasons.copy()
-    lost = said != ''
+    lost = step_reasons != ''
     dropped_by[rows[lost]] = name
-    why[rows[lost]] = said[lost]
-    step = Step(name, len(rows), int((~lost).sum()), reasons=alike(said[lost]), seconds=seconds)
+    why[rows[lost]] = step_reasons[lost]
+    step = Step(
+      name, len(rows), int((~lost).sum()), reasons=alike(step_reasons[lost]), seconds=seconds
+    )
     return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
 
   def funnel(self) -> dict[str, Any]:
@@ -108,37 +110,40 @@ class Selection:
 
 
 def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
-  """Asks the filters about all rows; `vectors` are columns that are not in the table."""
-  asked = filters_of(settings)
+  """Applies the filters to all rows; `vectors` are columns that are not in the table."""
+  filters = filters_of(settings)
   vectors = vectors or {}
-  dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
+  dropped_by = np.full(len(table), '', object)
+  reasons = np.full(len(table), '', object)
   errors = table.column('error')
   broken = errors.is_valid().to_numpy()
   dropped_by[broken] = UNMEASURED
   reasons[broken] = errors.filter(broken).to_pylist()
-  left = np.flatnonzero(~broken)
+  remaining = np.flatnonzero(~broken)
   steps = []
-  for each in asked:
+  for rule in filters:
     began = time.monotonic()
-    rows = _rows(table, each.columns(), left, vectors)
-    if len(left) and (off := each.off(rows, settings.keep)):
-      steps.append(Step(each.name, len(left), len(left), off))
+    rows = _rows(table, rule.columns(), remaining, vectors)
+    if len(remaining) and (off := rule.off(rows, settings.keep)):
+      steps.append(Step(rule.name, len(remaining), len(remaining), off))
       continue
-    found = np.asarray(each.keep(rows, settings.keep), object)
-    stays = found == ''
-    lost = left[~stays]
-    dropped_by[lost] = each.name
-    reasons[lost] = found[~stays]
-    why = alike(found[~stays])
+    row_reasons = np.asarray(rule.keep(rows, settings.keep), object)
+    stays = row_reasons == ''
+    lost = remaining[~stays]
+    dropped_by[lost] = rule.name
+    reasons[lost] = row_reasons[~stays]
+    why = alike(row_reasons[~stays])
     seconds = time.monotonic() - began
-    steps.append(Step(each.name, len(left), int(stays.sum()), '', why, seconds))
-    left = left[stays]
+    steps.append(Step(rule.name, len(remaining), int(stays.sum()), '', why, seconds))
+    remaining = remaining[stays]
   return Selection(table, dropped_by, reasons, steps, vectors)
 
 
-def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> dict[str, Any]:
-  """Some rows, and of their columns those that are named and there."""
+def _rows(
+  table: Any, names: Sequence[str], remaining: np.ndarray, vectors: Vectors
+) -> dict[str, Any]:
+  """Returns the remaining rows, with those columns in `names` that exist."""
   rows = table.select([name for name in table.column_names if name in {'clip', *names}])
-  rows = rows if len(left) == len(table) else rows.take(left)
-  found = {name: rows.column(name) for name in rows.column_names}
-  return found | {name: each[left] for name, each in vectors.items() if name in names}
+  rows = rows if len(remaining) == len(table) else rows.take(remaining)
+  columns = {name: rows.column(name) for name in rows.column_names}
+  return columns | {name: vector[remaining] for name, vector in vectors.items() if name in names}

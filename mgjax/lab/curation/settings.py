@@ -215,11 +215,11 @@ class CaptionSettings(Checked):
         "'endpoint', and of nothing else, has a model, as in {'model': 'llava'}"
       )
     try:
-      found = [name for _, name, *_ in string.Formatter().parse(self.template) if name is not None]
+      names = [name for _, name, *_ in string.Formatter().parse(self.template) if name is not None]
     except ValueError:
-      found = ['']
-    strange = [name for name in found if name not in TEMPLATE_FIELDS]
-    if strange or not found or (SOUND_FIELD in found and self.template.strip() != '{sound}'):
+      names = ['']
+    strange = [name for name in names if name not in TEMPLATE_FIELDS]
+    if strange or not names or (SOUND_FIELD in names and self.template.strip() != '{sound}'):
       fields = ' '.join(f'{{{name}}}' for name in TEMPLATE_FIELDS[:-1])
       raise ConfigError(f"template = {self.template!r}; expected some of {fields}, or '{{sound}}'")
 

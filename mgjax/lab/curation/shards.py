@@ -53,21 +53,21 @@ class ShardWorker:
     self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
 
   def __call__(self, job: Job) -> None:
-    """Measures a shard and writes its rows: of one that is there, the videos let through now."""
+    """Measures a shard and writes its rows; of a measured shard only the videos now let through."""
     self._measure.start()
     there, seconds, name = self._scores.rows(job.index)
-    known = collections.defaultdict(list)
+    known_rows = collections.defaultdict(list)
     for row in there:
-      known[row['place']].append(row)
+      known_rows[row['place']].append(row)
     began = time.monotonic() - seconds
     rows = []
-    for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
-      if place in known and not self._opened(known[place][0]):
-        rows += known[place]
+    for index, video in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
+      if index in known_rows and not self._opened(known_rows[index][0]):
+        rows += known_rows[index]
         self._seen(1)
         continue
-      found = self._measure((each, place))
-      rows += [error_row(each.name, found.reason, place)] if isinstance(found, Lost) else found
+      result = self._measure((video, index))
+      rows += [error_row(video.name, result.reason, index)] if isinstance(result, Lost) else result
       self._seen(1)
     self._scores.write(job.index, rows, time.monotonic() - began, instead_of=name)
 
@@ -124,22 +124,22 @@ def measure_all(
 ) -> None:
   """Measures the videos that are not measured yet.
 
-  A video that was not decoded and that the gate lets through now is measured. With a limit about so
-  many videos are measured, a fair sample.
+  This includes videos that were not decoded and that the gate lets through now. With a limit it
+  measures a fair sample of about that many videos.
 
   Raises:
-    DataError: the engine loses shards again and again.
+    DataError: the engine loses shards repeatedly.
     ConfigError: something is not installed.
   """
   check_installed(settings)
-  wanted = []
+  indices = []
   total = 0
   for index in scores.order():
     if not limit or total < limit:
-      wanted.append(index)
+      indices.append(index)
       total += len(scores.places(index))
   finish_jobs(
-    lambda: missing_shards(scores, wanted, gate),
+    lambda: missing_shards(scores, indices, gate),
     lambda missing: _jobs(inputs, scores, missing),
     lambda shard: len(scores.places(shard)),
     functools.partial(ShardWorker, scores, settings, executor.allowance, gate),
@@ -156,40 +156,39 @@ def finish_jobs(
   executor: Executor,
   total: int,
 ) -> None:
-  """Has an executor do jobs until all are done; some may be left undone where workers are killed.
+  """Runs jobs in an executor until all shards are done, again if workers were killed.
 
-  `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
-  `total` things a shard has.
-  Raises DataError if round after round brings nothing.
+  `missing` returns the shards that are not done, `jobs` makes their jobs, `size` returns how many
+  of the `total` items a shard has. Raises DataError if several rounds finish no shard.
   """
   failures = 0
   before = -1
-  while left := missing():
-    failures = failures + 1 if len(left) == before else 0
-    before = len(left)
+  while remaining := missing():
+    failures = failures + 1 if len(remaining) == before else 0
+    before = len(remaining)
     if failures >= _ROUNDS:
       raise DataError(
-        f'{len(left)} shards were lost {failures} times, their workers were killed; is memory '
+        f'{len(remaining)} shards were lost {failures} times, their workers were killed; is memory '
         'short? The same command goes on with them'
       )
-    meter = _Meter(total - sum(map(size, left)), total, executor.progress)
-    executor.engine(jobs(left), make, executor.workers or os.cpu_count() or 1, meter)
+    meter = _Meter(total - sum(map(size, remaining)), total, executor.progress)
+    executor.engine(jobs(remaining), make, executor.workers or os.cpu_count() or 1, meter)
 
 
 def estimate_hours(scores: Scores, workers: int) -> float:
-  """Returns the hours that all videos take as many workers, from those that are measured."""
-  taken = scores.seconds()
-  videos = sum(len(scores.places(index)) for index in taken)
-  return sum(taken.values()) / max(videos, 1) * scores.videos / max(workers, 1) / 3600
+  """Estimates the hours that all videos take this many workers, from those that are measured."""
+  seconds = scores.seconds()
+  videos = sum(len(scores.places(index)) for index in seconds)
+  return sum(seconds.values()) / max(videos, 1) * scores.videos / max(workers, 1) / 3600
 
 
-def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
+def missing_shards(scores: Scores, indices: Sequence[int], gate: Gate = OPEN) -> list[int]:
   """Returns the shards that are not measured, or have videos that the gate lets through now."""
   there = scores.shards()
   opened = set()
   if (table := scores.gated()) is not None:
     opened = set(scores.shard_of(table.column('place').to_numpy()[gate.opened(table)]).tolist())
-  return [index for index in wanted if index not in there or index in opened]
+  return [index for index in indices if index not in there or index in opened]
 
 
 def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
@@ -199,10 +198,10 @@ def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
 
 
 def _measure(
-  settings: MeasureSettings, gate: Gate, given: tuple[Input | Rejected, int]
+  settings: MeasureSettings, gate: Gate, job: tuple[Input | Rejected, int]
 ) -> list[dict[str, Any]]:
-  each, place = given
-  return measure_video(each, settings, place, gate)
+  video, index = job
+  return measure_video(video, settings, index, gate)
 
 
 class _Meter:

@@ -64,9 +64,9 @@ def compile_step(
   conditions = example_batch(spec.model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
   shapes['latents'] = (latents, jnp.float32)
-  place = batch_sharding(mesh)
+  sharding = batch_sharding(mesh)
   abstract = {
-    name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
+    name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
     for name, (shape, dtype) in shapes.items()
   }
   shardings = (shardings_of(state), None)
@@ -120,9 +120,9 @@ def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
 
 
 def devices_of(topology: Topology) -> list[Any]:
-  """Returns the devices of a topology that only the compiler knows.
+  """Returns the compiler's description of a topology's devices; none need be attached.
 
-  Raises ConfigError where the compiler is not installed or knows no such topology.
+  Raises ConfigError if the compiler is not installed or does not support the topology.
   """
   chip, shape = topology.chip, topology.shape
   if topology.torus:
@@ -130,27 +130,27 @@ def devices_of(topology: Topology) -> list[Any]:
     extra = 'tpu'
     around = _without_tpu()
     name = f'{chip.name}:{"x".join(map(str, shape[: chip.rank]))}'
-    asked = {'platform': 'tpu', 'topology_name': name}
+    options = {'platform': 'tpu', 'topology_name': name}
   else:
     compiler = "JAX's CUDA plug-in"
     extra = 'cuda_compile'
     around = contextlib.nullcontext()
-    asked = {
+    options = {
       'platform': 'cuda',
       'topology_name': chip.name,
       'target_config': target_config(chip.name),
     }
-    asked['topology'] = f'1x{shape[1]}x{shape[0]}'  # slices x nodes x GPUs of one
+    options['topology'] = f'1x{shape[1]}x{shape[0]}'  # slices x nodes x GPUs of one
   try:
     with around:
-      found = topologies.get_topology_desc(**asked)
+      description = topologies.get_topology_desc(**options)
   except Exception as error:
     problem = (str(error).splitlines() or [type(error).__name__])[0]
     raise ConfigError(
       f'cannot compile for {topology.name}: {problem}; the compiler is {compiler}, which '
       f"pip install -e '.[{extra}]' installs; a plan without --compile needs no compiler"
     ) from error
-  return list(np.asarray(found.devices).reshape(-1))
+  return list(np.asarray(description.devices).reshape(-1))
 
 
 @contextlib.contextmanager

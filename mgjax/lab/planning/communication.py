@@ -52,8 +52,10 @@ class Collective:
 
   @property
   def exposed(self) -> Ends[float]:
-    """Bytes that are waited for."""
-    return self.waits.map(lambda each: self.bytes * each / self.seconds if self.seconds else 0.0)
+    """Bytes whose transfer no work hides."""
+    return self.waits.map(
+      lambda seconds: self.bytes * seconds / self.seconds if self.seconds else 0.0
+    )
 
 
 def list_collectives(
@@ -68,15 +70,15 @@ def list_collectives(
   """Lists the collectives of a step; where `remat` is None, of a forward pass alone."""
   local = share_of_chip(work, sizes, rows)
   policy = None if remat is None else find_policy(remat)
-  found = _weights(work, sizes, axes, policy, local, chip)
+  collectives = _weights(work, sizes, axes, policy, local, chip)
   if policy is not None:
-    found += _reductions(work, sizes, axes)
+    collectives += _reductions(work, sizes, axes)
   if 'context' in axes:
-    found += _attention(work, axes['context'], policy, local, exchange, chip)
-    found += _text(work, axes['context'], policy, local)
+    collectives += _attention(work, axes['context'], policy, local, exchange, chip)
+    collectives += _text(work, axes['context'], policy, local)
   if 'tensor' in axes:
-    found += _tensor(work, axes['tensor'], policy, local)
-  return found
+    collectives += _tensor(work, axes['tensor'], policy, local)
+  return collectives
 
 
 def _weights(
@@ -95,23 +97,23 @@ def _weights(
     if policy is None and parameter.read_once:
       continue
     over = [axis for axis in entry if axis != 'tensor' and not parameter.stays]
-    whole = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
+    full_size = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.
-      output = whole / math.prod(sizes[a] for a in over[: over.index(axis)])
+      output = full_size / math.prod(sizes[a] for a in over[: over.index(axis)])
       for kind, times in kinds[: 1 + parameter.trained]:
         total = totals.setdefault((kind, axis), [0.0, 0])
         total[0] += output * times
         total[1] += times * max(parameter.depth, 1)
   names = {'all-gather': 'weights', 'reduce-scatter': 'gradients'}
-  found = []
+  collectives = []
   for (kind, axis), (total, count) in totals.items():
     turns = dict(kinds)[kind] * work.depth
     calls = int(count if chip.rank else min(count, max(turns, math.ceil(total / COMBINED))))
     seconds = axes[axis].gather(total, calls)
     ahead = chip.gathers_ahead and kind == 'all-gather'
-    found.append(Collective(names[kind], kind, axis, total, calls, seconds, ahead))
-  return found
+    collectives.append(Collective(names[kind], kind, axis, total, calls, seconds, ahead))
+  return collectives
 
 
 def _reductions(work, sizes, axes) -> list[Collective]:
@@ -130,42 +132,46 @@ def _attention(
   work, axis: AxisNetwork, policy: Policy | None, local: ChipShare, exchange: str, chip: Chip
 ) -> list[Collective]:
   """What queries, keys and values need to meet (`nn/attention.py`)."""
-  one = local.rows * local.gathered * work.dim / local.tensor * work.itemsize
+  array_bytes = local.rows * local.gathered * work.dim / local.tensor * work.itemsize
   if exchange == 'gather':
-    return _gathered('attention', work, axis, policy, 2 * one * axis.size)
+    return _gathered('attention', work, axis, policy, 2 * array_bytes * axis.size)
   heads = work.heads // local.tensor
   among = heads_exchanged(heads, axis.size, exchange)
-  found = []
+  collectives = []
   if among > 1:
     # Forward q, k, v and the result, backward its gradient and those of q, k, v.
     times = (8 + policy.recomputed_exchange if policy else 4) * work.depth
-    seconds = exchange_seconds(axis, times * one, among, times)
+    seconds = exchange_seconds(axis, times * array_bytes, among, times)
     name = 'all-to-all'
     ahead = chip.exchanges_ahead
-    found.append(Collective('attention', name, 'context', times * one, times, seconds, ahead))
+    collectives.append(
+      Collective('attention', name, 'context', times * array_bytes, times, seconds, ahead)
+    )
   steps = axis.size // among
   if steps > 1:
     # Keys and values take steps - 1 steps forward, again in a recomputation and backward; their
     # gradients in float32 take all steps.
     passes = 2 + (1 if policy.recomputed_self else 0) if policy else 1
     back = steps if policy else 0
-    sent = (2 * one * (steps - 1) * passes + 2 * one * (4 / work.itemsize) * back) * work.depth
+    sent = (
+      2 * array_bytes * (steps - 1) * passes + 2 * array_bytes * (4 / work.itemsize) * back
+    ) * work.depth
     count = 2 * ((steps - 1) * passes + back) * work.depth
     name = 'collective-permute'
     # A step of a ring with stride u passes u neighbours, all rings at once.
     seconds = axis.permute(sent, count) * among
-    found.append(Collective('attention', name, 'context', sent, count, seconds, True, True))
-  return found
+    collectives.append(Collective('attention', name, 'context', sent, count, seconds, True, True))
+  return collectives
 
 
-def exchange_seconds(axis: AxisNetwork, held: float, among: int, calls: float) -> float:
+def exchange_seconds(axis: AxisNetwork, size: float, among: int, calls: float) -> float:
   """Seconds of all-to-alls within groups of `among` neighbours along an axis, all groups at once.
 
   The way is shorter than around the whole axis, but a part of a ring is a row, with no way around.
   """
   if among == axis.size:
-    return axis.exchange(held, calls)
-  return axis.exchange(held, calls) * among / axis.size * 2
+    return axis.exchange(size, calls)
+  return axis.exchange(size, calls) * among / axis.size * 2
 
 
 def _gathered(
@@ -173,14 +179,16 @@ def _gathered(
 ) -> list[Collective]:
   """Keys and values gathered; a kernel that runs again shares what the backward one gathers."""
   times = 2 * work.depth if policy else work.depth
-  there = output * times
-  back = output * work.depth
-  seconds = axis.gather(there, 2 * times)
-  found = [Collective(what, 'all-gather', 'context', there, 2 * times, seconds)]
+  gathered = output * times
+  scattered = output * work.depth
+  seconds = axis.gather(gathered, 2 * times)
+  collectives = [Collective(what, 'all-gather', 'context', gathered, 2 * times, seconds)]
   if policy:
-    seconds = axis.gather(back, 2 * work.depth)
-    found.append(Collective(what, 'reduce-scatter', 'context', back, 2 * work.depth, seconds))
-  return found
+    seconds = axis.gather(scattered, 2 * work.depth)
+    collectives.append(
+      Collective(what, 'reduce-scatter', 'context', scattered, 2 * work.depth, seconds)
+    )
+  return collectives
 
 
 def _text(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) -> list[Collective]:
@@ -197,13 +205,16 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
   Columns: q k v, cross q, gate and up. Rows: out, cross out, down. Backward, the gradients of rows'
   results are gathered, inputs of columns are gathered again and their gradients scattered.
   """
-  one = local.rows * local.gathered * work.dim * work.itemsize
-  there, back = 3 * work.depth, 3 * work.depth
+  array_bytes = local.rows * local.gathered * work.dim * work.itemsize
+  gathers = 3 * work.depth
+  scatters = 3 * work.depth
   if policy:
     again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
-    there = (3 + 3 + 3 + again[0]) * work.depth
-    back = (3 + 3 + again[1]) * work.depth
+    gathers = (3 + 3 + 3 + again[0]) * work.depth
+    scatters = (3 + 3 + again[1]) * work.depth
   return [
-    Collective('tensor', kind, 'tensor', calls * one, calls, axis.gather(calls * one, calls))
-    for kind, calls in (('all-gather', there), ('reduce-scatter', back))
+    Collective(
+      'tensor', kind, 'tensor', calls * array_bytes, calls, axis.gather(calls * array_bytes, calls)
+    )
+    for kind, calls in (('all-gather', gathers), ('reduce-scatter', scatters))
   ]

@@ -67,7 +67,7 @@ class Answer:
 def plan_any(
   config: ConfigDict, topology: str, *, price: float | None = None, **options: Any
 ) -> Answer:
-  """Says whether a model fits a machine, how fast it could be and, at a price, what it costs.
+  """Estimates whether a model fits a machine, how fast it runs and, at a price, what it costs.
 
   Args:
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
@@ -81,17 +81,17 @@ def plan_any(
   if price is None:
     return answer
   if answer.numbers.get('fits') is False:
-    told = 'cost        none: it does not fit'
-    return Answer(f'{answer.text}\n{told}', answer.numbers | {'dollars': {'chip-hour': price}})
-  place = parse_topology(topology)
-  chips = place.devices // place.chip.cores
+    verdict = 'cost        none: it does not fit'
+    return Answer(f'{answer.text}\n{verdict}', answer.numbers | {'dollars': {'chip-hour': price}})
+  cluster = parse_topology(topology)
+  chips = cluster.devices // cluster.chip.cores
   dollars = {
-    unit: {end: each[end] * chips * price / 3600 for end in ('low', 'high')}
-    for unit, each in _seconds(answer.numbers).items()
+    unit: {end: seconds[end] * chips * price / 3600 for end in ('low', 'high')}
+    for unit, seconds in _seconds(answer.numbers).items()
   }
   costs = ', '.join(
-    f'${" to ".join(dict.fromkeys(map(_in_three_digits, each.values())))} {unit}'
-    for unit, each in dollars.items()
+    f'${" to ".join(dict.fromkeys(map(_in_three_digits, amounts.values())))} {unit}'
+    for unit, amounts in dollars.items()
   )
   line = f'cost        {costs}: {chips:,} chip(s) at the price you gave, ${price:g} a chip-hour'
   numbers = answer.numbers | {'dollars': {'chip-hour': price, **dollars}}
@@ -103,7 +103,7 @@ def _in_three_digits(dollars: float) -> str:
 
 
 def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-  """Returns what a plan takes the seconds of, in words, and their bounds."""
+  """Returns the bounds of a plan's seconds by what they measure, in words."""
   if 'seconds_a_second_of_film' in numbers:
     return {'a second of film': numbers['seconds_a_second_of_film']}
   if 'samples' in numbers:  # that many at a time
@@ -111,14 +111,14 @@ def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {'a sample': {end: seconds[end] / numbers['samples'] for end in ('low', 'high')}}
   if 'passes' in numbers:
     return {'a step' if numbers['passes'] > 1 else 'a pass': numbers['seconds']}
-  found = {}
-  for each in (numbers, *numbers.get('candidates', ())[:1]):
-    if 'step_seconds' in each:
-      found['a step'] = each['step_seconds']
+  times = {}
+  for plan in (numbers, *numbers.get('candidates', ())[:1]):
+    if 'step_seconds' in plan:
+      times['a step'] = plan['step_seconds']
   if stage := numbers.get('stage'):
     name = 'all stages' if 'stages' in numbers else 'the stage'
-    found[name] = {end: 86_400 * days for end, days in stage['days'].items()}
-  return found
+    times[name] = {end: 86_400 * days for end, days in stage['days'].items()}
+  return times
 
 
 def _plan(config: ConfigDict, topology: str, options: Options) -> Answer:
@@ -147,8 +147,8 @@ def _plan(config: ConfigDict, topology: str, options: Options) -> Answer:
   run = FlowRun.of(config)
   work = make_workload(run, options.bucket)
   if options.how == 'search':
-    found = planning.search_plans(work, topology, options)
-    return Answer(report.describe_search(*found), report.search_as_json(*found))
+    result = planning.search_plans(work, topology, options)
+    return Answer(report.describe_search(*result), report.search_as_json(*result))
   plan = planning.make_plan(work, topology, options)
   if options.how == 'compile':
     plan = planning.compile_plan(run, plan)
@@ -164,13 +164,13 @@ def _plan_sampling(config: ConfigDict, topology: str, options: Options) -> Answe
       f'{", ".join(SAMPLING)}, or leave --what away to plan its training'
     )
   names = ('bucket', 'exchange', 'frames', 'size', 'remat')
-  given = [name for name in names if getattr(options, name)]
-  given += [options.how] * (options.how != 'estimate')
-  able = SAMPLING[component]
-  if others := [name for name in given if name not in able]:
+  chosen = [name for name in names if getattr(options, name)]
+  chosen += [options.how] * (options.how != 'estimate')
+  supported = SAMPLING[component]
+  if unsupported := [name for name in chosen if name not in supported]:
     raise ConfigError(
-      f'--{others[0]} says nothing about sampling of the component {component!r}, which '
-      f'takes --rows, --{" and --".join(able)}; leave it away'
+      f'--{unsupported[0]} says nothing about sampling of the component {component!r}, which '
+      f'takes --rows, --{" and --".join(supported)}; leave it away'
     )
   if component == 'upsampler':
     film = read_film(config, options.frames or FRAMES, options.size or SIZE, options.rows)

@@ -145,7 +145,7 @@ def words(values: Ends[float], form: str = '.3g') -> str:
 def lasting(days: Ends[float]) -> str:
   """Returns '12 to 30 days', in hours where days would be 0."""
   if min(days.slow, days.fast) < 0.5:
-    return f'{words(days.map(lambda each: 24 * each))} hours'
+    return f'{words(days.map(lambda number: 24 * number))} hours'
   return f'{words(days, ",.0f")} days'
 
 
@@ -156,10 +156,10 @@ def spread(numbers: Mapping[str, float], form: str = '.3g') -> str:
 
 def describe_efficiency(chip: str, backward: bool = False) -> list[str]:
   """Returns the shares that a chip is counted with, a line each with its source."""
-  found = EFFICIENCIES[chip]
-  shares = {'linear maps': found.linear, 'attention kernels forward': found.forward}
-  shares |= {'attention kernels backward': found.backward} if backward else {}
+  efficiency = EFFICIENCIES[chip]
+  shares = {'linear maps': efficiency.linear, 'attention kernels forward': efficiency.forward}
+  shares |= {'attention kernels backward': efficiency.backward} if backward else {}
   return [
-    f'{name} at {each.low:.0%} to {each.high:.0%} of the peak ({each.source})'
-    for name, each in shares.items()
+    f'{name} at {share.low:.0%} to {share.high:.0%} of the peak ({share.source})'
+    for name, share in shares.items()
   ]

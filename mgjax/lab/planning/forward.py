@@ -61,13 +61,15 @@ class Forward:
   rows: int
   sizes: tuple[int, ...]
   unit: tuple[str, int]
-  kept: jnp.dtype = jnp.float32
+  stored_dtype: jnp.dtype = jnp.float32
   trained: bool = True
 
   def flops(self) -> dict[str, int]:
     """Counts the operations of every pass over the batch; no mesh may be ambient."""
     params = nn.unbox(jax.eval_shape(self.init, jax.random.key(0)))
-    return {name: count_products(run, params, *given) for name, (run, given) in self.passes.items()}
+    return {
+      name: count_products(run, params, *inputs) for name, (run, inputs) in self.passes.items()
+    }
 
 
 def read_forward(
@@ -101,55 +103,55 @@ def make_encoder(config: ConfigDict, rows: int = 0) -> tuple[nn.Module, tuple[Sh
 
 
 def plan_forward(
-  found: Forward, topology: str, sizes: Mapping[str, int] | None = None
+  forward: Forward, topology: str, sizes: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-  """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
+  """Estimates a model's memory and the time of a training step or, for an encoder, of a pass.
 
-  By default all devices are on `fsdp`. In the plain JSON values that it returns `gib` is the
-  state's, on one chip alone and in pieces on all. Raises ConfigError where sizes do not divide.
+  By default all devices are on `fsdp`. Returns plain JSON values; `gib` is the size of the state on
+  one chip alone and sharded over all. Raises ConfigError if sizes do not divide.
   """
-  place = parse_topology(topology)
+  cluster = parse_topology(topology)
   alone = dict.fromkeys(AXES, 1)
-  mesh = alone | dict(sizes or {'fsdp': place.devices})
-  axis_networks(mesh, place)
+  mesh = alone | dict(sizes or {'fsdp': cluster.devices})
+  axis_networks(mesh, cluster)
   groups = math.prod(mesh[axis] for axis in BATCH)
-  if found.rows % groups:
+  if forward.rows % groups:
     raise ConfigError(
-      f'{found.rows} rows do not divide over the {groups} groups of slice x data x fsdp; take '
+      f'{forward.rows} rows do not divide over the {groups} groups of slice x data x fsdp; take '
       'another --rows or --mesh'
     )
-  boxes = jax.eval_shape(found.init, jax.random.key(0))
+  boxes = jax.eval_shape(forward.init, jax.random.key(0))
   count = count_parameters(nn.unbox(boxes))
-  boxes = jax.tree.map(lambda leaf: Shape(leaf.shape, found.kept), boxes)
-  copies, passes = (COPIES, FORWARD_AND_BACKWARD) if found.trained else (1, 1)
+  boxes = jax.tree.map(lambda leaf: Shape(leaf.shape, forward.stored_dtype), boxes)
+  copies, passes = (COPIES, FORWARD_AND_BACKWARD) if forward.trained else (1, 1)
   gib = {
-    name: copies * weight_bytes(boxes, each) / GIB
-    for name, each in (('one chip', alone), (f'{place.devices} chips', mesh))
+    name: copies * weight_bytes(boxes, axis_sizes) / GIB
+    for name, axis_sizes in (('one chip', alone), (f'{cluster.devices} chips', mesh))
   }
-  flops = found.flops()
-  ideal = passes * sum(flops.values()) / (place.chip.flops * place.devices)
-  seconds = rates_of(place.chip.name).map(lambda rates: ideal / rates.linear)
-  memory = place.chip.memory / GIB
-  linear, *_ = describe_efficiency(place.chip.name)
+  flops = forward.flops()
+  ideal = passes * sum(flops.values()) / (cluster.chip.flops * cluster.devices)
+  seconds = rates_of(cluster.chip.name).map(lambda rates: ideal / rates.linear)
+  memory = cluster.chip.memory / GIB
+  linear, *_ = describe_efficiency(cluster.chip.name)
   return {
-    'topology': place.name,
-    'devices': place.devices,
+    'topology': cluster.name,
+    'devices': cluster.devices,
     'mesh': mesh,
     'parameters': count,
-    'sizes': list(found.sizes),
-    'rows': found.rows,
-    'flops_of_a_row': {name: each / found.rows for name, each in flops.items()},
+    'sizes': list(forward.sizes),
+    'rows': forward.rows,
+    'flops_of_a_row': {name: operations / forward.rows for name, operations in flops.items()},
     'passes': passes,
     'gib': gib,
-    'fits': {name: each <= (1 - FREE) * memory for name, each in gib.items()},
+    'fits': {name: size <= (1 - FREE) * memory for name, size in gib.items()},
     'gib_of_a_chip': memory,
     'ideal_seconds': ideal,
     'seconds': bounds(seconds),
-    'rows_per_second': bounds(seconds.map(lambda each: found.rows / each)),
+    'rows_per_second': bounds(seconds.map(lambda time: forward.rows / time)),
     'notes': [
       'estimated by formula; activations, norms, element-wise work and communication are not in '
       'it: nothing is faster than this',
-      *(['discriminators and perceptual losses are not counted'] if found.trained else []),
+      *(['discriminators and perceptual losses are not counted'] if forward.trained else []),
       f'{linear}; convolutions are assumed to be like them',
     ],
   }
@@ -217,24 +219,24 @@ def _count(jaxpr) -> int:
 def _read_autoencoder(
   config: ConfigDict, rows: int, video: tuple[int, ...] | None = None
 ) -> Forward:
-  made = AutoencoderSection(config)
-  settings = made.settings
+  section = AutoencoderSection(config)
+  settings = section.settings
   if video is None:
     name, shape = longest_bucket(settings.shapes)
     video = (rows or settings.buckets[name].batch_size, shape.frames, *shape.size)
-  return _coder(config.component, made.outline(), (*video, 3), ('frames', video[0] * video[1]))
+  return _coder(config.component, section.outline(), (*video, 3), ('frames', video[0] * video[1]))
 
 
 def _read_codec(config: ConfigDict, rows: int) -> Forward:
-  made = CodecSection(config)
-  settings = made.settings
+  section = CodecSection(config)
+  settings = section.settings
   model, shapes = settings.model, settings.shapes
-  name = max(shapes, key=lambda each: shapes[each].seconds)
+  name = max(shapes, key=lambda bucket: shapes[bucket].seconds)
   rows = rows or settings.buckets[name].batch_size
   samples = round(shapes[name].seconds * RATE)
   shape = (rows, samples, model.channels)
   latents = rows * math.ceil(samples / model.compression)
-  return _coder(config.component, made.outline(), shape, ('latents', latents))
+  return _coder(config.component, section.outline(), shape, ('latents', latents))
 
 
 def _coder(
@@ -263,17 +265,19 @@ def _read_encoder(config: ConfigDict, rows: int) -> Forward:
   model, shapes = make_encoder(config, rows)
 
   def init(key: Key) -> Tree:
-    return model.init(key, *(jnp.ones(each.shape, each.dtype) for each in shapes))['params']
+    return model.init(key, *(jnp.ones(shape.shape, shape.dtype) for shape in shapes))['params']
 
   def encode(params: Tree, *inputs: Array) -> Array:
-    found = model.apply({'params': params}, *inputs)
-    return found[0] if isinstance(found, tuple) else found  # the states; a row's vector costs none
+    output = model.apply({'params': params}, *inputs)
+    return (
+      output[0] if isinstance(output, tuple) else output
+    )  # the states; a row's vector costs none
 
   rows, length = shapes[0].shape[:2]
   if len(shapes) == 1:  # a token of the whole image, and its patches
     length = 1 + (length // model.patch) ** 2
   # Large encoders are published in the compute type.
-  kept = model.dtype if config.keep_type else jnp.float32
+  stored_dtype = model.dtype if config.keep_type else jnp.float32
   return Forward(
     component=config.component,
     model=model,
@@ -282,7 +286,7 @@ def _read_encoder(config: ConfigDict, rows: int) -> Forward:
     rows=rows,
     sizes=(rows, length),
     unit=('tokens', rows * length),
-    kept=kept,
+    stored_dtype=stored_dtype,
     trained=False,
   )
 

@@ -63,7 +63,9 @@ def parameter_bytes(
 ) -> int:
   """Counts the bytes of one copy of the parameters on one chip, `itemsize` a number."""
   pieces = _pieces(work, sizes)
-  return itemsize * sum(count for each, _, count in pieces if each.trained or not trained_only)
+  return itemsize * sum(
+    count for parameter, _, count in pieces if parameter.trained or not trained_only
+  )
 
 
 def moment_bytes(work: Workload, sizes: Mapping[str, int]) -> int:
@@ -103,25 +105,29 @@ def peak_memory(
   local = share_of_chip(work, sizes, rows)
   pieces = list(_pieces(work, sizes))
   trained = parameter_bytes(work, sizes, trained_only=True)
-  one = local.rows * local.tokens * work.dim * work.itemsize  # an activation of width d
+  activation = local.rows * local.tokens * work.dim * work.itemsize  # an activation of width d
   wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
-  found = {
-    'parameters': sum(each.itemsize * count for each, _, count in pieces),
+  peak = {
+    'parameters': sum(parameter.itemsize * count for parameter, _, count in pieces),
     'moments': moment_bytes(work, sizes),
-    'average': FLOAT32 * sum(count for each, _, count in pieces if each.averaged),
+    'average': FLOAT32 * sum(count for parameter, _, count in pieces if parameter.averaged),
     'gradients': trained,
   }
-  cast = (count for each, _, count in pieces if each.depth and each.itemsize > work.itemsize)
-  found['cast weights'] = sum(cast) * work.itemsize
-  kept = checkpoint_bytes(work, sizes, rows, remat)
-  found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
+  cast = (
+    count
+    for parameter, _, count in pieces
+    if parameter.depth and parameter.itemsize > work.itemsize
+  )
+  peak['cast weights'] = sum(cast) * work.itemsize
+  checkpoints = checkpoint_bytes(work, sizes, rows, remat)
+  peak['checkpoints'] = IN_FLIGHT * checkpoints // work.depth if offloads else checkpoints
   # Those in pieces, which are gathered before they are used.
   outside = (e.size for e, axes, _ in _pieces(work, sizes) if axes and not e.depth and not e.stays)
-  found['weights outside the layers'] = sum(outside) * work.itemsize
+  peak['weights outside the layers'] = sum(outside) * work.itemsize
   positions = local.tokens * work.dim * (work.itemsize + FLOAT32)
-  found['activations outside the layers'] = positions + OUTSIDE_D * one
-  return found | _layer(work, local, one, wide, exchange, chip)
+  peak['activations outside the layers'] = positions + OUTSIDE_D * activation
+  return peak | _layer(work, local, activation, wide, exchange, chip)
 
 
 def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
@@ -135,16 +141,16 @@ def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat:
 
 
 def _layer(
-  work: Workload, local: ChipShare, one: int, wide: int, exchange: str, chip: Chip
+  work: Workload, local: ChipShare, activation: int, wide: int, exchange: str, chip: Chip
 ) -> dict[str, int]:
   """Returns the larger of two peaks: the backward pass of the FFN, and that of self-attention."""
   matrices = [p.size // p.depth for p in work.parameters if p.depth and len(p.shape) > 2]
   ahead = 2 * max(matrices, default=0) if chip.gathers_ahead else 0
   square = work.dim**2
   ffn = (sum(matrices) + ahead) * work.itemsize // local.tensor
-  ffn_activations = LAYER_D * one + LAYER_F[work.feed_forward] * wide
+  ffn_activations = LAYER_D * activation + LAYER_F[work.feed_forward] * wide
   attention = (4 * square + ahead) * work.itemsize // local.tensor
-  attention_activations = LAYER_D * one + _kernel(work, local, exchange, one, chip)
+  attention_activations = LAYER_D * activation + _kernel(work, local, exchange, activation, chip)
   weights, activations = max(
     (ffn, ffn_activations), (attention, attention_activations), key=lambda pair: sum(pair)
   )
@@ -203,18 +209,18 @@ def partial_gradients(work: Workload, call: AttentionCall, chip: Chip) -> tuple[
   return once, once * call.heads // together * call.steps
 
 
-def _kernel(work: Workload, local: ChipShare, exchange: str, one: int, chip: Chip) -> int:
+def _kernel(work: Workload, local: ChipShare, exchange: str, activation: int, chip: Chip) -> int:
   """Counts the bytes of the backward attention kernel beside the layer's activations.
 
   Arrays that it reads and writes, and partial gradients. A ring passes dK and dV in float32, and
   where all keys are gathered so are their gradients.
   """
   call = attention_call(work, local, exchange)
-  arrays = KERNEL_D * one
+  arrays = KERNEL_D * activation
   if local.context > 1 and exchange == 'gather':
-    arrays += 4 * (local.context - 1) * one
+    arrays += 4 * (local.context - 1) * activation
   elif call.steps > 1:
-    arrays += RING_D * one
+    arrays += RING_D * activation
   return arrays + partial_gradients(work, call, chip)[0]
 
 
@@ -223,5 +229,5 @@ def _pieces(
 ) -> Iterator[tuple[Parameter, tuple[str, ...], int]]:
   """Yields every parameter with the mesh axes that shard it, and its numbers on one chip."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  for each, entry in zip(work.parameters, entries, strict=True):
-    yield each, entry, each.size // math.prod(sizes[axis] for axis in entry)
+  for parameter, entry in zip(work.parameters, entries, strict=True):
+    yield parameter, entry, parameter.size // math.prod(sizes[axis] for axis in entry)

@@ -48,13 +48,13 @@ class Wire:
     """Bytes a second that the worst placed device can take in: an end of a row has one link."""
     return self.link * (2 if self.joined else 1)
 
-  def exchange(self, held: float) -> float:
-    """Seconds in which every device sends each other one its share of the `held` bytes.
+  def exchange(self, size: float) -> float:
+    """Returns the seconds in which every device sends each other one its share of `size` bytes.
 
-    A share of held / n travels n / 4 links on average in a ring: n x held x n / 4 over 2 n links of
-    one way is held x n / 8 for each. In a row the middle link carries n / 2 x n / 2 shares.
+    A share of size / n travels n / 4 links on average in a ring: n x size x n / 4 over 2 n links of
+    one way is size x n / 8 for each. In a row the middle link carries n / 2 x n / 2 shares.
     """
-    return held * self.length / (8 if self.joined else 4) / self.link
+    return size * self.length / (8 if self.joined else 4) / self.link
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Torus:
       seconds += output / cores * (1 - cores / self.size) / inflow
     return seconds + calls * self.latency
 
-  def exchange(self, held: float, calls: float) -> float:
-    """Seconds of all-to-alls of `held` bytes; along each torus axis they load other wires."""
+  def exchange(self, size: float, calls: float) -> float:
+    """Returns the seconds of all-to-alls of `size` bytes; each torus axis loads other wires."""
     farthest = sum(wire.way * wire.hop for wire in self.wires)
-    return max(wire.exchange(held) for wire in self.wires) + calls * farthest
+    return max(wire.exchange(size) for wire in self.wires) + calls * farthest
 
   def permute(self, sent: float, calls: float) -> float:
     """Seconds in which every device sends `sent` bytes to the next one, one way over one link."""
@@ -151,11 +151,11 @@ class Nodes:
     logarithmic = math.log2(self.across) * PAT_STEP if way is ONE_OF_A_NODE[-1] else 0.0
     return way.start + steps + logarithmic
 
-  def exchange(self, held: float, calls: float) -> float:
+  def exchange(self, size: float, calls: float) -> float:
     """Seconds of all-to-alls: of n shares, n - inside cross the network; all are sent at once."""
-    outside = held * (self.size - self.inside) / self.size
-    far = held * (1 - 1 / self.pods) / (self.chip.network * self.chip.spine)
-    inside = held * (self.inside - 1) / self.size / self.chip.link
+    outside = size * (self.size - self.inside) / self.size
+    far = size * (1 - 1 / self.pods) / (self.chip.network * self.chip.spine)
+    inside = size * (self.inside - 1) / self.size / self.chip.link
     return max(outside / self.chip.network, far) + inside + calls * self._step
 
   def permute(self, sent: float, calls: float) -> float:
@@ -170,8 +170,8 @@ class Nodes:
   def layout(self) -> str:
     """The GPUs, nodes and pods in words."""
     parts = {'GPUs of a node': self.inside, 'nodes': self.across}
-    told = ' x '.join(f'{count} {name}' for name, count in parts.items() if count > 1)
-    return told + (f' in {self.pods} pods' if self.pods > 1 else '')
+    text = ' x '.join(f'{count} {name}' for name, count in parts.items() if count > 1)
+    return text + (f' in {self.pods} pods' if self.pods > 1 else '')
 
 
 AxisNetwork = Torus | Nodes
@@ -196,32 +196,32 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
       wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0, hop=chip.hop))
     else:
       wires.append(Wire(length, BETWEEN_CORES, joined=False, on_chip=True))
-  taken = assign_axes(sizes, topology.shape)
-  return {axis: Torus(sizes[axis], tuple(wires[i] for i in taken[axis])) for axis in taken}
+  assigned = assign_axes(sizes, topology.shape)
+  return {axis: Torus(sizes[axis], tuple(wires[i] for i in assigned[axis])) for axis in assigned}
 
 
 def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
-  """The last axes, which talk most, fill a node; the others cross the network."""
-  left = topology.shape[0]
+  """Puts the last axes, which communicate most, into a node; the others cross the network."""
+  free_gpus = topology.shape[0]
   chip = topology.chip
   axes = {}
   block = 1
   if math.prod(sizes.values()) != topology.devices:
-    given = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
+    mesh = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
     raise ConfigError(
-      f'the mesh {given or "of size 1"} has {math.prod(sizes.values())} devices, {topology.name} '
+      f'the mesh {mesh or "of size 1"} has {math.prod(sizes.values())} devices, {topology.name} '
       f'has {topology.devices}; the product of its sizes is {topology.devices}'
     )
   for axis in reversed(AXES):
     if (size := sizes.get(axis, 1)) == 1:
       continue
-    inside = math.gcd(size, left)
-    if inside not in (size, left):
+    inside = math.gcd(size, free_gpus)
+    if inside not in (size, free_gpus):
       raise ConfigError(
-        f'{axis} = {size} neither fits into the {left} GPUs left of a node nor fills them; take '
-        f'a divisor or a multiple of {left}'
+        f'{axis} = {size} neither fits into the {free_gpus} GPUs left of a node nor fills them; '
+        f'take a divisor or a multiple of {free_gpus}'
       )
     block *= size  # devices from the first to the last of a group
     axes[axis] = Nodes(inside, size // inside, chip, math.ceil(block / chip.pod))
-    left //= inside
+    free_gpus //= inside
   return {axis: axes[axis] for axis in AXES if axis in axes}

@@ -66,8 +66,8 @@ class Plan:
     A compiled program gets its arguments and one block for the rest, gaps between what lives at
     different times included, which may be well above the most that lives at once.
     """
-    taken = self.measured.get('allocated', self.peak_gib)
-    return 1 - taken * GIB / self.topology.chip.memory
+    used = self.measured.get('allocated', self.peak_gib)
+    return 1 - used * GIB / self.topology.chip.memory
 
   def stage(self) -> tuple[str, Ends[float]] | None:
     """Returns the paper's stage that has samples of this length, and its days at both ends."""
@@ -92,17 +92,17 @@ def make_plan(work: Workload, topology: str, choices: Choices = ANY) -> Plan:
     exchange=choices.exchange or work.exchange,
   )
   _check(work, chips, choices)
-  one = dataclasses.replace(choices, remat=choices.remat or work.remat)
-  found = search(work, chips, one, include_unfit=True)
-  if not found:
+  configured = dataclasses.replace(choices, remat=choices.remat or work.remat)
+  candidates = search(work, chips, configured, include_unfit=True)
+  if not candidates:
     raise ConfigError(
       f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '
       'give other --rows'
     )
-  chosen = found[0]
+  chosen = candidates[0]
   every = dataclasses.replace(choices, mesh=chosen.sizes, remat='')
   same = search(work, chips, every, include_unfit=True)
-  policies = {each.remat: each for each in same}
+  policies = {candidate.remat: candidate for candidate in same}
   return Plan(work, chips, chosen, policies, notes=(ESTIMATED, *work.notes))
 
 
@@ -135,8 +135,8 @@ def search_plans(
 def compile_plan(run: FlowRun, plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
-  Memory is the compiler's. Where it gives its program as text, collectives are those found there.
-  Raises ConfigError where the compiler of the topology's chips is not installed.
+  Memory is the compiler's. If it gives its program as text, collectives are read from there. Raises
+  ConfigError if the compiler of the topology's chips is not installed.
   """
   # Not above: an estimate needs no compiler.
   from mgjax.lab.planning.aot import compile_step
@@ -154,16 +154,16 @@ def compile_plan(run: FlowRun, plan: Plan) -> Plan:
   if result.hlo is None:
     notes.append('the compiler gave no text: collectives are those of the formula')
   else:
-    found = audit(result.hlo)
+    collectives = audit(result.hlo)
     if not plan.topology.torus:
       notes += gpu_kernels(result.hlo, work)
-    notes += audit_failures(found, work.dim**2 * work.itemsize // chosen.sizes['tensor'])
-    placed = group_collectives(found, chosen.sizes, plan.topology)
+    notes += audit_failures(collectives, work.dim**2 * work.itemsize // chosen.sizes['tensor'])
+    placed = group_collectives(collectives, chosen.sizes, plan.topology)
     chosen = with_collectives(work, plan.topology, chosen, placed)
   return dataclasses.replace(plan, chosen=chosen, notes=tuple(notes), measured=measured)
 
 
 def recommended_remat(plan: Plan) -> str:
   """Returns the fastest remat policy that fits the plan's mesh, with a tenth left; '' for none."""
-  able = [each for each in plan.policies.values() if fits(each, plan.topology)]
+  able = [candidate for candidate in plan.policies.values() if fits(candidate, plan.topology)]
   return min(able, key=ranking).remat if able else ''

@@ -20,33 +20,33 @@ COLLECTIVES = ('kind', 'axis', 'GiB a chip', 'count', 'seconds', 'waited for', '
 
 def describe_plan(plan: Plan) -> str:
   """Returns a plan as text: model, mesh, memory, collectives and seconds."""
-  rows = (collective_row(collective_as_json(each)) for each in plan.chosen.collectives)
+  rows = (collective_row(collective_as_json(collective)) for collective in plan.chosen.collectives)
   collectives = table([('collectives a step', *COLLECTIVES), *rows], names=3)
   parts = [_model(plan.work), _mesh(plan), _memory(plan), collectives, _time(plan)]
   return '\n\n'.join('\n'.join(part) for part in parts)
 
 
-def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCandidate]) -> str:
+def describe_search(work: Workload, topology: Topology, candidates: Sequence[MeshCandidate]) -> str:
   """Returns a search as text: what fits, the fastest first."""
   on = f'on {topology.name}, {topology.devices} devices, by formula: what fits'
   lines = [*_model(work), '', on]
   rows = [('mesh', 'remat', 'exchange', 'rows', 'GiB', 'step s', 'samples/s', 'MFU')]
-  for each in found[:SHOWN]:
+  for candidate in candidates[:SHOWN]:
     rows.append(
       (
-        mesh_flag(each.sizes),
-        each.remat,
-        each.exchange,
-        str(each.rows),
-        f'{each.peak / GIB:.1f}',
-        _of(each.time, 'step'),
-        words(each.rate),
-        _of(each.time, 'utilisation', '.0%'),
+        mesh_flag(candidate.sizes),
+        candidate.remat,
+        candidate.exchange,
+        str(candidate.rows),
+        f'{candidate.peak / GIB:.1f}',
+        _of(candidate.time, 'step'),
+        words(candidate.rate),
+        _of(candidate.time, 'utilisation', '.0%'),
       )
     )
-  lines += table(rows, names=3) if found else ['nothing: take more chips or a smaller model']
-  if len(found) > SHOWN:
-    lines.append(f'and {len(found) - SHOWN} more')
+  lines += table(rows, names=3) if candidates else ['nothing: take more chips or a smaller model']
+  if len(candidates) > SHOWN:
+    lines.append(f'and {len(candidates) - SHOWN} more')
   lines += ['', *describe_assumptions(work, topology.chip.name, (), backward=True)]
   return '\n'.join(lines)
 
@@ -72,8 +72,8 @@ def _mesh(plan: Plan) -> list[str]:
   chosen = plan.chosen
   lines = [f'topology    {plan.topology.name}, {plan.topology.devices} devices']
   for axis, wires in chosen.axes.items():
-    many = len(getattr(wires, 'wires', ())) > 2
-    note = '; over three axes gathers become all-reduces of twice the bytes' if many else ''
+    many_wires = len(getattr(wires, 'wires', ())) > 2
+    note = '; over three axes gathers become all-reduces of twice the bytes' if many_wires else ''
     lines.append(f'mesh        {axis} = {chosen.sizes[axis]} on {wires.layout}{note}')
   lines.append(
     f'step        {chosen.rows} samples, remat {chosen.remat}, exchange {chosen.exchange}'
@@ -93,13 +93,13 @@ def _memory(plan: Plan) -> list[str]:
   verdict = f'fits, {free}' if plan.fits else f'does not fit: {free}, {FREE:.0%} wanted'
   lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *table(rows)]
   policies = (plan.policies[name] for name in ORDER if name in plan.policies)
-  for index, each in enumerate(policies):
-    notes = [] if fits(each, plan.topology) else ['too large']
-    notes += ['as configured'] if each.remat == plan.work.remat else []
-    notes += ['planned here'] if each.remat == plan.chosen.remat else []
-    said = f'{each.remat} {each.peak / GIB:.1f} GiB {_of(each.time, "step")} s'
+  for index, candidate in enumerate(policies):
+    notes = [] if fits(candidate, plan.topology) else ['too large']
+    notes += ['as configured'] if candidate.remat == plan.work.remat else []
+    notes += ['planned here'] if candidate.remat == plan.chosen.remat else []
+    text = f'{candidate.remat} {candidate.peak / GIB:.1f} GiB {_of(candidate.time, "step")} s'
     note = f' ({", ".join(notes)})' if notes else ''
-    lines.append(f'{"" if index else "policies":12}{said}{note}')
+    lines.append(f'{"" if index else "policies":12}{text}{note}')
   best = recommended_remat(plan)
   return [*lines, f'recommended {_recommended(plan, best) if best else "more chips: none fits"}']
 
@@ -112,21 +112,21 @@ def _recommended(plan: Plan, best: str) -> str:
   if not fits(own, plan.topology):
     return f'--config.model.remat={best}; as configured it does not fit'
   ends = zip((own.time.slow, own.time.fast), (new.time.slow, new.time.fast), strict=True)
-  less = words(Ends(*(1 - b.step / a.step for a, b in ends)), '.0%')
-  return f'--config.model.remat={best}, {less} less time a step than as configured'
+  saving = words(Ends(*(1 - b.step / a.step for a, b in ends)), '.0%')
+  return f'--config.model.remat={best}, {saving} less time a step than as configured'
 
 
-def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
+def collective_row(collective: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns a collective (`collective_as_json`) as cells of a table."""
   return (
-    each['what'],
-    each['kind'],
-    each['axis'],
-    f'{each["bytes"] / GIB:.2f}',
-    f'{each["count"]:,}',
-    f'{each["seconds"]:.3g}',
-    spread(each['waits']),
-    'asynchronous' if each['asynchronous'] else 'waits',
+    collective['what'],
+    collective['kind'],
+    collective['axis'],
+    f'{collective["bytes"] / GIB:.2f}',
+    f'{collective["count"]:,}',
+    f'{collective["seconds"]:.3g}',
+    spread(collective['waits']),
+    'asynchronous' if collective['asynchronous'] else 'waits',
   )
 
 
@@ -155,7 +155,7 @@ def _assumed(plan: Plan) -> list[str]:
 
 
 def _of(time: Ends[Roofline], name: str, form: str = '.3g') -> str:
-  return words(time.map(lambda each: getattr(each, name)), form)
+  return words(time.map(lambda roofline: getattr(roofline, name)), form)
 
 
 def _bound(time: Ends[Roofline]) -> list[str]:
@@ -177,7 +177,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     **_about(work, plan.topology),
     'notes': list(plan.notes),
     'mesh': dict(chosen.sizes),
-    'torus': {axis: each.layout for axis, each in chosen.axes.items()},
+    'torus': {axis: network.layout for axis, network in chosen.axes.items()},
     'rows': chosen.rows,
     'remat': chosen.remat,
     'exchange': chosen.exchange,
@@ -188,7 +188,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'capacity_gib': plan.topology.chip.memory / GIB,
     'free': plan.free,
     'fits': plan.fits,
-    'collectives': [collective_as_json(each) for each in chosen.collectives],
+    'collectives': [collective_as_json(collective) for collective in chosen.collectives],
     'assumed': _assumed(plan),
     'ideal_seconds': time.fast.ideal,
     'compute_seconds': {
@@ -209,13 +209,13 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def search_as_json(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate]
+  work: Workload, topology: Topology, candidates: Sequence[MeshCandidate]
 ) -> dict[str, Any]:
   """Returns a search as one object of plain JSON values."""
   assumed = describe_assumptions(work, topology.chip.name, (), backward=True)
-  candidates = [_candidate(each) for each in found]
-  more = {'notes': [ESTIMATED], 'assumed': assumed, 'candidates': candidates}
-  return _about(work, topology) | more
+  rows = [_candidate(candidate) for candidate in candidates]
+  results = {'notes': [ESTIMATED], 'assumed': assumed, 'candidates': rows}
+  return _about(work, topology) | results
 
 
 def _about(work: Workload, topology: Topology) -> dict[str, Any]:
@@ -229,29 +229,29 @@ def _about(work: Workload, topology: Topology) -> dict[str, Any]:
   }
 
 
-def collective_as_json(each: Collective) -> dict[str, Any]:
+def collective_as_json(collective: Collective) -> dict[str, Any]:
   """Returns a collective as plain JSON values."""
-  fields = {key: value for key, value in vars(each).items() if key != 'scheduled'}
+  fields = {key: value for key, value in vars(collective).items() if key != 'scheduled'}
   return fields | {
-    'by_schedule': each.scheduled is not None,
-    'waits': bounds(each.waits),
-    'exposed_bytes': bounds(each.exposed),
+    'by_schedule': collective.scheduled is not None,
+    'waits': bounds(collective.waits),
+    'exposed_bytes': bounds(collective.exposed),
   }
 
 
 def bounds_of(time: Ends[Roofline], name: str) -> dict[str, float]:
   """Returns one number of the rooflines at both ends, the smaller one first."""
-  return bounds(time.map(lambda each: getattr(each, name)))
+  return bounds(time.map(lambda roofline: getattr(roofline, name)))
 
 
-def _candidate(each: MeshCandidate) -> dict[str, Any]:
+def _candidate(candidate: MeshCandidate) -> dict[str, Any]:
   return {
-    'mesh': dict(each.sizes),
-    'rows': each.rows,
-    'remat': each.remat,
-    'exchange': each.exchange,
-    'peak_gib_per_chip': each.peak / GIB,
-    'step_seconds': bounds_of(each.time, 'step'),
-    'samples_per_second': bounds(each.rate),
-    'roofline_mfu': bounds_of(each.time, 'utilisation'),
+    'mesh': dict(candidate.sizes),
+    'rows': candidate.rows,
+    'remat': candidate.remat,
+    'exchange': candidate.exchange,
+    'peak_gib_per_chip': candidate.peak / GIB,
+    'step_seconds': bounds_of(candidate.time, 'step'),
+    'samples_per_second': bounds(candidate.rate),
+    'roofline_mfu': bounds_of(candidate.time, 'utilisation'),
   }

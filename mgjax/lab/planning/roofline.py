@@ -95,7 +95,7 @@ def roofline(
   rows: int,
   remat: str,
   exchange: str,
-  found: Sequence[Collective],
+  collectives: Sequence[Collective],
 ) -> Ends[Roofline]:
   """Estimates a step of `rows` samples, at both ends of the chip's efficiencies.
 
@@ -109,16 +109,18 @@ def roofline(
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
   again = recomputed_attention(policy, work)
-  kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
+  offloaded = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
   trained = parameter_bytes(work, sizes, trained_only=True)
   moments = moment_bytes(work, sizes)
   update = (5 * trained + 2 * moments) / chip.memory_bandwidth
   muon = _orthogonalised(work) / (chip.flops * topology.devices)
-  matrices = [each for each in work.parameters if each.depth and len(each.shape) > 2]
-  frozen = sum(each.size for each in matrices if not each.trained)
+  matrices = [
+    parameter for parameter in work.parameters if parameter.depth and len(parameter.shape) > 2
+  ]
+  frozen = sum(parameter.size for parameter in matrices if not parameter.trained)
   # The gradients of weights; adapters' own products are a few thousandths.
-  spared = flops.linear * frozen / sum(each.size for each in matrices)
+  spared = flops.linear * frozen / sum(parameter.size for parameter in matrices)
   traffic = _elementwise(work, sizes, rows, policy, exchange, chip) / chip.memory_bandwidth
 
   def at(rates: Rates, slow: bool) -> Roofline:
@@ -126,8 +128,8 @@ def roofline(
     linear = (forward + (2 * flops.linear - spared) / _faster(work, True)) / rates.linear
     operations = flops.training - spared, linear, rates.attention(kernels + again, kernels)
     seconds = _products(work, topology, sizes, rows, operations)
-    host = 2 * kept / HOST  # there and back
-    return _roofline((*seconds, traffic, update + muon / rates.linear), found, host, slow)
+    host = 2 * offloaded / HOST  # there and back
+    return _roofline((*seconds, traffic, update + muon / rates.linear), collectives, host, slow)
 
   rates = rates_of(chip.name)
   return Ends(at(rates.slow, True), at(rates.fast, False))
@@ -138,9 +140,9 @@ def forward_roofline(
   topology: Topology,
   sizes: Mapping[str, int],
   rows: int,
-  found: Sequence[Collective],
+  collectives: Sequence[Collective],
 ) -> Ends[Roofline]:
-  """Estimates a forward pass of `rows` samples, as sampling takes them, at both ends."""
+  """Estimates a forward pass of `rows` samples during sampling, at both ends."""
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
   traffic = work.depth * _forward_traffic(work, sizes, rows) / topology.chip.memory_bandwidth
@@ -149,17 +151,17 @@ def forward_roofline(
     linear = flops.linear / _faster(work, False) / rates.linear
     operations = flops.forward, linear, rates.attention(kernels)
     seconds = _products(work, topology, sizes, rows, operations)
-    return _roofline((*seconds, traffic, 0.0), found, 0.0, slow)
+    return _roofline((*seconds, traffic, 0.0), collectives, 0.0, slow)
 
   rates = rates_of(topology.chip.name)
   return Ends(at(rates.slow, True), at(rates.fast, False))
 
 
 def describe_assumptions(
-  work: Workload, chip: str, found: Sequence[Collective], backward: bool
+  work: Workload, chip: str, collectives: Sequence[Collective], backward: bool
 ) -> list[str]:
-  """Returns what the seconds rest on, a line each."""
-  scheduled = any(each.scheduled is not None for each in found)
+  """Returns the assumptions behind the seconds, a line each."""
+  scheduled = any(collective.scheduled is not None for collective in collectives)
   return [
     'seconds are a range; low and high shares of the peak, and where they come from:',
     *describe_efficiency(chip, backward),
@@ -171,8 +173,10 @@ def describe_assumptions(
 
 def _orthogonalised(work: Workload) -> int:
   """Counts the operations of Muon: of a matrix m x n, m <= n, 3 (4 m^2 n + 2 m^3)."""
-  found = [(e.size, *sorted(e.shape[-2:])) for e in work.parameters if e.moments == 1 and e.trained]
-  return len(LAYER_STEPS) * sum(size * (4 * m + 2 * m * m // n) for size, m, n in found)
+  matrices = [
+    (e.size, *sorted(e.shape[-2:])) for e in work.parameters if e.moments == 1 and e.trained
+  ]
+  return len(LAYER_STEPS) * sum(size * (4 * m + 2 * m * m // n) for size, m, n in matrices)
 
 
 def _faster(work: Workload, backward: bool) -> float:
@@ -200,25 +204,25 @@ def _products(
 
 def _roofline(
   seconds: tuple[float, float, float, float, float],
-  found: Sequence[Collective],
+  collectives: Sequence[Collective],
   host: float,
   slow: bool,
 ) -> Roofline:
-  """Adds to ideal, linear, attention, element-wise and update what is waited for.
+  """Adds the waiting time to the seconds of ideal, linear, attention, element-wise and update.
 
-  What goes to the host and back nobody looks for in a schedule: it hides behind all work at the
-  high end and not at all at the low one.
+  Transfers to the host and back are not looked up in a schedule: they hide behind all work at the
+  high end and not at all at the low end.
   """
-  everything = sum(each.seconds for each in found) + host
+  everything = sum(collective.seconds for collective in collectives) + host
   alone = Roofline(*seconds, communication=everything, waiting=0.0)
-  if all(each.scheduled is not None for each in found):
-    waits = (each.waits.slow if slow else each.waits.fast for each in found)
+  if all(collective.scheduled is not None for collective in collectives):
+    waits = (collective.waits.slow if slow else collective.waits.fast for collective in collectives)
     waiting = sum(waits) + (host if slow else max(0.0, host - alone.compute))
     return dataclasses.replace(alone, waiting=waiting)
   if slow:
     return dataclasses.replace(alone, waiting=everything)
-  ring = sum(e.seconds for e in found if e.asynchronous and e.behind_attention)
-  hidden = host + sum(e.seconds for e in found if e.asynchronous and not e.behind_attention)
+  ring = sum(e.seconds for e in collectives if e.asynchronous and e.behind_attention)
+  hidden = host + sum(e.seconds for e in collectives if e.asynchronous and not e.behind_attention)
   late = max(0.0, ring - alone.attention)
   waiting = everything - ring - hidden + late + max(0.0, hidden - alone.compute - late)
   return dataclasses.replace(alone, waiting=waiting)

@@ -54,7 +54,7 @@ class MeshCandidate:
   @property
   def rate(self) -> Ends[float]:
     """Samples a second, of all chips."""
-    return self.time.map(lambda each: self.rows / each.step)
+    return self.time.map(lambda end: self.rows / end.step)
 
 
 def estimate(
@@ -79,10 +79,10 @@ def estimate(
   rows = rows or groups
   check_heads(work, sizes)
   chip = topology.chip
-  found = tuple(list_collectives(work, sizes, axes, rows, remat, exchange, chip))
+  collectives = tuple(list_collectives(work, sizes, axes, rows, remat, exchange, chip))
   kinds = peak_memory(work, sizes, rows, remat, exchange, chip)
-  time = roofline(work, topology, sizes, rows, remat, exchange, found)
-  return MeshCandidate(sizes, axes, rows, remat, exchange, kinds, found, time)
+  time = roofline(work, topology, sizes, rows, remat, exchange, collectives)
+  return MeshCandidate(sizes, axes, rows, remat, exchange, kinds, collectives, time)
 
 
 def with_collectives(
@@ -119,9 +119,9 @@ def possible_meshes(topology: Topology) -> Iterator[dict[str, int]]:
   for tensor in divisors:
     for context in divisors:
       if inside % (tensor * context) == 0:
-        rest = inside // (tensor * context) * nodes
-        for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-          yield {'data': rest // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
+        remaining = inside // (tensor * context) * nodes
+        for fsdp in (size for size in range(1, remaining + 1) if remaining % size == 0):
+          yield {'data': remaining // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
   if nodes > 1:  # all of them on one sample, for what is too long for a node
     yield {'data': 1, 'fsdp': 1, 'context': inside * nodes, 'tensor': 1}
 
@@ -150,7 +150,7 @@ def search(
         tried.append(estimate(work, topology, sizes, remat=policy, exchange=way, rows=count))
       except ConfigError:  # heads or rows do not divide: there are other ways
         continue
-  fitting = [each for each in tried if fits(each, topology)]
+  fitting = [candidate for candidate in tried if fits(candidate, topology)]
   fitting.sort(key=ranking)
   if not include_unfit:
     return fitting

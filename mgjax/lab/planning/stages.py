@@ -33,17 +33,17 @@ def read_stages(config: ConfigDict) -> dict[str, FlowRun]:
 def plan_stages(runs: Mapping[str, FlowRun], topology: str) -> dict[str, Any]:
   """Plans stages that train a flow model, by formula.
 
-  A mesh is the configured one where its groups take the batch in equal parts, else the fastest. A
-  batch that does not fit is cut into the fewest micro-batches that do, each of which takes a step's
-  time. Days are those of all configured steps, were all samples as long as the longest. Returns
-  plain JSON values; `flags` are what `launch.train` needs beside the recipe to do the same.
+  A mesh is the configured one if its groups divide the batch, else the fastest. A batch that does
+  not fit is cut into the fewest micro-batches that do; each takes a step's time. Days are for all
+  configured steps, if all samples were as long as the longest. Returns plain JSON values; `flags`
+  are those that `launch.train` needs beside the recipe to do the same.
   """
-  place = parse_topology(topology)
+  cluster = parse_topology(topology)
   stages = {}
   flags = []
   for name, run in runs.items():
     work = make_workload(run)
-    plan, cuts = _plan(work, place)
+    plan, cuts = _plan(work, cluster)
     key = f'--config.stages.{name}'
     own = {axis: work.mesh.get(axis, 1) for axis in AXES}
     changed = {a: size for a, size in plan.chosen.sizes.items() if own[a] not in (size, -1)}
@@ -60,36 +60,37 @@ def plan_stages(runs: Mapping[str, FlowRun], topology: str) -> dict[str, Any]:
       'fits': plan.fits,
       'step_seconds': bounds(seconds),
       'steps': steps,
-      'days': bounds(seconds.map(lambda each, steps=steps: each * steps / 86_400)),
+      'days': bounds(seconds.map(lambda duration, steps=steps: duration * steps / 86_400)),
     }
-  total = {end: sum(each['days'][end] for each in stages.values()) for end in ('low', 'high')}
+  total = {end: sum(stage['days'][end] for stage in stages.values()) for end in ('low', 'high')}
   return {
-    'topology': place.name,
-    'devices': place.devices,
-    'gib_of_a_chip': place.chip.memory / GIB,
+    'topology': cluster.name,
+    'devices': cluster.devices,
+    'gib_of_a_chip': cluster.chip.memory / GIB,
     'stages': stages,
     'stage': {'name': 'all stages', 'days': total},
     'flags': flags,
   }
 
 
-def _plan(work: Workload, place: Topology) -> tuple[Plan, int]:
-  """The plan of a micro-batch, and how many of them are a step; of none that fits the smallest."""
+def _plan(work: Workload, topology: Topology) -> tuple[Plan, int]:
+  """Returns the plan of a micro-batch and how many make a step; the smallest if none fits."""
   sizes = {axis: work.mesh.get(axis, 1) for axis in AXES}
-  rest = math.prod(size for size in sizes.values() if size > 0)
-  sizes = {axis: size if size > 0 else place.devices // rest for axis, size in sizes.items()}
-  if not _takes(work, sizes) or math.prod(sizes.values()) != place.devices:
-    best = make_plan(work, place.name, Choices(rows=work.batch))
+  fixed = math.prod(size for size in sizes.values() if size > 0)
+  sizes = {axis: size if size > 0 else topology.devices // fixed for axis, size in sizes.items()}
+  if not _takes(work, sizes) or math.prod(sizes.values()) != topology.devices:
+    best = make_plan(work, topology.name, Choices(rows=work.batch))
     sizes = best.chosen.sizes
   rows = work.batch // math.prod(sizes[axis] for axis in BATCH)
-  plan, cuts = None, 1
+  plan = None
+  cuts = 1
   for cuts in (count for count in range(1, rows + 1) if rows % count == 0):
-    plan = make_plan(work, place.name, Choices(sizes, work.batch // cuts))
+    plan = make_plan(work, topology.name, Choices(sizes, work.batch // cuts))
     if plan.fits:
       break
   if plan is None:
     raise ConfigError(
-      f'{place.name} takes no batch of {work.batch} in equal parts; take fewer chips'
+      f'{topology.name} takes no batch of {work.batch} in equal parts; take fewer chips'
     )
   return plan, cuts
 
@@ -101,18 +102,18 @@ def _takes(work: Workload, sizes: Mapping[str, int]) -> bool:
 def describe_stages(answer: Mapping[str, Any]) -> str:
   """Returns what `plan_stages` found as a table in Markdown, and the command that does it."""
   rows: list[Sequence[str]] = [_HEADER]
-  for name, each in answer['stages'].items():
-    cuts = f' in {each["micro_batches"]}' * (each['micro_batches'] > 1)
+  for name, stage in answer['stages'].items():
+    cuts = f' in {stage["micro_batches"]}' * (stage['micro_batches'] > 1)
     rows.append(
       (
         f'`{name}`',
-        f'{each["tokens"]:,}',
-        f'{each["batch"]:,}{cuts}',
-        mesh_flag(each['mesh']).replace(',', ', '),
-        f'{each["peak_gib_per_chip"]:.1f}' + ', does not fit' * (not each['fits']),
-        spread(each['step_seconds']),
-        f'{each["steps"]:,}',
-        spread(each['days']),
+        f'{stage["tokens"]:,}',
+        f'{stage["batch"]:,}{cuts}',
+        mesh_flag(stage['mesh']).replace(',', ', '),
+        f'{stage["peak_gib_per_chip"]:.1f}' + ', does not fit' * (not stage['fits']),
+        spread(stage['step_seconds']),
+        f'{stage["steps"]:,}',
+        spread(stage['days']),
       )
     )
   rows.append(('all', *('',) * 6, spread(answer['stage']['days'])))
@@ -120,5 +121,5 @@ def describe_stages(answer: Mapping[str, Any]) -> str:
     f'{answer["topology"]}, {answer["devices"]:,} devices of {answer["gib_of_a_chip"]:.0f} GiB'
   )
   flags = answer['flags']
-  told = ['', 'launch.train needs for this, beside the recipe:', *flags] if flags else []
-  return '\n'.join([f'{about}, by formula:', '', markdown(rows), *told])
+  command = ['', 'launch.train needs for this, beside the recipe:', *flags] if flags else []
+  return '\n'.join([f'{about}, by formula:', '', markdown(rows), *command])

@@ -244,5 +244,5 @@ def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
 def sharding_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
   """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`)."""
   mesh = jax.sharding.AbstractMesh(sizes, AXES)
-  entries = (parameter_entries(each.axes, each.shape, mesh) for each in parameters)
+  entries = (parameter_entries(parameter.axes, parameter.shape, mesh) for parameter in parameters)
   return tuple(tuple(axis for entry in entry_of for axis in entry) for entry_of in entries)

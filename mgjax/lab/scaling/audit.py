@@ -16,9 +16,9 @@ _OUTLIER, _LEAST = 4.0, 0.005  # robust standard deviations above the law, and o
 
 
 def audit(records: Records, fit: Fit) -> list[str]:
-  """Says what spoils a law, a sentence each."""
-  kept = records.at_best_rates()
-  return [*_grids(kept, fit.law), *_runs(kept, fit), *_rates(records)]
+  """Returns warnings about what biases the law, a sentence each."""
+  best_runs = records.at_best_rates()
+  return [*_grids(best_runs, fit.law), *_runs(best_runs, fit), *_rates(records)]
 
 
 def _grids(records: Records, law: Law) -> Iterator[str]:

@@ -65,7 +65,7 @@ _HEADER = (
 _INTRO = """# The report's claims, each tried in small
 
 {total} claims of Movie Gen (arXiv 2410.13720), each an experiment on moving digits or solids:
-{told}. *Without* and *with* are means of the arm that the report leaves and of the one that it
+{verdicts}. *Without* and *with* are means of the arm that the report leaves and of the one that it
 takes. This command makes the page of [records](../records/) and trains nothing:
 `python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
 --out=docs/results/claims.md`. `configs/scaling/claims.py` says how each record is made, and how to
@@ -147,8 +147,8 @@ def write_claims(
   """Writes the page of all claims, Markdown with a picture a group beside it, from records alone.
 
   Args:
-    config: `groups`, each a `title` and `claims`, the fields of a `Claim`; `same`, records and an
-      arm of them by which it is told how often the rule is wrong, and a margin of each score.
+    config: `groups`, each a `title` and `claims`, the fields of a `Claim`; `same`, records and one
+      of their arms to estimate how often the rule is wrong, and a margin of each score.
     records: the folder of the files that claims name.
     out: the page; pictures go into images/ beside it.
 
@@ -170,28 +170,28 @@ def write_claims(
     notes = []
     for fields in group['claims']:
       claim = unpack(Claim, fields, f'claims of {title}')
-      found = judge(claim, folder)
-      counts[found.word] += 1
-      noise[found.word] += claim.noise
-      table.append(_row(claim, found))
+      verdict = judge(claim, folder)
+      counts[verdict.word] += 1
+      noise[verdict.word] += claim.noise
+      table.append(_row(claim, verdict))
       if claim.note:
         notes.append(f'- **{claim.says}**: {claim.note}')
-      if found.difference is not None and claim.margin:
+      if verdict.difference is not None and claim.margin:
         if claim.says in drawn:
           raise ConfigError(f'{title}: {claim.says!r} stands there twice; one picture has both')
-        ends = found.difference.value, found.difference.low, found.difference.high
-        drawn[claim.says] = *sorted_ends(claim, ends), _COLOURS[found.word]
+        ends = verdict.difference.value, verdict.difference.low, verdict.difference.high
+        drawn[claim.says] = *sorted_ends(claim, ends), _COLOURS[verdict.word]
     parts.append(f'## {title}\n\n{markdown(table)}\n')
     if drawn:
       picture = out.parent / 'images' / f'claims_{title.split()[0].lower()}'
       paths += draw_intervals(drawn, _ACROSS, picture)
       parts[-1] += f'\n![{title}](images/{picture.name}.png)\n'
     parts[-1] += '\n' + '\n'.join(notes) + '\n' * bool(notes)
-  told = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
+  verdicts = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
   total = sum(counts.values())
   intro = _INTRO.format(
     total=total,
-    told=told,
+    verdicts=verdicts,
     noise=sum(noise.values()),
     tried=total - counts[NOT_HERE],
     held=noise[HOLDS],
@@ -203,9 +203,9 @@ def write_claims(
 
 
 def judge(claim: Claim, records: pathlib.Path) -> Verdict:
-  """Returns the verdict of a claim by records in a folder.
+  """Judges a claim by the records in a folder.
 
-  Raises ConfigError where they have no such arm or score.
+  Raises ConfigError if they lack the arm or the score.
   """
   if not claim.records:
     return Verdict(NOT_HERE)
@@ -213,10 +213,10 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
   path = records / f'{claim.records}.jsonl'
   if not path.exists():  # yet
     return Verdict(OPEN)
-  found = _MEASURES[claim.measure](claim, path)
-  if found.count < _FEWEST:
-    return Verdict(OPEN, seeds=found.count)
-  interval, margin = found.interval, claim.margin
+  difference = _MEASURES[claim.measure](claim, path)
+  if difference.count < _FEWEST:
+    return Verdict(OPEN, seeds=difference.count)
+  interval, margin = difference.interval, claim.margin
   value, low, high = sorted_ends(claim, (interval.value, interval.low, interval.high))
   if claim.equal and claim.measure == 'difference':
     holds = low > -1
@@ -229,8 +229,8 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
     fails = high < 1
   smaller = fails and low > 0 and not claim.equal
   word = HOLDS if holds else SMALLER if smaller else FAILS if fails else OPEN
-  needed = seeds_needed(found.spread, margin) if claim.measure == 'difference' else None
-  return Verdict(word, found.means, interval, found.count, needed)
+  needed = seeds_needed(difference.spread, margin) if claim.measure == 'difference' else None
+  return Verdict(word, difference.means, interval, difference.count, needed)
 
 
 def _difference(claim: Claim, path: pathlib.Path) -> Difference:
@@ -238,10 +238,10 @@ def _difference(claim: Claim, path: pathlib.Path) -> Difference:
   arms = []
   for arm, score in ((claim.first, claim.first_score or claim.score), (claim.second, claim.score)):
     runs = {seed: numbers_of(row) for seed, row in runs_of(rows, arm).items()}
-    if missing := [each for each in runs.values() if score not in each]:
+    if missing := [numbers for numbers in runs.values() if score not in numbers]:
       known = ', '.join(missing[0]) or 'no numbers at all'
       raise ConfigError(f'{claim.records}: arm {arm!r} has no {score!r}; expected one of {known}')
-    arms.append({seed: each[score] for seed, each in runs.items()})
+    arms.append({seed: numbers[score] for seed, numbers in runs.items()})
   first, second = arms
   if both := set(first) & set(second):  # the others have no pair
     first, second = ({seed: arm[seed] for seed in both} for arm in arms)
@@ -251,12 +251,12 @@ def _difference(claim: Claim, path: pathlib.Path) -> Difference:
 
 
 def _rank_correlation(claim: Claim, path: pathlib.Path) -> Difference:
-  """Of `first_score` with `score`, over all runs."""
-  each = [numbers_of(row) for row in read_rows(path) if not row.get('error')]
-  pairs = [(one[claim.first_score], one[claim.score]) for one in each if claim.score in one]
-  found = correlate_ranks(*zip(*pairs, strict=True))
-  interval = Interval(found.value, found.low, found.high)
-  return Difference((math.nan, found.value), interval, 0, found.count)
+  """Correlates the ranks of `first_score` and `score` over all runs."""
+  scores = [numbers_of(row) for row in read_rows(path) if not row.get('error')]
+  pairs = [(run[claim.first_score], run[claim.score]) for run in scores if claim.score in run]
+  correlation = correlate_ranks(*zip(*pairs, strict=True))
+  interval = Interval(correlation.value, correlation.low, correlation.high)
+  return Difference((math.nan, correlation.value), interval, 0, correlation.count)
 
 
 def _size_exponent(claim: Claim, path: pathlib.Path) -> Difference:
@@ -275,24 +275,24 @@ _MEASURES = {
 
 def sorted_ends(claim: Claim, ends: tuple[float, float, float]) -> tuple[float, float, float]:
   """Returns value, low and high in favour of a claim, in margins."""
-  value, *others = (claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends)
-  return value, min(others), max(others)
+  value, *bounds = (claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends)
+  return value, min(bounds), max(bounds)
 
 
-def _row(claim: Claim, found: Verdict) -> tuple[str, ...]:
+def _row(claim: Claim, verdict: Verdict) -> tuple[str, ...]:
   numbers = ['', '', '', '']
-  if found.difference is not None:
-    means = ['' if math.isnan(each) else f'{each:.3g}' for each in found.means or ()]
-    each = found.difference
+  if verdict.difference is not None:
+    means = ['' if math.isnan(mean) else f'{mean:.3g}' for mean in verdict.means or ()]
+    difference = verdict.difference
     numbers = [
       *means,
-      f'{each.value:+.3g} [{each.low:+.3g}, {each.high:+.3g}]',
+      f'{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}]',
       f'{claim.margin:g}',
     ]
-  seeds = f'{found.seeds}' if claim.records else ''
-  if found.difference is not None and claim.measure == 'difference':
-    seeds += f' of {found.needed or f"> {_MOST:,}"}' + ', noise' * claim.noise
-  return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{found.word}**')
+  seeds = f'{verdict.seeds}' if claim.records else ''
+  if verdict.difference is not None and claim.measure == 'difference':
+    seeds += f' of {verdict.needed or f"> {_MOST:,}"}' + ', noise' * claim.noise
+  return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{verdict.word}**')
 
 
 def seeds_needed(spread: float, margin: float) -> int | None:
@@ -310,9 +310,9 @@ def seeds_needed(spread: float, margin: float) -> int | None:
 
 
 def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
-  """Returns in how many comparisons an arm differs from itself, in either direction.
+  """Returns the share of comparisons in which an arm differs from itself, in either direction.
 
-  Each sets three of the arm's runs beside as many others of them, drawn anew.
+  Each compares three of the arm's runs with three others, drawn at random.
   """
   if len(scores) < 2 * _OF_SEEDS:
     raise ConfigError(f'{len(scores)} runs; two times {_OF_SEEDS} are wanted, and no run twice')
@@ -320,18 +320,18 @@ def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
   wrong = 0
   for _ in range(COMPARISONS):
     drawn = generator.permutation(np.asarray(scores, float))[: 2 * _OF_SEEDS]
-    one, other = (dict(enumerate(each.tolist())) for each in drawn.reshape(2, _OF_SEEDS))
-    found = compare_numbers(one, other, _CONFIDENCE).interval
-    wrong += (found.low > 0 or found.high < 0) and abs(found.value) >= margin
+    first, second = (dict(enumerate(half.tolist())) for half in drawn.reshape(2, _OF_SEEDS))
+    interval = compare_numbers(first, second, _CONFIDENCE).interval
+    wrong += (interval.low > 0 or interval.high < 0) and abs(interval.value) >= margin
   return wrong / COMPARISONS
 
 
 def _error_of(config: Mapping[str, Any], folder: pathlib.Path) -> str:
-  """Says how often the rule is wrong of one arm beside itself."""
+  """Describes how often the rule finds a difference between an arm and itself."""
   same = config['same']
   rows = runs_of(read_rows(folder / f'{same["records"]}.jsonl'), same['arm'])
-  told = []
+  rates = []
   for score, margin in same['margins'].items():
-    each = [numbers_of(row)[score] for row in rows.values()]
-    told.append(f'{error_rate(each, margin):.1%} by `{score}` (margin {margin:g})')
-  return f'{COMPARISONS} comparisons of {len(rows)} runs: {" and ".join(told)}'
+    scores = [numbers_of(row)[score] for row in rows.values()]
+    rates.append(f'{error_rate(scores, margin):.1%} by `{score}` (margin {margin:g})')
+  return f'{COMPARISONS} comparisons of {len(rows)} runs: {" and ".join(rates)}'

@@ -49,18 +49,18 @@ def compare_recipes(
 ) -> Comparison:
   """Compares two recipes on the same data by laws that share E, fitted together.
 
-  Intervals are Student's, with the spread over fits to what is left of the losses drawn again:
-  sizes and data of a grid are no chance. Budgets are C in FLOPs, `delta` is of Huber's loss,
-  `flops` k of C = k N D. Raises DataError as `fit_laws` does.
+  Intervals are Student's, with the spread over fits to resampled residuals: the sizes and data of a
+  grid are not random. Budgets are C in FLOPs, `delta` is of Huber's loss, `flops` is k in
+  C = k N D. Raises DataError as `fit_laws` does.
   """
-  given = {
+  options = {
     'confidence': confidence,
     'resamples': resamples,
     'delta': delta,
     'flops': flops,
     'seed': seed,
   }
-  arguments(compare_recipes, given, 'compare_recipes', ('first', 'second', 'budgets'))
+  arguments(compare_recipes, options, 'compare_recipes', ('first', 'second', 'budgets'))
   fits = fit_laws((first, second), delta=delta, flops=flops)
   laws = (fits[0].law, fits[1].law)
   generator = np.random.default_rng(seed)
@@ -76,17 +76,17 @@ def compare_recipes(
   reach = float(student.ppf((1 + confidence) / 2, freedom))
 
   def interval(value: float, values: Sequence[float]) -> Interval:
-    """Student's, which wants fewer draws than quantiles do."""
+    """Returns Student's interval, which needs fewer draws than quantiles."""
     half = reach * float(np.std(values, ddof=1))
     return Interval(value, value - half, value + half)
 
   def factor(compute: float) -> Interval:
-    """That of the logarithm: a factor and its inverse are as far from 1."""
+    """Returns the interval of the logarithm: a factor and its inverse are as far from 1."""
     logs = [math.log(multiplier(*pair, compute)) for pair in drawn]
     if not np.isfinite(logs).all():  # some draw never comes to that loss
       return Interval(multiplier(*laws, compute), float(np.exp(np.min(logs))), math.inf)
-    found = interval(math.log(multiplier(*laws, compute)), logs)
-    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+    log_factor = interval(math.log(multiplier(*laws, compute)), logs)
+    return Interval(math.exp(log_factor.value), math.exp(log_factor.low), math.exp(log_factor.high))
 
   return Comparison(
     laws,

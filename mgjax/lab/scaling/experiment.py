@@ -22,7 +22,7 @@ _PEAK = 255.0  # of pixels
 
 
 def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
-  """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
+  """Trains every arm or point with its seeds, or resumes where an earlier call stopped.
 
   `config` has `samples`, how many a run is judged by as `launch.evaluate` does, 0 for none, and
   either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or what `make_grid`
@@ -35,8 +35,8 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
   Scores in the rows are what the evaluation measured. Returns whether all is done; ConfigError: it
   is the configuration of something else, or see `run_sweep`.
   """
-  wanted = {'grid', 'recipes', 'samples'} if 'grid' in config else {'arms', 'seeds', 'samples'}
-  if missing := wanted - set(config):
+  required = {'grid', 'recipes', 'samples'} if 'grid' in config else {'arms', 'seeds', 'samples'}
+  if missing := required - set(config):
     raise ConfigError(
       f'the configuration lacks {", ".join(sorted(missing))}; expected one of configs/scaling/'
     )
@@ -67,22 +67,22 @@ def _judge(
   reference: Mapping[str, Any],
   folder: pathlib.Path,
 ) -> dict[str, Any]:
-  """Returns what the evaluation of a run measured: of groups of captions the mean over them.
+  """Returns the scores of a run: their means over groups of captions.
 
-  What other ways have beside it is there with their name behind a comma. A run of an arm that is
-  `of` another one is sampled with its own noise; of others noise is that of seed 0.
+  Scores of baselines have the baseline's name behind a comma. A run of an arm that is `of` another
+  one is sampled with the noise of its own seed, others with that of seed 0.
   """
   arm = folder.parent.name
   seed = int(folder.name.removeprefix('seed_'))
   noise = {'seed': seed} if arm in of else {}
-  found = mgjax.evaluate(folder, **{**options, **own.get(arm, {}), **noise})
-  measured = read_json(found.paths[-1], mend='evaluate the run again')['measured']
+  evaluation = mgjax.evaluate(folder, **{**options, **own.get(arm, {}), **noise})
+  measured = read_json(evaluation.paths[-1], mend='evaluate the run again')['measured']
   names: dict[str, list[float]] = {}
   for name, metric in measured['metrics'].items():
     kind = name.split('/')[-1] if name.startswith('alignment/') else name
     ways = {f'{kind}, {way}': number for way, number in metric['beside'].items()}
-    for each, number in {kind: metric['value'], **ways}.items():
-      names.setdefault(each, []).extend([] if number is None else [number])
+    for score, number in {kind: metric['value'], **ways}.items():
+      names.setdefault(score, []).extend([] if number is None else [number])
   scores = {name: float(np.mean(numbers)) for name, numbers in names.items() if numbers}
   if reference:
     scores['psnr'] = _nearness(folder, of[arm], seed, options['samples'], reference)
@@ -92,13 +92,13 @@ def _judge(
 def _nearness(
   folder: pathlib.Path, of: str, seed: int, samples: int, reference: Mapping[str, Any]
 ) -> float:
-  """Returns the mean PSNR between videos of a run and of a reference's sampler, of one noise.
+  """Returns the mean PSNR between videos of a run and of a reference sampler from the same noise.
 
-  The reference's are made once, and kept beside the arms.
+  The reference videos are generated once and saved beside the arms.
   """
   pipeline = VideoPipeline(folder)
-  asked = [each for group in judge_for(pipeline).asks(samples).values() for each in group]
-  prompts = [each.caption for each in asked]
+  requests = [request for group in judge_for(pipeline).asks(samples).values() for request in group]
+  prompts = [request.caption for request in requests]
   about = digest({'of': of, 'seed': seed, 'prompts': prompts, **reference})
   path = folder.parents[1] / 'references' / f'{about[:16]}.npy'
   data = io.BytesIO()

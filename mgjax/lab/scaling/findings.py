@@ -58,7 +58,7 @@ class LawFindings:
 
   def interval(self, what: Callable[[Law], Any]) -> Interval:
     """Returns a number of the law with its interval of 80%."""
-    return interval(what(self.fit.law), [what(each.law) for each in self.again])
+    return interval(what(self.fit.law), [what(fit.law) for fit in self.again])
 
   def numbers(self) -> dict[str, Interval]:
     """Returns the constants and the exponent of the best size."""
@@ -75,24 +75,24 @@ class LawFindings:
       for label, name in names.items()
     }
 
-  def minimum(self, place: int, field: str = 'size') -> Interval:
+  def minimum(self, index: int, field: str = 'size') -> Interval:
     """Returns the size or the loss of a minimum with its interval of 80%."""
-    again = [draw[place] for draw in self.minima_again]
-    kept = [getattr(each, field) for each in again if each is not None]
-    return interval(getattr(self.minima[place], field), kept)
+    again = [draw[index] for draw in self.minima_again]
+    values = [getattr(minimum, field) for minimum in again if minimum is not None]
+    return interval(getattr(self.minima[index], field), values)
 
   def best_size(self, compute: float) -> Interval | None:
     """Returns N*(C) by the power law through the minima, with its interval of 80%."""
     if self.power is None:
       return None
-    return interval(self.power(compute), [each(compute) for each in self.power_again])
+    return interval(self.power(compute), [power(compute) for power in self.power_again])
 
   def minima_rows(self) -> list[tuple[str, str, str, str]]:
     """Returns the rows of a table of the minima, below a header."""
     rows = [('FLOPs', 'best size', 'loss', '')]
-    for place, each in enumerate(self.minima):
-      told = str(self.minimum(place)), str(self.minimum(place, 'loss'))
-      rows.append((f'{each.compute:.3g}', *told, '' if each.inside else 'beyond the runs'))
+    for index, minimum in enumerate(self.minima):
+      cells = str(self.minimum(index)), str(self.minimum(index, 'loss'))
+      rows.append((f'{minimum.compute:.3g}', *cells, '' if minimum.inside else 'beyond the runs'))
     return rows
 
   def spread(self) -> str:
@@ -101,10 +101,10 @@ class LawFindings:
     return f'{len(self.fit.residuals)} runs, off by {spread:.2%} (root mean square)'
 
   def powers(self) -> list[str]:
-    """Says N*(C) by the minima."""
+    """Returns N*(C) by the minima as text."""
     if self.power is None:
       return []
-    exponent = interval(self.power.exponent, [each.exponent for each in self.power_again])
+    exponent = interval(self.power.exponent, [power.exponent for power in self.power_again])
     return [f'N*(C) = {self.power.factor:.4g} C^{self.power.exponent:.4f}, {exponent}']
 
   def table(self) -> str:
@@ -116,15 +116,15 @@ class LawFindings:
       lines += ['', 'IsoFLOP minima (biased where grids are wide or off their minimum)']
       lines += aligned(self.minima_rows())
     lines += self.powers()
-    return '\n'.join([*lines, *(f'warning: {each}' for each in self.warnings)])
+    return '\n'.join([*lines, *(f'warning: {warning}' for warning in self.warnings)])
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values."""
     return {
       'law': dataclasses.asdict(self.fit.law),
       'objective': self.fit.objective,
-      'intervals': {name: dataclasses.asdict(each) for name, each in self.numbers().items()},
-      'minima': [dataclasses.asdict(each) for each in self.minima],
+      'intervals': {name: dataclasses.asdict(number) for name, number in self.numbers().items()},
+      'minima': [dataclasses.asdict(minimum) for minimum in self.minima],
       'power': None if self.power is None else dataclasses.asdict(self.power),
       'warnings': list(self.warnings),
     }
@@ -137,43 +137,46 @@ def interval(value: Any, again: Sequence[Any]) -> Interval:
 
 def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:
   """Fits the law and the IsoFLOP minima to runs, with intervals and warnings; see `fit_law`."""
-  given = as_records(runs)
-  kept = given.at_best_rates()
-  if len(kept.runs.loss) > _MANY:
-    _log.warning('%d runs, fitted %d times: this may take minutes', len(kept.runs.loss), resamples)
-  fit = fit_law(kept.runs, flops=kept.flops)
-  groups = group_budgets(kept.compute)
-  many = np.bincount(groups).min() >= 4
-  how = {'how': 'case', 'groups': groups} if many else {'how': 'residual'}
-  again = resample_fits(fit, kept.runs, resamples=resamples, seed=seed, **how)
+  records = as_records(runs)
+  best_runs = records.at_best_rates()
+  if len(best_runs.runs.loss) > _MANY:
+    _log.warning(
+      '%d runs, fitted %d times: this may take minutes', len(best_runs.runs.loss), resamples
+    )
+  fit = fit_law(best_runs.runs, flops=best_runs.flops)
+  groups = group_budgets(best_runs.compute)
+  enough = np.bincount(groups).min() >= 4
+  how = {'how': 'case', 'groups': groups} if enough else {'how': 'residual'}
+  again = resample_fits(fit, best_runs.runs, resamples=resamples, seed=seed, **how)
   minima = []
   draws = []
   power = None
   powers = []
   with contextlib.suppress(DataError):
-    grid = (kept.compute, kept.runs.size, kept.runs.loss)
+    grid = (best_runs.compute, best_runs.runs.size, best_runs.runs.loss)
     minima = find_minima(*grid)
     draws = resample_minima(*grid, resamples=resamples, seed=seed)
     power = _power(minima)
-    powers = [_power(draw) for draw in draws if sum(each is not None for each in draw) > 1]
-  return LawFindings(kept, fit, again, minima, draws, power, powers, audit(given, fit))
+    powers = [_power(draw) for draw in draws if sum(minimum is not None for minimum in draw) > 1]
+  return LawFindings(best_runs, fit, again, minima, draws, power, powers, audit(records, fit))
 
 
 def _power(minima: Sequence[Minimum | None]) -> PowerLaw:
-  known = [each for each in minima if each is not None]
+  present = [minimum for minimum in minima if minimum is not None]
   return fit_power(
-    np.array([each.compute for each in known]), np.array([each.size for each in known])
+    np.array([minimum.compute for minimum in present]),
+    np.array([minimum.size for minimum in present]),
   )
 
 
-def predict(found: LawFindings, compute: float) -> str:
-  """Says how a budget is spent best, what that gives, and what other sizes cost."""
+def predict(findings: LawFindings, compute: float) -> str:
+  """Describes the best size and tokens for a budget, their loss, and the price of other sizes."""
   if not 1 <= compute <= MOST:
     raise ConfigError(f'compute = {compute:g} FLOPs; expected a number from 1 to {MOST:g}')
-  law = found.fit.law
-  size = found.interval(lambda each: each.optimum(compute).size)
-  tokens = found.interval(lambda each: each.optimum(compute).tokens)
-  loss = found.interval(lambda each: each.optimum(compute).loss)
+  law = findings.fit.law
+  size = findings.interval(lambda law: law.optimum(compute).size)
+  tokens = findings.interval(lambda law: law.optimum(compute).tokens)
+  loss = findings.interval(lambda law: law.optimum(compute).loss)
   rows = [
     ('parameters', str(size)),
     ('tokens', str(tokens)),
@@ -181,10 +184,10 @@ def predict(found: LawFindings, compute: float) -> str:
     *((f'{factor:g} x the size', _price(law, compute, factor)) for factor in _OFF),
   ]
   lines = [f'{compute:.3g} FLOPs are spent best on, with intervals of 80%', *aligned(rows)]
-  if (minima := found.best_size(compute)) is not None:
+  if (minima := findings.best_size(compute)) is not None:
     lines.append(f'by the IsoFLOP minima {minima} parameters')
   lines += ['', *aligned(rows_at(compute))]
-  beyond = np.log10(compute / found.records.compute.max())
+  beyond = np.log10(compute / findings.records.compute.max())
   if beyond > FURTHEST:
     lines.append(
       f'warning: {beyond:.1f} decades beyond the largest run; laws are rarely right beyond '
@@ -193,24 +196,26 @@ def predict(found: LawFindings, compute: float) -> str:
   return '\n'.join(lines)
 
 
-def comparison_rows(found: Comparison, names: tuple[str, str]) -> tuple[list[tuple[str, str]], str]:
+def comparison_rows(
+  comparison: Comparison, names: tuple[str, str]
+) -> tuple[list[tuple[str, str]], str]:
   """Returns the rows of a table of factors of compute, below a header, and a note to it."""
   rows = [('FLOPs', f'compute that {names[0]} needs for the loss of {names[1]}, as a factor')]
-  rows += [(f'{compute:.3g}', str(each)) for compute, each in found.multipliers.items()]
+  rows += [(f'{compute:.3g}', str(factor)) for compute, factor in comparison.multipliers.items()]
   note = (
-    f'exponent of the best size, {names[1]} less {names[0]}: {found.exponent}; '
-    f'intervals of 95% from {found.resamples} draws'
+    f'exponent of the best size, {names[1]} less {names[0]}: {comparison.exponent}; '
+    f'intervals of 95% from {comparison.resamples} draws'
   )
   return rows, note
 
 
-def describe_comparison(found: Comparison, names: tuple[str, str]) -> str:
+def describe_comparison(comparison: Comparison, names: tuple[str, str]) -> str:
   """Formats two recipes beside each other, for people."""
-  rows, note = comparison_rows(found, names)
+  rows, note = comparison_rows(comparison, names)
   fields = ('e', 'a', 'b', 'alpha', 'beta')
   laws = [
     (name, *(f'{getattr(law, field):.4g}' for field in fields))
-    for name, law in zip(names, found.laws, strict=True)
+    for name, law in zip(names, comparison.laws, strict=True)
   ]
   laws = aligned([('', 'E', 'A', 'B', 'alpha', 'beta'), *laws])
   return '\n'.join([*laws, '', *aligned(rows), note])

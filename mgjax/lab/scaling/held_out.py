@@ -52,7 +52,7 @@ class HeldOut:
   the law and by the IsoFLOP minima.
   """
 
-  found: LawFindings
+  findings: LawFindings
   losses: Sequence[Guess]
   sizes: Sequence[Guess]
 
@@ -61,14 +61,14 @@ class HeldOut:
     rows = [('FLOPs', 'parameters', 'loss', 'predicted', 'error', 'in its interval')]
     rows += [
       (
-        f'{each.compute:.3g}',
-        f'{each.size:.4g}',
-        f'{each.measured.value:.4f}',
-        str(each.predicted),
-        f'{each.error:+.2%}',
-        'yes' if each.honoured else 'no',
+        f'{guess.compute:.3g}',
+        f'{guess.size:.4g}',
+        f'{guess.measured.value:.4f}',
+        str(guess.predicted),
+        f'{guess.error:+.2%}',
+        'yes' if guess.honoured else 'no',
       )
-      for each in self.losses
+      for guess in self.losses
     ]
     return rows
 
@@ -77,21 +77,21 @@ class HeldOut:
     rows = [('FLOPs', 'predicted by', 'best size', 'predicted', 'error', 'intervals meet')]
     rows += [
       (
-        f'{each.compute:.3g}',
-        each.what,
-        str(each.measured),
-        str(each.predicted),
-        f'{each.error:+.1%}',
-        'yes' if each.honoured else 'no',
+        f'{guess.compute:.3g}',
+        guess.what,
+        str(guess.measured),
+        str(guess.predicted),
+        f'{guess.error:+.1%}',
+        'yes' if guess.honoured else 'no',
       )
-      for each in self.sizes
+      for guess in self.sizes
     ]
     return rows
 
   def summary(self) -> str:
-    """Says how many losses were as predicted."""
-    inside = sum(each.honoured for each in self.losses)
-    off = np.sqrt(np.mean([each.error**2 for each in self.losses]))
+    """Describes how many losses were predicted within their intervals."""
+    inside = sum(guess.honoured for guess in self.losses)
+    off = np.sqrt(np.mean([guess.error**2 for guess in self.losses]))
     return (
       f'{inside} of {len(self.losses)} losses lie in their intervals of 80%; off by {off:.2%} '
       '(root mean square)'
@@ -99,7 +99,7 @@ class HeldOut:
 
   def table(self) -> str:
     """Formats predictions and what came, for people."""
-    lines = [f'Predicted by the {len(self.found.fit.residuals)} runs of smaller budgets']
+    lines = [f'Predicted by the {len(self.findings.fit.residuals)} runs of smaller budgets']
     lines += [*aligned(self.rows()), self.summary()]
     return '\n'.join([*lines, '', *aligned(self.size_rows(), 2)] if self.sizes else lines)
 
@@ -109,36 +109,36 @@ def hold_out(
 ) -> HeldOut:
   """Fits a law to the smaller budgets and predicts the largest ones, `budgets` of them.
 
-  The interval of a loss is that of the law with the residual of a run, drawn anew, on top.
-  Raises DataError where no two budgets are left, or as `find_law` does.
+  The interval of a loss is that of the law plus a resampled residual of a run. Raises DataError if
+  fewer than two budgets are left, or as `find_law` does.
   """
-  given = {'budgets': budgets, 'resamples': resamples, 'seed': seed}
-  arguments(hold_out, given, 'hold_out', ('runs',))
+  options = {'budgets': budgets, 'resamples': resamples, 'seed': seed}
+  arguments(hold_out, options, 'hold_out', ('runs',))
   records = as_records(runs).at_best_rates()
   groups = group_budgets(records.compute)
-  left = int(groups.max()) + 1 - budgets
-  if left < 2:
+  fitted = int(groups.max()) + 1 - budgets
+  if fitted < 2:
     raise DataError(
       f'{groups.max() + 1} budgets, of which {budgets} are to be left out; expected two at least '
       'to be left'
     )
-  found = find_law(records.keep(groups < left), resamples=resamples, seed=seed)
-  top = records.keep(groups >= left)
+  findings = find_law(records.keep(groups < fitted), resamples=resamples, seed=seed)
+  top = records.keep(groups >= fitted)
   generator = np.random.default_rng(seed)
-  count = len(found.fit.residuals)
-  noise = found.fit.residuals * np.sqrt(count / (count - 5))
+  count = len(findings.fit.residuals)
+  noise = findings.fit.residuals * np.sqrt(count / (count - 5))
   losses = []
   for size, tokens, loss, compute in zip(*top.runs, top.compute, strict=True):
     again = [
-      float(each.law.loss(size, tokens)) * np.exp(generator.choice(noise)) for each in found.again
+      float(fit.law.loss(size, tokens)) * np.exp(generator.choice(noise)) for fit in findings.again
     ]
-    guess = interval(found.fit.law.loss(size, tokens), again)
+    guess = interval(findings.fit.law.loss(size, tokens), again)
     came = Interval(float(loss), float(loss), float(loss))
     losses.append(Guess(float(compute), float(size), 'loss', came, guess))
-  return HeldOut(found, losses, _sizes(found, top, resamples, seed))
+  return HeldOut(findings, losses, _sizes(findings, top, resamples, seed))
 
 
-def _sizes(found: LawFindings, top: Records, resamples: int, seed: int) -> list[Guess]:
+def _sizes(findings: LawFindings, top: Records, resamples: int, seed: int) -> list[Guess]:
   grid = (top.compute, top.runs.size, top.runs.loss)
   try:
     minima = find_minima(*grid)
@@ -146,11 +146,11 @@ def _sizes(found: LawFindings, top: Records, resamples: int, seed: int) -> list[
     return []
   draws = resample_minima(*grid, resamples=resamples, seed=seed)
   guesses = []
-  for place, each in enumerate(minima):
-    again = [draw[place] for draw in draws]
-    came = interval(each.size, [drawn.size for drawn in again if drawn is not None])
-    ways = {'the law': found.interval(lambda law, at=each.compute: law.optimum(at).size)}
-    if (by_minima := found.best_size(each.compute)) is not None:
+  for index, minimum in enumerate(minima):
+    again = [draw[index] for draw in draws]
+    came = interval(minimum.size, [drawn.size for drawn in again if drawn is not None])
+    ways = {'the law': findings.interval(lambda law, at=minimum.compute: law.optimum(at).size)}
+    if (by_minima := findings.best_size(minimum.compute)) is not None:
       ways['IsoFLOP minima'] = by_minima
-    guesses += [Guess(each.compute, None, way, came, guess) for way, guess in ways.items()]
+    guesses += [Guess(minimum.compute, None, way, came, guess) for way, guess in ways.items()]
   return guesses

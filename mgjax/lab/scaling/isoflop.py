@@ -66,22 +66,22 @@ def find_minima(
 ) -> list[Minimum]:
   """Fits L = c0 + c1 (log N) + c2 (log N)^2 to the runs of each budget, by least squares.
 
-  Returns one of each budget whose parabola has a minimum, the smallest budget first. Raises
-  DataError where no budget has three sizes and a minimum.
+  Returns one for each budget whose parabola has a minimum, the smallest budget first. Raises
+  DataError if no budget has three sizes and a minimum.
   """
-  found = []
+  minima = []
   budgets = group_budgets(compute)
   for budget in range(budgets.max() + 1):
     runs = budgets == budget
-    if (made := _parabola(size[runs], loss[runs])) is not None:
+    if (parabola := _parabola(size[runs], loss[runs])) is not None:
       at = float(np.exp(np.log(np.asarray(compute, np.float64)[runs]).mean()))
-      found.append(dataclasses.replace(made, compute=at))
-  if not found:
+      minima.append(dataclasses.replace(parabola, compute=at))
+  if not minima:
     raise DataError(
       f'none of {budgets.max() + 1} budgets has a minimum; expected {FEWEST} sizes or more in '
       'each, on both sides of the best one'
     )
-  return found
+  return minima
 
 
 def resample_minima(
@@ -92,12 +92,12 @@ def resample_minima(
   resamples: Positive = 200,
   seed: Count = 0,
 ) -> list[list[Minimum | None]]:
-  """Finds the minima again, of losses that other noise might have given.
+  """Finds the minima again with resampled residuals.
 
-  The residuals of the losses beside the parabolas, of all budgets together, are drawn anew for
-  every run: log L = log L_parabola + residual. They are scaled to the noise by sqrt(n / (n - 3))
-  for the n runs of a budget, since three constants took up some of it. Returns of each draw the
-  minima of the budgets that `find_minima` has, None where one has lost it.
+  For every run a residual is drawn from those of all budgets: log L = log L_parabola + residual.
+  Residuals are scaled to the size of the noise by sqrt(n / (n - 3)) for the n runs of a budget,
+  since the parabola has three constants. Returns for each draw the minima of the budgets that
+  `find_minima` has, None where a draw has no minimum.
   """
   arguments(
     resample_minima,
@@ -105,10 +105,10 @@ def resample_minima(
     'resample_minima',
     ('compute', 'size', 'loss'),
   )
-  known = find_minima(compute, size, loss)
+  minima = find_minima(compute, size, loss)
   budgets = group_budgets(compute)
   sizes = []
-  left = []
+  residuals = []
   fitted = []
   for budget in range(budgets.max() + 1):
     runs = budgets == budget
@@ -119,16 +119,16 @@ def resample_minima(
     free = len(x) - FEWEST
     sizes.append(size[runs])
     fitted.append(y)
-    left.append(np.log(loss[runs] / y) * math.sqrt(len(x) / free) if free else np.empty(0))
-  pool = np.concatenate([*left, -np.concatenate(left)])  # noise has no sign
+    residuals.append(np.log(loss[runs] / y) * math.sqrt(len(x) / free) if free else np.empty(0))
+  pool = np.concatenate([*residuals, -np.concatenate(residuals)])  # noise has no sign
   pool = pool if len(pool) else np.zeros(1)  # three runs a budget do not tell their noise
   generator = np.random.default_rng(seed)
   return [
     [
       None
-      if (made := _parabola(x, y * np.exp(generator.choice(pool, len(y))))) is None
-      else dataclasses.replace(made, compute=each.compute)
-      for each, x, y in zip(known, sizes, fitted, strict=True)
+      if (parabola := _parabola(x, y * np.exp(generator.choice(pool, len(y))))) is None
+      else dataclasses.replace(parabola, compute=minimum.compute)
+      for minimum, x, y in zip(minima, sizes, fitted, strict=True)
     ]
     for _ in range(resamples)
   ]

@@ -78,11 +78,11 @@ def fit_laws(
   starts: Sequence[Law] | None = None,
 ) -> list[Fit]:
   """Fits a law to each of several arms, which share E: the same data leave the same loss."""
-  arms = [Runs(*(np.asarray(each, np.float64) for each in runs)) for runs in arms]
+  arms = [Runs(*(np.asarray(column, np.float64) for column in runs)) for runs in arms]
   for runs in arms:
     _check_runs(runs)
   middles = [(np.log(runs.size).mean(), np.log(runs.tokens).mean()) for runs in arms]
-  places = [
+  positions = [
     (np.log(runs.size) - n, np.log(runs.tokens) - d)
     for runs, (n, d) in zip(arms, middles, strict=True)
   ]
@@ -91,14 +91,14 @@ def fit_laws(
     starts = [fit_law(runs, delta=delta, flops=flops).law for runs in arms]
   if starts is None:
     some = slice(None, None, 1 + len(arms[0].loss) // _MANY)
-    begins = _grid(*(each[some] for each in (*places[0], arms[0].loss)))
+    begins = _grid(*(values[some] for values in (*positions[0], arms[0].loss)))
   else:
-    points = [_point(*each) for each in zip(starts, middles, strict=True)]
+    points = [_point(*pair) for pair in zip(starts, middles, strict=True)]
     e = math.log(np.mean([math.exp(point[0]) for point in points]))
     begins = [np.concatenate([[e], *(point[1:] for point in points)])]
 
   def terms(point: np.ndarray, arm: int) -> np.ndarray:
-    x, y = places[arm]
+    x, y = positions[arm]
     a, b, alpha, beta = point[1 + 4 * arm : 5 + 4 * arm]
     return np.exp(
       np.stack([np.full_like(x, point[0]), a - np.exp(alpha) * x, b - np.exp(beta) * y])
@@ -108,18 +108,18 @@ def fit_laws(
     return np.concatenate([np.log(terms(point, k).sum(0)) for k in range(len(arms))]) - target
 
   def jacobian(point: np.ndarray) -> np.ndarray:
-    found = np.zeros((len(target), len(point)))
+    derivatives = np.zeros((len(target), len(point)))
     row = 0
-    for arm, (x, y) in enumerate(places):
+    for arm, (x, y) in enumerate(positions):
       parts = terms(point, arm)
       shares = parts / parts.sum(0)
       first = 1 + 4 * arm
       alpha, beta = np.exp(point[first + 2 : first + 4])
       columns = (shares[1], shares[2], -shares[1] * alpha * x, -shares[2] * beta * y)
-      found[row : row + len(x), 0] = shares[0]
-      found[row : row + len(x), first : first + 4] = np.stack(columns, 1)
+      derivatives[row : row + len(x), 0] = shares[0]
+      derivatives[row : row + len(x), first : first + 4] = np.stack(columns, 1)
       row += len(x)
-    return found
+    return derivatives
 
   most = float(target.max()) + _MOST  # or a step on the way overflows
   each_low = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2
@@ -129,7 +129,7 @@ def fit_laws(
   exact = 1e-15 if starts is None else 1e-10  # of what is drawn again noise is far above that
   best = None
   for begin in begins:
-    found = least_squares(
+    solution = least_squares(
       residuals,
       np.clip(begin, low + 1e-9, high - 1e-9),
       jacobian,
@@ -142,11 +142,11 @@ def fit_laws(
       gtol=exact,
       max_nfev=2000,
     )
-    if best is None or found.cost < best.cost:
-      best = found
+    if best is None or solution.cost < best.cost:
+      best = solution
   assert best is not None
   e = math.exp(best.x[0])
-  left = np.split(-residuals(best.x), np.cumsum([len(x) for x, _ in places])[:-1])
+  misfits = np.split(-residuals(best.x), np.cumsum([len(x) for x, _ in positions])[:-1])
   fits = []
   for arm, (n, d) in enumerate(middles):
     point = best.x[1 + 4 * arm : 5 + 4 * arm]
@@ -160,7 +160,7 @@ def fit_laws(
       flops,
     )
     edge = bool(np.any(np.abs(point[2:, None] - np.array(_BOUNDS)) < 1e-6))
-    fits.append(Fit(law, float(huber(delta, left[arm]).sum()), left[arm], edge))
+    fits.append(Fit(law, float(huber(delta, misfits[arm]).sum()), misfits[arm], edge))
   return fits
 
 
@@ -174,9 +174,9 @@ def resample_fits(
   delta: Annotated[float, Range(above=0)] = DELTA,
   seed: Count = 0,
 ) -> list[Fit]:
-  """Fits the law to runs drawn again, which shows how sure it is."""
-  given = {'resamples': resamples, 'delta': delta, 'seed': seed}
-  arguments(resample_fits, given, 'resample_fits', ('fit', 'runs', 'how', 'groups'))
+  """Fits the law to resampled runs, which shows how precise it is."""
+  options = {'resamples': resamples, 'delta': delta, 'seed': seed}
+  arguments(resample_fits, options, 'resample_fits', ('fit', 'runs', 'how', 'groups'))
   generator = np.random.default_rng(seed)
   return [
     fit_law(
@@ -193,14 +193,14 @@ def draw_runs(
   how: Literal['case', 'residual'] = 'case',
   groups: Int[np.ndarray, '_'] | None = None,
 ) -> Runs:
-  """Returns runs as another experiment of the same kind might have had them.
+  """Resamples runs, as another experiment of the same kind might have had them.
 
   'case' draws runs with replacement, within `groups` such as budgets, so that none loses its runs;
-  'residual' keeps sizes and data and draws what is left of the losses.
+  'residual' keeps sizes and data and draws the residuals of the losses.
   """
-  size, tokens, loss = (np.asarray(each, np.float64) for each in runs)
+  size, tokens, loss = (np.asarray(column, np.float64) for column in runs)
   if how == 'residual':
-    # What is left is smaller than the noise by as much as the constants took up.
+    # Residuals are smaller than the noise by as much as the law's constants absorbed.
     spread = fit.residuals * math.sqrt(len(loss) / (len(loss) - 5))
     return Runs(
       size, tokens, fit.law.loss(size, tokens) * np.exp(generator.choice(spread, len(loss)))
@@ -208,7 +208,7 @@ def draw_runs(
   groups = np.zeros(len(loss), np.int64) if groups is None else groups
   members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
   while True:  # of few runs a draw may be of too few different ones for a law
-    chosen = np.concatenate([generator.choice(each, len(each)) for each in members])
+    chosen = np.concatenate([generator.choice(indices, len(indices)) for indices in members])
     if _different(size[chosen], tokens[chosen]) >= FEWEST:
       return Runs(size[chosen], tokens[chosen], loss[chosen])
 
@@ -222,14 +222,14 @@ def _point(law: Law, middle: tuple[float, float]) -> Float[np.ndarray, '5']:
 def _grid(
   x: Float[np.ndarray, 'r'], y: Float[np.ndarray, 'r'], loss: Float[np.ndarray, 'r']
 ) -> list[Float[np.ndarray, '5']]:
-  """The best points of a grid of exponents, with the other constants that suit them."""
-  found = []
+  """Returns the best points of a grid of exponents, with the other constants fitted to them."""
+  candidates = []
   for alpha in _GRID:
     for beta in _GRID:
       columns = np.stack([np.ones_like(x), np.exp(-alpha * x), np.exp(-beta * y)], 1)
       constants, error = nnls(columns / loss[:, None], np.ones_like(loss))
-      found.append((error, (*constants, alpha, beta)))
-  best = sorted(found, key=lambda each: each[0])[:_STARTS]
+      candidates.append((error, (*constants, alpha, beta)))
+  best = sorted(candidates, key=lambda candidate: candidate[0])[:_STARTS]
   return [np.log(np.maximum(point, _LEAST)) for _, point in best]
 
 

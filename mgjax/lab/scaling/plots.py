@@ -37,11 +37,11 @@ def write_laws(
 ) -> list[pathlib.Path]:
   """Writes the pictures as PNG and SVG, laws.html with all of them, and laws.json; the page first.
 
-  The name '' of a single arm is not written. `tests` are predictions of budgets that were left out.
-  Raises ConfigError where matplotlib is not installed, or the folder cannot be written to.
+  The name '' of a single arm is not written. `tests` are predictions of held-out budgets. Raises
+  ConfigError if matplotlib is not installed, or the folder cannot be written to.
   """
   folder = pathlib.Path(folder)
-  most = max(found.records.compute.max() for found in arms.values())
+  most = max(findings.records.compute.max() for findings in arms.values())
   with _writing(folder):
     pictures = {
       'IsoFLOP curves with their minima': _draw_isoflops(arms, folder / 'isoflop'),
@@ -52,7 +52,7 @@ def write_laws(
       'laws.html',
       'Scaling laws',
       pictures=[(title, _picture_url(paths[1])) for title, paths in pictures.items()],
-      arms=[_arm(name, found, tests.get(name)) for name, found in arms.items()],
+      arms=[_arm(name, findings, tests.get(name)) for name, findings in arms.items()],
       comparison=None if comparison is None else _comparison(*comparison),
       published={
         'rows': _rows(rows_at(most)),
@@ -61,7 +61,7 @@ def write_laws(
       },
     )
     write_bytes(folder / 'laws.html', page.encode())
-    write_json(folder / 'laws.json', {name: found.as_dict() for name, found in arms.items()})
+    write_json(folder / 'laws.json', {name: findings.as_dict() for name, findings in arms.items()})
   drawn = [path for paths in pictures.values() for path in paths]
   return [folder / 'laws.html', folder / 'laws.json', *drawn]
 
@@ -69,9 +69,9 @@ def write_laws(
 def draw_points(
   panels: Mapping[str, Mapping[str, tuple[float, float]]], up: str, path: pathlib.Path
 ) -> list[pathlib.Path]:
-  """Draws named points, a panel beside the other, of one vertical axis; returns PNG and SVG.
+  """Draws named points in panels that share a vertical axis; returns PNG and SVG.
 
-  A panel has what is written above it -> name -> place; `path` is without its ending.
+  `panels` are title -> name -> (x, y); `path` is without its suffix.
   """
   with _writing(path.parent), _figure(len(panels)) as (drawn, axes):
     for axis, (title, points) in zip(axes, panels.items(), strict=True):
@@ -79,8 +79,8 @@ def draw_points(
       axis.plot(x, y, 'o', color=COLOURS[0], markersize=4)
       axis.set(title=title, ylabel=up)
       axis.margins(x=0.15, y=0.12)
-      for name, place in points.items():
-        axis.annotate(name, place, (3, 3), textcoords='offset points', fontsize=6.5)
+      for name, point in points.items():
+        axis.annotate(name, point, (3, 3), textcoords='offset points', fontsize=6.5)
     return _save(drawn, path)
 
 
@@ -89,15 +89,15 @@ def draw_intervals(
 ) -> list[pathlib.Path]:
   """Draws named (value, low, high) in a colour of COLOURS, with lines at -1, 0 and 1.
 
-  Intervals are cut at eight; `path` is without its ending. Returns PNG and SVG.
+  Intervals are cut at eight; `path` is without its suffix. Returns PNG and SVG.
   """
   with _writing(path.parent), _figure(width=8.0) as (drawn, (axis,)):
     drawn.set_figheight(0.9 + 0.32 * len(rows))
-    for place, (*ends, number) in enumerate(rows.values()):
+    for row, (*ends, number) in enumerate(rows.values()):
       value, low, high = np.clip(ends, -_FAR, _FAR)
       colour = COLOURS[number]
-      axis.plot((low, high), (place, place), color=colour, linewidth=1.6)
-      axis.plot(value, place, 'o', color=colour, markersize=4)
+      axis.plot((low, high), (row, row), color=colour, linewidth=1.6)
+      axis.plot(value, row, 'o', color=colour, markersize=4)
     for line in (-1, 0, 1):
       axis.axvline(line, color='#555555', linewidth=0.8, linestyle='-' if line == 0 else '--')
     axis.set(yticks=range(len(rows)), yticklabels=[*rows])
@@ -108,13 +108,13 @@ def draw_intervals(
 
 @contextlib.contextmanager
 def _writing(folder: pathlib.Path) -> Iterator[None]:
-  """Says in a sentence that a folder cannot be written to."""
+  """Turns an OSError into a ConfigError that names the folder."""
   try:
     yield
   except OSError as error:
     name = printable(os.fspath(folder))
-    shown = name if len(name) < 80 else f'{name[:60]}...'
-    raise ConfigError(f'{shown}: cannot be written to: {error.strerror}; give another') from error
+    label = name if len(name) < 80 else f'{name[:60]}...'
+    raise ConfigError(f'{label}: cannot be written to: {error.strerror}; give another') from error
 
 
 @contextlib.contextmanager
@@ -142,14 +142,16 @@ def _save(drawn: Any, path: pathlib.Path) -> list[pathlib.Path]:
 
 def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
   with _figure(len(arms)) as (drawn, axes):
-    for axis, (name, found) in zip(axes, arms.items(), strict=True):
-      sizes, _, losses = found.records.runs
-      groups = group_budgets(found.records.compute)
-      minima = {each.compute: (number, each) for number, each in enumerate(found.minima)}
+    for axis, (name, findings) in zip(axes, arms.items(), strict=True):
+      sizes, _, losses = findings.records.runs
+      groups = group_budgets(findings.records.compute)
+      minima = {
+        minimum.compute: (number, minimum) for number, minimum in enumerate(findings.minima)
+      }
       for group in range(groups.max() + 1):
         runs = groups == group
         colour = COLOURS[group % len(COLOURS)]
-        at = float(np.exp(np.log(found.records.compute[runs]).mean()))
+        at = float(np.exp(np.log(findings.records.compute[runs]).mean()))
         axis.plot(
           sizes[runs],
           losses[runs],
@@ -164,10 +166,10 @@ def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
           there = np.append(sizes[runs], minimum.size)
           across = np.geomspace(there.min(), there.max(), _POINTS)
           axis.plot(across, minimum.at(across), color=colour, linewidth=1)
-          each = found.minimum(number)
-          error = [[each.value - each.low], [each.high - each.value]]
+          best_size = findings.minimum(number)
+          error = [[best_size.value - best_size.low], [best_size.high - best_size.value]]
           axis.errorbar(
-            each.value,
+            best_size.value,
             minimum.loss,
             xerr=error,
             color=colour,
@@ -181,46 +183,54 @@ def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.Path]:
-  """Draws the best 'size' or its 'loss' by compute, of sizes with published laws beside it."""
-  budgets = np.concatenate([found.records.compute for found in arms.values()])
+  """Draws the best 'size' or its 'loss' by compute; sizes with published laws beside them."""
+  budgets = np.concatenate([findings.records.compute for findings in arms.values()])
   compute = np.geomspace(budgets.min() / _BEYOND, budgets.max() * _BEYOND, _POINTS)
   with _figure(width=7.0) as (drawn, (axis,)):
-    for place, (name, found) in enumerate(arms.items()):
-      colour = COLOURS[place % len(COLOURS)]
-      band = [found.interval(lambda law, c=c: getattr(law.optimum(c), what)) for c in compute]
-      axis.plot(compute, [each.value for each in band], color=colour, label=f'{name} law'.strip())
+    for index, (name, findings) in enumerate(arms.items()):
+      colour = COLOURS[index % len(COLOURS)]
+      band = [findings.interval(lambda law, c=c: getattr(law.optimum(c), what)) for c in compute]
+      axis.plot(
+        compute, [interval.value for interval in band], color=colour, label=f'{name} law'.strip()
+      )
       axis.fill_between(
         compute,
-        [each.low for each in band],
-        [each.high for each in band],
+        [interval.low for interval in band],
+        [interval.high for interval in band],
         color=colour,
         alpha=0.18,
         linewidth=0,
       )
       if what == 'loss':
         axis.plot(
-          found.records.compute,
-          found.records.runs.loss,
+          findings.records.compute,
+          findings.records.runs.loss,
           '.',
           color=colour,
           markersize=3,
           alpha=0.45,
         )
-      for number, minimum in enumerate(found.minima):
-        each = found.minimum(number, what)
-        error = [[each.value - each.low], [each.high - each.value]]
+      for number, minimum in enumerate(findings.minima):
+        interval = findings.minimum(number, what)
+        error = [[interval.value - interval.low], [interval.high - interval.value]]
         axis.errorbar(
-          minimum.compute, each.value, error, color=colour, marker='o', capsize=2.5, markersize=4
+          minimum.compute,
+          interval.value,
+          error,
+          color=colour,
+          marker='o',
+          capsize=2.5,
+          markersize=4,
         )
-    others = COLOURS[min(len(arms), 3) :]  # that no arm has, unless there are many
-    for place, law in enumerate(PUBLISHED if what == 'size' else ()):
+    free_colours = COLOURS[min(len(arms), 3) :]  # that no arm has, unless there are many
+    for index, law in enumerate(PUBLISHED if what == 'size' else ()):
       axis.plot(
         compute,
         [law.best_size(c) for c in compute],
         '--',
         linewidth=0.9,
         zorder=1,
-        color=others[place % len(others)],
+        color=free_colours[index % len(free_colours)],
         label=law.name,
       )
     names = {'size': 'best size N*', 'loss': 'loss'}
@@ -233,22 +243,22 @@ def _picture_url(path: pathlib.Path) -> str:
   return data_url('image/svg+xml', path.read_bytes())
 
 
-def _arm(name: str, found: LawFindings, test: HeldOut | None) -> dict[str, Any]:
-  numbers = [{'': parameter, 'value [80%]': str(v)} for parameter, v in found.numbers().items()]
+def _arm(name: str, findings: LawFindings, test: HeldOut | None) -> dict[str, Any]:
+  numbers = [{'': parameter, 'value [80%]': str(v)} for parameter, v in findings.numbers().items()]
   return {
     'title': printable(name) or 'Law and minima',
     'numbers': numbers,
-    'spread': found.spread(),
-    'minima': _rows(found.minima_rows()) if found.minima else [],
-    'powers': found.powers(),
+    'spread': findings.spread(),
+    'minima': _rows(findings.minima_rows()) if findings.minima else [],
+    'powers': findings.powers(),
     'test': None if test is None else _test(test),
-    'warnings': found.warnings,
+    'warnings': findings.warnings,
   }
 
 
 def _test(test: HeldOut) -> dict[str, Any]:
   return {
-    'name': f'Predicted by the {len(test.found.fit.residuals)} runs of smaller budgets',
+    'name': f'Predicted by the {len(test.findings.fit.residuals)} runs of smaller budgets',
     'rows': _rows(test.rows()),
     'summary': test.summary(),
     'sizes': _rows(test.size_rows()) if test.sizes else [],
@@ -261,5 +271,5 @@ def _comparison(compared: Comparison, names: tuple[str, str]) -> dict[str, Any]:
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> Rows:
-  header, *others = rows
-  return [dict(zip(header, row, strict=True)) for row in others]
+  header, *body = rows
+  return [dict(zip(header, row, strict=True)) for row in body]

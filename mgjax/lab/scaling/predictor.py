@@ -43,7 +43,7 @@ class Prediction:
     """Formats runs and correlations, for people."""
     rows = [('', *LOSSES, self.score)]
     rows += [
-      (name, *(f'{each[key]:.4f}' for key in rows[0][1:])) for name, each in self.runs.items()
+      (name, *(f'{numbers[key]:.4f}' for key in rows[0][1:])) for name, numbers in self.runs.items()
     ]
     rows += [('rank correlation', *(str(self.ranks[loss]) for loss in LOSSES), '')]
     chance = max(self.ranks[loss].chance for loss in LOSSES)
@@ -57,25 +57,25 @@ class Prediction:
 
 
 def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
-  """Correlates the losses of a sweep's runs, its seeds like others, with one of their scores.
+  """Correlates the losses of a sweep's runs with one of their scores; each seed is a run.
 
   Raises:
     ConfigError: no run has such a score.
     DataError: fewer than four runs have all three.
   """
-  known = sorted({name for row in rows for name in row['scores'] or {}})
-  if score not in known:
-    hint = ', '.join(known) or 'none: this sweep has no scores'
+  names = sorted({name for row in rows for name in row['scores'] or {}})
+  if score not in names:
+    hint = ', '.join(names) or 'none: this sweep has no scores'
     raise ConfigError(f'score = {printable(score)!r:.80}: no run has it; expected one of {hint}')
   runs = {}
   left_out = []
   for row in rows:
-    name = (
-      row['arm'] if len({each['seed'] for each in rows}) == 1 else f'{row["arm"]}/{row["seed"]}'
-    )
+    name = row['arm'] if len({run['seed'] for run in rows}) == 1 else f'{row["arm"]}/{row["seed"]}'
     numbers = {**{loss: row[loss] for loss in LOSSES}, score: (row['scores'] or {}).get(score)}
-    if all(isinstance(each, int | float) and math.isfinite(each) for each in numbers.values()):
-      runs[name] = {key: float(each) for key, each in numbers.items()}
+    if all(
+      isinstance(number, int | float) and math.isfinite(number) for number in numbers.values()
+    ):
+      runs[name] = {key: float(number) for key, number in numbers.items()}
     else:
       left_out.append(name)
   if len(runs) < FEWEST:
@@ -84,8 +84,8 @@ def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
       'least: let the sweep come to its end'
     )
   runs = dict(sorted(runs.items(), key=lambda item: item[1][LOSSES[0]]))
-  scores = [each[score] for each in runs.values()]
-  ranks = {loss: correlate_ranks([each[loss] for each in runs.values()], scores) for loss in LOSSES}
+  scores = [run[score] for run in runs.values()]
+  ranks = {loss: correlate_ranks([run[loss] for run in runs.values()], scores) for loss in LOSSES}
   return Prediction(score, runs, ranks, left_out)
 
 
@@ -100,13 +100,13 @@ def write_prediction(
       f'{printable(os.fspath(workdir))} has no runs that came to their end; '
       'python -m launch.scaling run makes some'
     )
-  found = predict_score(rows, score)
+  prediction = predict_score(rows, score)
   panels = {
-    f'{loss.replace("_", " ")}, r = {found.ranks[loss]}': {
-      name: (each[loss], each[score]) for name, each in found.runs.items()
+    f'{loss.replace("_", " ")}, r = {prediction.ranks[loss]}': {
+      name: (run[loss], run[score]) for name, run in prediction.runs.items()
     }
     for loss in LOSSES
   }
   paths = draw_points(panels, f'score {score!r}', workdir / 'predictor')
-  write_json(workdir / 'predictor.json', found.as_dict())
-  return found, [*paths, workdir / 'predictor.json']
+  write_json(workdir / 'predictor.json', prediction.as_dict())
+  return prediction, [*paths, workdir / 'predictor.json']

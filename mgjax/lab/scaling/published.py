@@ -4,10 +4,11 @@ What each says of N*(C) or D*(C) is kept in its own units, with the factors to p
 and FLOPs. Tokens are those of each model: of text, or patches of latents. Where a law has one of
 both alone the other follows of C = 6 N D. Losses are not compared: they are of other data.
 
-N*(C) of Llama 3 is its number of *training tokens*, in its own words, though N is the size
-elsewhere. Its rounded constants give 10.5T tokens where it says 16.55T. Those of its Figure 3,
-0.537 and 0.299, give 16.3T, so these stand here. Liang et al. print the factor of the size with one
-digit. That of the data has seven, so the size follows from it.
+Llama 3's N*(C) is its number of *training tokens*, by the report's own words, though N is the size
+elsewhere. Its rounded constants (0.53, 0.29) give 10.5T tokens at 3.8e25 FLOPs, but the report says
+16.55T. The constants of its figure 3 (0.537, 0.299) give 16.3T and are used here. Liang et al.
+print the factor of the size with one digit, 0.0009, and that of the data with seven: the size is
+computed from the data.
 """
 
 import dataclasses
@@ -127,11 +128,11 @@ PUBLISHED = (
 
 
 def rows_at(compute: float) -> list[tuple[str, str, str, str]]:
-  """Returns the rows of a table of what these laws say of a budget, below a header."""
+  """Returns the rows of a table of these laws' predictions for a budget, below a header."""
   rows = [('published law', 'parameters', 'tokens', '')]
   for law in PUBLISHED:
     tokens = law.best_tokens(compute)
     note = 'beyond its budgets' if law.beyond(compute) else ''
-    told = '' if tokens is None else f'{tokens:.3g}'
-    rows.append((law.name, f'{law.best_size(compute):.3g}', told, note))
+    best_tokens = '' if tokens is None else f'{tokens:.3g}'
+    rows.append((law.name, f'{law.best_size(compute):.3g}', best_tokens, note))
   return rows

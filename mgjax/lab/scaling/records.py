@@ -43,12 +43,12 @@ class Records:
     """Returns C of every run."""
     return self.flops * np.asarray(self.runs.size) * np.asarray(self.runs.tokens)
 
-  def keep(self, kept: np.ndarray) -> 'Records':
-    """Returns some of the runs, by numbers or by whether each stays."""
-    places = np.arange(len(self.runs.loss))[kept]
+  def keep(self, selection: np.ndarray) -> 'Records':
+    """Returns a selection of the runs, by their indices or by a mask."""
+    indices = np.arange(len(self.runs.loss))[selection]
     return Records(
-      Runs(*(np.asarray(each)[places] for each in self.runs)),
-      None if self.rates is None else self.rates[places],
+      Runs(*(np.asarray(column)[indices] for column in self.runs)),
+      None if self.rates is None else self.rates[indices],
       self.flops,
     )
 
@@ -59,21 +59,21 @@ class Records:
     """
     if self.rates is None:
       return []
-    found: dict[Any, dict[float, list[int]]] = collections.defaultdict(dict)
-    for place, (size, tokens, rate) in enumerate(
+    sweeps: dict[Any, dict[float, list[int]]] = collections.defaultdict(dict)
+    for index, (size, tokens, rate) in enumerate(
       zip(self.runs.size, self.runs.tokens, self.rates, strict=True)
     ):
-      found[size, tokens].setdefault(float(rate), []).append(place)
-    return [sorted(each.items()) for each in found.values() if len(each) > 1]
+      sweeps[size, tokens].setdefault(float(rate), []).append(index)
+    return [sorted(runs.items()) for runs in sweeps.values() if len(runs) > 1]
 
   def at_best_rates(self) -> 'Records':
-    """Returns the runs without those of a sweep whose learning rate is not its best."""
-    kept = np.ones(len(self.runs.loss), bool)
+    """Returns the runs, from a sweep of the learning rate only those with its best rate."""
+    selection = np.ones(len(self.runs.loss), bool)
     for sweep in self.rate_sweeps():
-      best = min(self.runs.loss[places].mean() for _, places in sweep)
-      for _, places in sweep:
-        kept[places] = self.runs.loss[places].mean() == best
-    return self.keep(kept)
+      best = min(self.runs.loss[runs].mean() for _, runs in sweep)
+      for _, runs in sweep:
+        selection[runs] = self.runs.loss[runs].mean() == best
+    return self.keep(selection)
 
 
 def as_records(runs: Runs | Records) -> Records:
@@ -94,7 +94,7 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
   for number, row in enumerate(read_rows(path), 1):
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')
     arms[arm].append(_run(row, flops, f'{printable(os.fspath(path))}, row {number}'))
-  return {arm: _records(_ends(each), flops) for arm, each in arms.items()}
+  return {arm: _records(_ends(rows), flops) for arm, rows in arms.items()}
 
 
 def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
@@ -108,52 +108,52 @@ def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
 
 
 def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
-  """Returns what is known of a run by the names of `Records`, and its name."""
-  found: dict[str, Any] = {'size': _number(row, _SIZE, where), 'loss': _number(row, _LOSS, where)}
+  """Reads a run's fields by the names of `Records`, and its name."""
+  fields: dict[str, Any] = {'size': _number(row, _SIZE, where), 'loss': _number(row, _LOSS, where)}
   if any(name in row for name in _TOKENS):
-    found['tokens'] = _number(row, _TOKENS, where)
+    fields['tokens'] = _number(row, _TOKENS, where)
     if any(name in row for name in _COMPUTE):
-      found['size'] = _number(row, _COMPUTE, where) / (flops * found['tokens'])
+      fields['size'] = _number(row, _COMPUTE, where) / (flops * fields['tokens'])
   else:
     compute = _number(row, _COMPUTE, where, (*_TOKENS, *_COMPUTE))
-    found['tokens'] = compute / (flops * found['size'])
+    fields['tokens'] = compute / (flops * fields['size'])
   if row.get(_RATE) not in (None, ''):
-    found['rate'] = _number(row, (_RATE,), where)
-  return {**found, 'run': row.get(_RUN)}
+    fields['rate'] = _number(row, (_RATE,), where)
+  return {**fields, 'run': row.get(_RUN)}
 
 
 def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Keeps, of the rows that have one name, the last."""
-  found: dict[Any, dict[str, Any]] = {}
+  """Keeps the last of the rows with the same name."""
+  last_rows: dict[Any, dict[str, Any]] = {}
   for number, row in enumerate(sorted(rows, key=lambda row: row['tokens'])):
-    found[number if row['run'] in (None, '') else str(row['run'])] = row
-  kept = {id(row) for row in found.values()}
-  return [row for row in rows if id(row) in kept]
+    last_rows[number if row['run'] in (None, '') else str(row['run'])] = row
+  last_ids = {id(row) for row in last_rows.values()}
+  return [row for row in rows if id(row) in last_ids]
 
 
 def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
   size, tokens, loss = (np.array([run[name] for run in runs]) for name in Runs._fields)
-  told = all('rate' in run for run in runs)
-  rates = np.array([run['rate'] for run in runs]) if told else None
+  has_rates = all('rate' in run for run in runs)
+  rates = np.array([run['rate'] for run in runs]) if has_rates else None
   return Records(Runs(size, tokens, loss), rates, flops)
 
 
 def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
-  """Reads the rows of a .csv or a .jsonl as they stand, with their columns in small letters."""
+  """Reads the rows of a .csv or a .jsonl unchanged, with column names in lower case."""
   if pathlib.Path(path).suffix.lower() == '.csv':
     return read_csv(path, HEADER)
   lines = [line for line in read_text(path).split('\n') if line.strip()]
   if not lines:
     raise DataError(f'{path}: has no runs; write an object a line, with {HEADER}')
   mend = f'write an object a line, with {HEADER}'
-  found = [
+  rows = [
     parse_json(line, f'{path}, line {number}', error=DataError, mend=mend)
     for number, line in enumerate(lines, 1)
   ]
-  for number, row in enumerate(found, 1):
+  for number, row in enumerate(rows, 1):
     if not isinstance(row, dict):
       raise DataError(f'{path}, line {number}: is no object; {mend}')
-  return [{str(name).lower(): value for name, value in row.items()} for row in found]
+  return [{str(name).lower(): value for name, value in row.items()} for row in rows]
 
 
 def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -162,7 +162,7 @@ def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _number(
-  row: Mapping[str, Any], names: Sequence[str], where: str, told: Sequence[str] = ()
+  row: Mapping[str, Any], names: Sequence[str], where: str, expected: Sequence[str] = ()
 ) -> float:
   for name in names:
     if name in row:
@@ -177,4 +177,6 @@ def _number(
         )
       return number
   has = ', '.join(map(printable, row))
-  raise DataError(f'{where}: has no {" or ".join(told or names)} but {has}; add it, or rename one')
+  raise DataError(
+    f'{where}: has no {" or ".join(expected or names)} but {has}; add it, or rename one'
+  )

@@ -46,7 +46,7 @@ def compare_seeds(
         f'row {number} has no {missing[0]}, nor tokens or flops; arms of sizes are compared by '
         'their laws, others by their seeds: add the column'
       )
-  found = {}
+  numbers = {}
   for arm in (first, second):
     runs = runs_of(rows, arm)
     if len(runs) < _FEWEST:
@@ -55,17 +55,17 @@ def compare_seeds(
         f'arm {printable(arm)!r:.80} has {len(runs)} runs; expected {_FEWEST} seeds at least, of '
         f'one of the arms {known}'
       )
-    found[arm] = {seed: numbers_of(row) for seed, row in runs.items()}
+    numbers[arm] = {seed: numbers_of(row) for seed, row in runs.items()}
   names = [
     name
-    for name in next(iter(found[first].values()))
-    if all(name in numbers for arm in found.values() for numbers in arm.values())
+    for name in next(iter(numbers[first].values()))
+    if all(name in run for arm in numbers.values() for run in arm.values())
   ]
   compared = {}
   for name in names:
-    arms = ({seed: runs[name] for seed, runs in found[arm].items()} for arm in (first, second))
-    each = compare_numbers(*arms, confidence)
-    compared[name] = *each.means, each.interval
+    arms = ({seed: runs[name] for seed, runs in numbers[arm].items()} for arm in (first, second))
+    comparison = compare_numbers(*arms, confidence)
+    compared[name] = *comparison.means, comparison.interval
   return compared
 
 
@@ -74,8 +74,10 @@ def describe_seeds(
 ) -> str:
   """Formats what `compare_seeds` finds as a table."""
   table = [('', first, second, f'{second} - {first}')]
-  for name, (one, other, difference) in compare_seeds(rows, first, second, confidence).items():
-    table.append((name, f'{one:.4f}', f'{other:.4f}', str(difference)))
+  for name, (first_mean, second_mean, difference) in compare_seeds(
+    rows, first, second, confidence
+  ).items():
+    table.append((name, f'{first_mean:.4f}', f'{second_mean:.4f}', str(difference)))
   counts = [len(runs_of(rows, arm)) for arm in (first, second)]
   note = f'{counts[0]} and {counts[1]} seeds; intervals of {confidence:.0%}'
   return '\n'.join([*aligned(table), note])
@@ -84,44 +86,44 @@ def describe_seeds(
 def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, dict[str, float]]]:
   """Returns (arm, seed -> number) by the mean of a number, the best arm first.
 
-  Of losses low is good, of scores high. Raises ConfigError where fewer than two arms have it, and
-  DataError for numbers that are none.
+  Low losses and high scores are good. Raises ConfigError if fewer than two arms have the number,
+  DataError if a value is no number.
   """
   named = dict.fromkeys(str(row['arm']) for row in rows if row.get('arm') is not None)
   numbers = {
     arm: {seed: numbers_of(row) for seed, row in runs_of(rows, arm).items()} for arm in named
   }
-  found = {
-    arm: {seed: each[score] for seed, each in runs.items() if score in each}
+  scores = {
+    arm: {seed: run[score] for seed, run in runs.items() if score in run}
     for arm, runs in numbers.items()
   }
-  found = {arm: seeds for arm, seeds in found.items() if seeds}
-  if len(found) < 2:
-    known = sorted({name for runs in numbers.values() for each in runs.values() for name in each})
+  scores = {arm: seeds for arm, seeds in scores.items() if seeds}
+  if len(scores) < 2:
+    known = sorted({name for runs in numbers.values() for run in runs.values() for name in run})
     raise ConfigError(
-      f'{len(found)} of {len(named)} arms have a number {printable(score)!r:.80}; expected two at '
+      f'{len(scores)} of {len(named)} arms have a number {printable(score)!r:.80}; expected two at '
       f'least, and one of {", ".join(map(printable, known)) or "no numbers at all"}'
     )
   sign = 1 if score in _LOSSES else -1
-  return sorted(found.items(), key=lambda each: sign * float(np.mean([*each[1].values()])))
+  return sorted(scores.items(), key=lambda pair: sign * float(np.mean([*pair[1].values()])))
 
 
 def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
-  """Formats the order of the arms, and in how many seeds each pair of neighbours has it."""
+  """Formats the ranking of the arms, and in how many seeds each pair of neighbours agrees."""
   ranked = rank_arms(rows, score)
   sign = 1 if score in _LOSSES else -1
   table = [('', score, 'seeds', 'before the next one in')]
-  whole = None
-  for place, (arm, seeds) in enumerate(ranked):
-    after = ranked[place + 1][1] if place + 1 < len(ranked) else {}
-    said = ''
+  in_order = None
+  for rank, (arm, seeds) in enumerate(ranked):
+    after = ranked[rank + 1][1] if rank + 1 < len(ranked) else {}
+    agreement = ''
     if both := sorted(set(seeds) & set(after)):
-      held = {seed for seed in both if sign * seeds[seed] < sign * after[seed]}
-      said = f'{len(held)} of {len(both)} seeds'
-      whole = held if whole is None else whole & held
+      agreeing = {seed for seed in both if sign * seeds[seed] < sign * after[seed]}
+      agreement = f'{len(agreeing)} of {len(both)} seeds'
+      in_order = agreeing if in_order is None else in_order & agreeing
     values = ' '.join(f'{seeds[seed]:.4f}' for seed in sorted(seeds))
-    table.append((arm, f'{np.mean([*seeds.values()]):.4f}', values, said))
-  note = f'all of this order in {len(whole or ())} of {max(len(s) for _, s in ranked)} seeds'
+    table.append((arm, f'{np.mean([*seeds.values()]):.4f}', values, agreement))
+  note = f'all of this order in {len(in_order or ())} of {max(len(s) for _, s in ranked)} seeds'
   return '\n'.join([*aligned(table), note])
 
 
@@ -131,35 +133,41 @@ def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[st
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-  """Returns the losses and scores of a run; of several numbers a score has, their mean."""
+  """Returns the losses and scores of a run; a score with several numbers is their mean."""
   scores = row.get('scores') or {}
   losses = {name: row.get(name) for name in _LOSSES}
   if not isinstance(scores, Mapping):
     raise DataError(f'scores = {printable(scores)!r:.80}; expected an object of numbers')
-  found = {}
+  numbers = {}
   for name, value in {**losses, **scores}.items():
     if value is not None and name != 'samples':
       try:
-        found[name] = float(np.mean(np.asarray(value, float)))
+        numbers[name] = float(np.mean(np.asarray(value, float)))
       except (TypeError, ValueError, OverflowError):
-        found[name] = np.nan
-      if not abs(found[name]) <= FURTHEST:
+        numbers[name] = np.nan
+      if not abs(numbers[name]) <= FURTHEST:
         raise DataError(f'{printable(name):.60} = {printable(value)!r:.60}; expected a number')
-  return found
+  return numbers
 
 
 def compare_numbers(
   first: Mapping[Any, float], second: Mapping[Any, float], confidence: float = 0.95
 ) -> Difference:
-  """Compares two arms by one number, seed -> number; same seeds are pairs, others Welch's."""
-  one, other = (np.array([arm[seed] for seed in sorted(arm)]) for arm in (first, second))
+  """Compares two arms by one number, seed -> number: in pairs for equal seeds, else by Welch."""
+  before, after = (np.array([arm[seed] for seed in sorted(arm)]) for arm in (first, second))
   paired = set(first) == set(second)
   with warnings.catch_warnings():  # of pairs with one and the same difference: no width is right
     warnings.simplefilter('ignore', RuntimeWarning)
-    test = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
-  means = (float(one.mean()), float(other.mean()))
+    if paired:
+      test = stats.ttest_rel(after, before)
+    else:
+      test = stats.ttest_ind(after, before, equal_var=False)
+  means = (float(before.mean()), float(after.mean()))
   ends = test.confidence_interval(confidence)
   value = means[1] - means[0]
   low, high = (value if np.isnan(end) else float(end) for end in ends)
-  spread = (other - one).std(ddof=1) if paired else np.hypot(one.std(ddof=1), other.std(ddof=1))
-  return Difference(means, Interval(value, low, high), float(spread), min(len(one), len(other)))
+  if paired:
+    spread = (after - before).std(ddof=1)
+  else:
+    spread = np.hypot(before.std(ddof=1), after.std(ddof=1))
+  return Difference(means, Interval(value, low, high), float(spread), min(len(before), len(after)))

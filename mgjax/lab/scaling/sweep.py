@@ -94,18 +94,18 @@ def run_sweep(
   evaluate: Evaluate | None = None,
   about: Mapping[str, Mapping[str, Any]] = {},
 ) -> bool:
-  """Trains every arm with every seed, or goes on where an earlier call stopped.
+  """Trains every arm with every seed, or resumes where an earlier call stopped.
 
-  A run that has its row is passed over, one that was killed goes on from its checkpoint, and one
-  whose numbers are not finite gets a row that says so. Arms and seeds may join later: rows of
-  others stay. To evaluate a run again, delete its row; to train it again, its folder as well.
+  A run that has its row is skipped, one that was killed resumes from its checkpoint, and one whose
+  numbers are not finite gets a row that says so. You can add arms and seeds later: rows of others
+  stay. To evaluate a run again, delete its row; to train it again, delete its folder as well.
 
   Args:
     arms: name -> configuration, or its name; each seed takes the place of `seed` there.
     seeds: of the runs of all arms, or arm -> its own.
     evaluate: work directory of a finished run -> its scores as JSON can hold them, such as a list
-      with a number a prompt; on several processes each calls it. Called again if it was killed,
-      and for runs of which an earlier call had no `evaluate`.
+      with a number a prompt; on several processes each calls it. It is called again if it was
+      killed, and for runs that an earlier call did not evaluate.
     about: arm -> what else its rows say, as JSON can hold it.
 
   Returns:
@@ -114,21 +114,21 @@ def run_sweep(
 
   Raises:
     ConfigError: names or seeds cannot be used, or a row was made with another configuration.
-    MgjaxError: of a run, whose name it tells; the runs after it did not begin.
+    MgjaxError: a run failed; the message names it. Later runs did not start.
   """
   workdir = pathlib.Path(workdir)
   runs = []
   if not arms:
     raise ConfigError('a sweep of no arms; expected one at least')
-  for arm, given in arms.items():
+  for arm, source in arms.items():
     if not re.fullmatch(r'\w[\w.-]*', arm, re.ASCII):
       raise ConfigError(f'{arm!r} is to name an arm and its folder; expected letters, digits, _-.')
-    base = load_config(given) if isinstance(given, str) else given
+    base = load_config(source) if isinstance(source, str) else source
     for seed in _seeds(arm, seeds):
       config = base.copy_and_resolve_references()
       config.seed = seed
-      if place := config.get('train', {}).get('checkpoints'):
-        config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
+      if checkpoints := config.get('train', {}).get('checkpoints'):
+        config.train.checkpoints = f'{checkpoints.rstrip("/")}/{arm}/seed_{seed}'
       runs.append(_Run(arm, seed, config, workdir / arm / f'seed_{seed}'))
   rows = _rows(workdir)
   for run in runs:
@@ -205,11 +205,13 @@ def digest(config: Mapping[str, Any]) -> str:
 
 
 def _seeds(arm: str, seeds: Sequence[int] | Mapping[str, Sequence[int]]) -> list[int]:
-  given = list(seeds[arm] if isinstance(seeds, Mapping) else seeds)
-  found = [int(checked(Count, seed, 'seed')) for seed in given]
-  if not found or len(set(found)) < len(found):
-    raise ConfigError(f'arm {arm!r} has the seeds {found}; expected one at least, and each once')
-  return found
+  requested = list(seeds[arm] if isinstance(seeds, Mapping) else seeds)
+  checked_seeds = [int(checked(Count, seed, 'seed')) for seed in requested]
+  if not checked_seeds or len(set(checked_seeds)) < len(checked_seeds):
+    raise ConfigError(
+      f'arm {arm!r} has the seeds {checked_seeds}; expected one at least, and each once'
+    )
+  return checked_seeds
 
 
 def _done(workdir: pathlib.Path, run: _Run, evaluate: Evaluate | None) -> bool:
@@ -218,29 +220,29 @@ def _done(workdir: pathlib.Path, run: _Run, evaluate: Evaluate | None) -> bool:
 
 
 def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
-  """Brings a run to its end; returns its row without its name, None if a signal asked to stop."""
+  """Finishes a run; returns its row without its name, None if a signal stopped it."""
   config, folder = run.config, run.folder
   if OF in config:
     if evaluate is None:
       raise ConfigError('a run that was trained before wants samples to be evaluated by')
     _vary(config.to_dict(), folder)
     return {'scores': _plain(evaluate(folder))}
-  found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
+  row: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
   scores = None
   failed = {}
   try:
     if not agreed(is_finished(config.to_dict(), folder)):
       if int(train(config, folder, make_spec).step) < config.train.steps:
         return None
-    found |= _losses(folder, config.train.steps)
+    row |= _losses(folder, config.train.steps)
     scores = _plain(evaluate(folder)) if evaluate else None
   except NonFiniteError as error:
     _log.warning('%s', error)
-    found |= {'steps': error.step} if error.step is not None else {}
+    row |= {'steps': error.step} if error.step is not None else {}
     failed = {'error': first_line(error)}
   spent = read_goodput(folder)
   about = read_optional_json(folder / 'run.json', lambda about: bool(about['versions'])) or {}
-  return found | {
+  return row | {
     'seconds': round(spent.total - spent.seconds['idle'], 1) if spent else None,
     'versions': about.get('versions'),
     'scores': scores,
@@ -260,12 +262,12 @@ def _vary(arm: Mapping[str, Any], folder: pathlib.Path) -> None:
   write_json(folder / 'config.json', changed)
 
 
-def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], place: str = '') -> Any:
+def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], prefix: str = '') -> Any:
   """Returns fields with changes, section by section. ConfigError: one has no such field."""
   if unknown := sorted(set(changes) - set(fields)):
-    raise ConfigError(did_you_mean(place + unknown[0], [place + name for name in fields]))
+    raise ConfigError(did_you_mean(prefix + unknown[0], [prefix + name for name in fields]))
   return fields | {
-    name: _changed(fields[name], value, f'{place}{name}.')
+    name: _changed(fields[name], value, f'{prefix}{name}.')
     if isinstance(fields[name], dict) and isinstance(value, Mapping)
     else value
     for name, value in changes.items()
@@ -273,12 +275,14 @@ def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], place: str =
 
 
 def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
-  """What the last step reported, and the validation after it; None for what is not finite."""
-  found: dict[str, float] = {}
+  """Returns the losses of the last step and of the validation after it; None if not finite."""
+  last_metrics: dict[str, float] = {}
   for step, metrics in read_metrics(folder):
-    found |= metrics if step == last else {}
-  raw = validation_loss(found, 'validation_raw')
-  losses = dict(zip(_LOSSES, (found.get('loss'), validation_loss(found), raw), strict=True))
+    last_metrics |= metrics if step == last else {}
+  raw = validation_loss(last_metrics, 'validation_raw')
+  losses = dict(
+    zip(_LOSSES, (last_metrics.get('loss'), validation_loss(last_metrics), raw), strict=True)
+  )
   return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
 
 

@@ -18,7 +18,7 @@ Videos = Sequence[np.ndarray] | UInt8[np.ndarray, 'b t h w 3']
 
 
 class Asked(NamedTuple):
-  """A caption, and what its world knows of the clip that it is of."""
+  """A caption to sample, and the label that its synthetic dataset has for the clip."""
 
   caption: str
   label: Any
@@ -35,22 +35,24 @@ class VideoJudge(Protocol):
   def asks(self, samples: int) -> Mapping[str, Sequence[Asked]]:
     """What a model is asked for, by group of captions: about so many samples of each."""
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, Float[np.ndarray, 'b']]:
-    """Which share of what a caption says of a factor its clip shows; NaN if it says nothing."""
+  def right(
+    self, videos: Videos, requests: Sequence[Asked]
+  ) -> Mapping[str, Float[np.ndarray, 'b']]:
+    """Returns the share of a caption's statements that a clip shows, by factor; NaN for none."""
 
   def references(self, group: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """What real clips of a group score, by factor, and real clips under captions of others."""
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Samples of the synthetic dataset with these captions that training did not show."""
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Returns samples of the dataset with these captions that are not in training."""
 
 
 @runtime_checkable
 class DiverseJudge(VideoJudge, Protocol):
   """A judge that also says how much the clips of one caption differ, and compares distributions."""
 
-  def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
-    """How much clips of a label differ, 1 as much as real ones, 0 for copies."""
+  def diversity(self, videos: Videos, requests: Sequence[Asked]) -> float:
+    """Returns how much clips of a label differ: 1 as much as real ones, 0 for copies."""
 
   def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
     """Numbers of each clip whose distributions are compared (Frechet distance)."""
@@ -60,8 +62,8 @@ class DiverseJudge(VideoJudge, Protocol):
 class VariedJudge(VideoJudge, Protocol):
   """A judge that also knows what a caption might have said instead."""
 
-  def variants(self, asked: Sequence[Asked]) -> Mapping[str, Sequence[str]]:
-    """Captions that say something else of one factor, by its name; its own where it says none."""
+  def variants(self, requests: Sequence[Asked]) -> Mapping[str, Sequence[str]]:
+    """Returns captions that differ in one factor, by its name; unchanged if they lack it."""
 
 
 class Prompt(NamedTuple):
@@ -101,17 +103,17 @@ class ReferencesJudge(Protocol):
   def asks(self, samples: int) -> list[Asked]:
     """About so many captions and identities that training never showed."""
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Samples of the synthetic dataset, with 'reference' (r h w 3) and 'identity', a number."""
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Returns samples of the dataset, with 'reference' (r h w 3) and 'identity', a number."""
 
-  def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
-    """Clips that are made in other ways, by name, for comparison."""
+  def ways(self, requests: Sequence[Asked]) -> dict[str, Videos]:
+    """Returns the clips of baselines, by name."""
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[bool]]:
-    """Whether clips have each of `attributes`."""
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> Mapping[str, list[bool]]:
+    """Returns whether clips have each of `attributes`."""
 
-  def poses(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[float]]:
-    """How clips, or pictures, show whom they show; NaN where it cannot be told."""
+  def poses(self, videos: Videos, requests: Sequence[Asked]) -> Mapping[str, list[float]]:
+    """Returns the poses in clips or pictures, by the names in `copied`; NaN if unknown."""
 
 
 class AskedEdit(NamedTuple):
@@ -155,8 +157,8 @@ class EditsJudge(Protocol):
   def asks(self, samples: int, tasks: Sequence[str]) -> list[AskedEdit]:
     """Edits of clips that training never showed, about so many, at least one of each task."""
 
-  def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
-    """Says what is right of an edited video of each."""
+  def read(self, requests: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
+    """Judges an edited video for each request."""
 
 
 class CameraPath(NamedTuple):
@@ -172,11 +174,11 @@ class CameraPath(NamedTuple):
 class CameraJudge(VideoJudge, Protocol):
   """A judge that also follows the camera."""
 
-  def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
-    """The paths of those clips that are at the places of `moves`."""
+  def paths(self, videos: Videos, requests: Sequence[Asked]) -> list[CameraPath]:
+    """Returns the paths of the clips at the indices of `moves`."""
 
-  def moves(self, asked: Sequence[Asked]) -> list[int]:
-    """The places of captions that say how far the camera moves."""
+  def moves(self, requests: Sequence[Asked]) -> list[int]:
+    """Returns the indices of captions that say how far the camera moves."""
 
 
 class Picture(NamedTuple):

@@ -58,30 +58,32 @@ def onsets_of(
 def matched(
   onsets: Float[np.ndarray, '_'], events: Float[np.ndarray, '_']
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Pairs onsets with events: as many as can be within 150 ms, so that the errors sum to least."""
+  """Pairs as many onsets as possible with events within 150 ms, with the least sum of errors."""
   distance = np.abs(onsets[:, None] - events)
-  far = 1.0 + WITHIN * max(distance.shape)  # more than all that a match less could save
+  far = 1.0 + WITHIN * max(distance.shape)  # more than dropping a match could save
   rows, columns = optimize.linear_sum_assignment(np.where(distance > WITHIN, far, distance))
-  near = distance[rows, columns] <= WITHIN
-  return rows[near], columns[near]
+  matches = distance[rows, columns] <= WITHIN
+  return rows[matches], columns[matches]
 
 
 def apart(events: Float[np.ndarray, '_']) -> np.ndarray:
-  """Returns the places of events that are heard by themselves: not within 30 ms of the last one."""
-  kept: list[int] = []
-  for place, event in enumerate(events):
-    if not kept or event - events[kept[-1]] >= TOGETHER:
-      kept.append(place)
-  return np.array(kept, int)
+  """Returns the indices of events that are audible separately: not within 30 ms of the last one."""
+  separate: list[int] = []
+  for index, event in enumerate(events):
+    if not separate or event - events[separate[-1]] >= TOGETHER:
+      separate.append(index)
+  return np.array(separate, int)
 
 
 def tally(readings: Sequence[Any]) -> dict[str, float]:
-  """Sums up `errors`, `missed` and `extra` of audio. Raises DataError if there are none."""
+  """Summarises `errors`, `missed` and `extra` of sounds. Raises DataError if there are none."""
   if not readings:
-    raise DataError('there is no audio to judge')
-  errors = np.concatenate([np.abs(each.errors) for each in readings])
-  missed, extra = (sum(getattr(each, name) for each in readings) for name in ('missed', 'extra'))
-  quiet = [not each.extra for each in readings if not len(each.errors) + each.missed]
+    raise DataError('there are no sounds to judge')
+  errors = np.concatenate([np.abs(reading.errors) for reading in readings])
+  missed, extra = (
+    sum(getattr(reading, name) for reading in readings) for name in ('missed', 'extra')
+  )
+  quiet = [not reading.extra for reading in readings if not len(reading.errors) + reading.missed]
   return {
     'onset_error': 1000 * float(np.median(errors)) if errors.size else np.nan,
     'missed': share_of(missed, missed + len(errors)),
@@ -91,9 +93,9 @@ def tally(readings: Sequence[Any]) -> dict[str, float]:
   }
 
 
-def share_of(part: int, whole: int) -> float:
-  """A share of onsets, events or clips, NaN of none."""
-  return part / whole if whole else np.nan
+def share_of(count: int, total: int) -> float:
+  """Returns a share of onsets, events or clips; NaN if there are none."""
+  return count / total if total else np.nan
 
 
 def _rise(mono: np.ndarray, padding: Literal['reflect', 'constant']) -> Float[np.ndarray, '_']:

@@ -10,11 +10,11 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.synthetic_datasets import RATE
 
 
-def check_names(field: str, given, known) -> None:
-  """Raises ConfigError if a field has names that nobody knows, or none."""
-  unknown = [value for value in given if value not in known]
-  if unknown or not given:
-    raise ConfigError(f'{field}: got {unknown or "nothing"}, choose from {", ".join(known)}')
+def check_names(field: str, names, choices) -> None:
+  """Raises ConfigError if a field has unknown names, or none."""
+  unknown = [value for value in names if value not in choices]
+  if unknown or not names:
+    raise ConfigError(f'{field}: got {unknown or "nothing"}, choose from {", ".join(choices)}')
 
 
 class Source:
@@ -26,12 +26,12 @@ class Source:
 
   @property
   def fingerprint(self) -> str:
-    """Names the fields that are not as they are by default: those that the samples depend on."""
+    """The fields that differ from their defaults, as text: samples depend on them."""
     default = {field.name: field.default for field in dataclasses.fields(self)}
     # 1 and 1.0 are one number.
-    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
-    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
-    return f'{type(self).__name__}({", ".join(said)})'
+    values = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
+    changed = [f'{name}={values[name]!r}' for name in values if values[name] != default[name]]
+    return f'{type(self).__name__}({", ".join(changed)})'
 
   def __len__(self) -> int:
     return self.length

@@ -12,7 +12,7 @@ LAW = SURFACES['hoffmann']
 
 def test_without_noise_every_loss_and_the_best_size_are_predicted():
   found = hold_out(runs(LAW), 2, resamples=10)
-  assert len(found.losses) == 18 and len(found.found.fit.residuals) == 27
+  assert len(found.losses) == 18 and len(found.findings.fit.residuals) == 27
   assert all(abs(each.error) < 1e-9 for each in found.losses)
   assert [each.compute for each in found.sizes] == pytest.approx([10**20.25] * 2 + [1e21] * 2)
   # Parabolas are biased alike at every budget; the law is not, so it misses them by that.

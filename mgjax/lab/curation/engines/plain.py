@@ -9,13 +9,13 @@ from mgjax.lab.curation.shards import Make, Seen, Worker
 
 
 def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
-  """Does jobs with worker processes, each led by a thread; see `shards.Engine`.
+  """Runs jobs in worker processes, each controlled by a thread; see `shards.Engine`.
 
   The first error ends all.
   """
   lock, over = threading.Lock(), threading.Event()
 
-  def told(count: int) -> None:
+  def report(count: int) -> None:
     with lock:
       seen(count)
 
@@ -27,7 +27,7 @@ def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
         return
       worker(job)
 
-  team = [make(told) for _ in range(workers)]
+  team = [make(report) for _ in range(workers)]
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
     led = [pool.submit(work, worker) for worker in team]
     try:
@@ -36,5 +36,5 @@ def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
       over.set()
       for worker in team:
         worker.close()
-  for each in ended:
-    each.result()
+  for future in ended:
+    future.result()

@@ -39,16 +39,16 @@ def resampled(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def concept_clusters(columns: Columns, settings: KeepSettings) -> np.ndarray:
-  """The number of the concept of each clip, int64 (n)."""
+  """Returns the number of each clip's concept, int64 (n); -1 for a clip without a vector."""
   vectors = columns.get('concepts_vector')
   if vectors is None or not known(vectors).any():
-    vectors = word_vectors([each or '' for each in columns['caption']])
+    vectors = word_vectors([caption or '' for caption in columns['caption']])
   have = known(vectors)
   vectors = np.ascontiguousarray(vectors[have], np.float32)
   vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-  wanted = settings.clusters or round(np.sqrt(len(vectors)))
+  clusters = settings.clusters or round(np.sqrt(len(vectors)))
   # A cluster holds one vector at least.
-  count = min(max(1, wanted), len(np.unique(vectors, axis=0)))
+  count = min(max(1, clusters), len(np.unique(vectors, axis=0)))
   kmeans = faiss_library().Kmeans(
     vectors.shape[1],
     count,
@@ -60,9 +60,9 @@ def concept_clusters(columns: Columns, settings: KeepSettings) -> np.ndarray:
   )
   kmeans.train(vectors)
   _, nearest = kmeans.index.search(vectors, 1)
-  made = np.full(len(have), -1, np.int64)  # of all clips of which nothing is known
-  made[have] = merged(kmeans.centroids, settings.merge)[nearest[:, 0]]
-  return made
+  concepts = np.full(len(have), -1, np.int64)
+  concepts[have] = merged(kmeans.centroids, settings.merge)[nearest[:, 0]]
+  return concepts
 
 
 def merged(centres: np.ndarray, cosine: float) -> np.ndarray:

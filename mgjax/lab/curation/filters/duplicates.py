@@ -59,11 +59,11 @@ def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndar
     index.train(vectors[:: max(1, len(vectors) // (64 * cells))])
     index.nprobe = _PROBED
   index.add(vectors)
-  starts, _, others = index.range_search(vectors, float(np.nextafter(np.float32(cosine), -1)))
+  starts, _, neighbours = index.range_search(vectors, float(np.nextafter(np.float32(cosine), -1)))
   own = np.repeat(np.arange(len(vectors)), np.diff(starts.astype(np.int64)))
-  others = others.astype(np.int64)
-  once = own < others
-  return own[once], others[once]
+  neighbours = neighbours.astype(np.int64)
+  once = own < neighbours
+  return own[once], neighbours[once]
 
 
 def faiss_library() -> Any:
@@ -73,11 +73,11 @@ def faiss_library() -> Any:
 
 
 def _bits(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """By how many bits the hashes of pairs differ, the median of their pictures."""
+  """Returns the bits by which the hashes of pairs differ, the median over their pictures."""
   if not len(a):
     return np.zeros(0)
   used, places = np.unique(np.concatenate([a, b]), return_inverse=True)
-  table = np.stack([np.frombuffer(each, np.uint8) for each in hashes[used]])
+  table = np.stack([np.frombuffer(code, np.uint8) for code in hashes[used]])
   first = table[places[: len(a)]]
   second = table[places[len(a) :]]
   counts = np.bitwise_count(first ^ second).reshape(len(a), -1, _BYTES).sum(2)

@@ -11,9 +11,9 @@ from mgjax.lab.curation.settings import KeepSettings
 
 
 def surplus(columns: Columns, settings: KeepSettings) -> np.ndarray:
-  """Says which clips there are too many of, as 'too many landscape clips for 0.8', or ''.
+  """Returns why each clip exceeds its kind's share, as 'too many landscape for 0.8', or ''.
 
-  A kind of which there is nothing cannot have its share: then no clip falls for it. Reads 'width',
+  A kind without clips cannot have its share: then no clip is dropped for it. Reads 'width',
   'height', 'clip'; 'people_score' if there is one.
   """
   count = len(columns['clip'])
@@ -27,11 +27,11 @@ def surplus(columns: Columns, settings: KeepSettings) -> np.ndarray:
       _drop(reasons, ~people, most, lot, f'too many clips without people for {settings.people:g}')
   if settings.landscape is not None:
     wide = columns['width'] >= columns['height']
-    kept = reasons == ''
+    remaining = reasons == ''
     share = settings.landscape
-    lot = lot - people  # those without people fall first
-    wides = (kept & wide).sum()
-    highs = (kept & ~wide).sum()
+    lot = lot - people  # clips without people are dropped first
+    wides = (remaining & wide).sum()
+    highs = (remaining & ~wide).sum()
     if share < 1:
       _drop(reasons, wide, highs * share / (1 - share), lot, f'too many landscape for {share:g}')
     if share > 0:

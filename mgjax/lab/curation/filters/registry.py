@@ -28,9 +28,9 @@ class Filter:
   name: str
   # Settings -> limits that a clip keeps within, whose columns it needs; for histograms as well.
   limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
-  # What says the reasons of a filter that has no limits.
+  # Returns the reasons of a filter that has no limits.
   judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
-  asked: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
+  enabled: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
   needs: tuple[tuple[str, ...], ...] = ()  # columns without which it is off, any one of each tuple
   reads: tuple[str, ...] = ()  # columns that it reads as well where they are there
   supply: str = 'name its scorer in measure.scorers, and measure again'  # for it to be on
@@ -39,14 +39,14 @@ class Filter:
   def __post_init__(self):
     if not self.needs:
       columns = dict.fromkeys(limit.column for limit in self.limits(KeepSettings()))
-      object.__setattr__(self, 'needs', _each(*columns))
+      object.__setattr__(self, 'needs', _each_column(*columns))
 
   def columns(self) -> tuple[str, ...]:
-    return (*(name for each in self.needs for name in each), *self.reads)
+    return (*(name for names in self.needs for name in names), *self.reads)
 
   def off(self, table: Any, settings: KeepSettings) -> str:
     """Says why the filter is off: nobody supplied what it needs or asked for it; '' if it is on."""
-    if not self.asked(settings):
+    if not self.enabled(settings):
       return f'{self.name} is off: nothing is asked of it; {self.supply}'
     columns = as_columns(table, self.columns())
     for names in self.needs:
@@ -67,7 +67,7 @@ class Filter:
     return outside(with_lengths(columns), self.limits(settings))
 
 
-def _each(*names: str) -> tuple[tuple[str, ...], ...]:
+def _each_column(*names: str) -> tuple[tuple[str, ...], ...]:
   return tuple((name,) for name in names)
 
 
@@ -81,7 +81,7 @@ _ALL = (
   Filter(
     'aspect',
     lambda keep: (Limit('aspect', keep.aspect),),
-    needs=_each('width', 'height'),
+    needs=_each_column('width', 'height'),
     published=0.07,
   ),
   Filter('text', lambda keep: (Limit('text_score', high=keep.text, below=True),), published=0.0194),
@@ -89,7 +89,7 @@ _ALL = (
   Filter(
     'scenes',
     lambda keep: (Limit('clip_seconds', *rounded(*keep.clip_seconds)),),
-    needs=_each('start', 'end'),
+    needs=_each_column('start', 'end'),
     published=0.0178,
   ),
   Filter(
@@ -106,7 +106,7 @@ _ALL = (
       Limit('motion_vmaf', keep.motion, above=True),
       Limit('motion_vectors', *keep.vectors, above=True, below=True, optional=True),
     ),
-    needs=_each('motion_vmaf'),
+    needs=_each_column('motion_vmaf'),
     reads=('motion_vectors',),
     published=0.0132,
   ),
@@ -116,7 +116,10 @@ _ALL = (
   Filter(
     'duplicates',
     judge=copies,
-    needs=(('copies_vector', 'fingerprint_vector'), *_each('width', 'height', 'start', 'end')),
+    needs=(
+      ('copies_vector', 'fingerprint_vector'),
+      *_each_column('width', 'height', 'start', 'end'),
+    ),
     reads=('fingerprint_hash',),
     published=0.0115,
   ),
@@ -136,7 +139,7 @@ _ALL = (
   Filter(
     'seeds',
     judge=far_from_seeds,
-    asked=lambda keep: bool(keep.seeds),
+    enabled=lambda keep: bool(keep.seeds),
     needs=(('concepts_vector', 'fingerprint_vector'), ('video',)),
     supply='give keep.seeds a .csv of clips that people picked, and measure fingerprint',
   ),
@@ -145,19 +148,19 @@ _ALL = (
   Filter(
     'diegetic',
     judge=misplaced,
-    needs=_each(*COLUMNS),
+    needs=_each_column(*COLUMNS),
     supply='give measure.sound_events.python and measure.sound_cosine.python functions',
   ),
   Filter(
     'mixture',
     judge=surplus,
-    asked=lambda keep: keep.landscape is not None or keep.people > 0,
-    needs=_each('width', 'height'),
+    enabled=lambda keep: keep.landscape is not None or keep.people > 0,
+    needs=_each_column('width', 'height'),
     reads=('people_score',),
     supply='give keep.landscape or keep.people a share',
   ),
 )
-FILTERS: dict[str, Filter] = {each.name: each for each in _ALL}
+FILTERS: dict[str, Filter] = {rule.name: rule for rule in _ALL}
 
 
 def filters_of(settings: CurationSettings) -> list[Filter]:

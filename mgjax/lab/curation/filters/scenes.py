@@ -91,7 +91,7 @@ class ShotFinder:
     return [*self._starts, self._end]
 
   def shots(self) -> list[Shot]:
-    """The shots of all frames that were seen; a DataError where there was none."""
+    """Returns the shots of all frames so far; raises DataError if there was none."""
     starts = self._starts
     if not starts:
       raise DataError('there is no frame to look for shots in')
@@ -99,8 +99,8 @@ class ShotFinder:
     cuts = [*self._cuts, *self._detector.post_process(last)]
     numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
     times = [*(starts[number] for number in numbers[:-1]), self._end]
-    places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
-    return [Shot(*place) for place in places]
+    bounds = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
+    return [Shot(*bound) for bound in bounds]
 
 
 def shots_of_file(

@@ -52,39 +52,43 @@ def far_from_seeds(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def nearest_concepts(columns: Columns, settings: KeepSettings) -> tuple[np.ndarray, np.ndarray]:
-  """The concept whose seed brings each clip, or '', and its cosine with the nearest, or nan."""
+  """Returns the concept whose seed selects each clip, or '', and the nearest seed's cosine.
+
+  The cosine is nan for a clip without a vector.
+  """
   names = ('concepts_vector', 'fingerprint_vector')
-  vectors = next(columns[each] for each in names if each in columns and known(columns[each]).any())
+  vectors = next(columns[name] for name in names if name in columns and known(columns[name]).any())
   rows = np.flatnonzero(known(vectors))
   vectors = np.ascontiguousarray(vectors[rows], np.float32)
   vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-  seeds, wanted = _places(columns, rows, settings)
+  seeds, seed_concepts = _places(columns, rows, settings)
   index = faiss_library().IndexFlatIP(vectors.shape[1])
   index.add(vectors)
   count = min(settings.neighbours, len(rows))
-  found, near = index.search(vectors[seeds], count)
-  made = np.full(len(columns['clip']), '', object)
+  similarities, neighbours = index.search(vectors[seeds], count)
+  concepts = np.full(len(columns['clip']), '', object)
   cosines = np.full(len(columns['clip']), np.nan)
   close = faiss_library().IndexFlatIP(vectors.shape[1])
   close.add(vectors[seeds])
   cosines[rows] = close.search(vectors, 1)[0][:, 0]
-  best = np.full(len(made), -np.inf)
-  for concept, places, likeness in zip(wanted, near, found, strict=True):
-    for place, cosine in zip(rows[places], likeness, strict=True):
-      if cosine >= settings.alike and cosine > best[place]:
-        made[place], best[place] = concept, cosine
-  return made, cosines
+  best = np.full(len(concepts), -np.inf)
+  for concept, nearest, likeness in zip(seed_concepts, neighbours, similarities, strict=True):
+    for row, cosine in zip(rows[nearest], likeness, strict=True):
+      if cosine >= settings.alike and cosine > best[row]:
+        concepts[row] = concept
+        best[row] = cosine
+  return concepts, cosines
 
 
 def _places(
   columns: Columns, rows: np.ndarray, settings: KeepSettings
 ) -> tuple[list[int], list[str]]:
-  """Where seeds stand among rows, and the concept of each."""
+  """Returns the index of each seed among the rows, and its concept."""
   pairs = read_seeds(settings.seeds)
   by_name = {}
-  for place, row in enumerate(rows):
+  for index, row in enumerate(rows):
     for name in {str(columns['clip'][row]), str(columns['video'][row])}:
-      by_name.setdefault(name, []).append(place)
+      by_name.setdefault(name, []).append(index)
   missing = [clip for _, clip in pairs if clip not in by_name]
   if len(missing) == len(pairs):
     raise DataError(
@@ -98,5 +102,5 @@ def _places(
       len(pairs),
       printable(missing[0]),
     )
-  told = [(place, concept) for concept, clip in pairs for place in by_name.get(clip, ())]
-  return [place for place, _ in told], [concept for _, concept in told]
+  seeds = [(index, concept) for concept, clip in pairs for index in by_name.get(clip, ())]
+  return [index for index, _ in seeds], [concept for _, concept in seeds]

@@ -15,8 +15,8 @@ def misplaced(columns: Columns, settings: KeepSettings) -> np.ndarray:
   reasons = np.full(count, '', object)
   for row in range(count):
     values = {name: columns[name][row] for name in COLUMNS}
-    if (found := place(values, settings.sound)) not in settings.sound.places:
-      reasons[row] = f'sound is {found}, cosine {values["sound_cosine"]:.2f}'
+    if (position := place(values, settings.sound)) not in settings.sound.places:
+      reasons[row] = f'sound is {position}, cosine {values["sound_cosine"]:.2f}'
   return reasons
 
 

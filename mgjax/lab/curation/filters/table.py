@@ -15,28 +15,28 @@ def as_columns(table: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
   Numbers are float64 (n), nan where there is none; vectors float32 (n d), rows of nan where there
   is none; texts and bytes are objects.
   """
-  held = table.column_names if hasattr(table, 'column_names') else table
-  return {name: _as_array(table[name]) for name in names if name in held}
+  available = table.column_names if hasattr(table, 'column_names') else table
+  return {name: _as_array(table[name]) for name in names if name in available}
 
 
 def known(values: np.ndarray) -> np.ndarray:
-  """Which rows of a column have a value, bool (n)."""
+  """Returns which rows of a column have a value, bool (n)."""
   if values.dtype == object:
-    return np.array([each is not None and each != '' and each != b'' for each in values], bool)
+    return np.array([value is not None and value != '' and value != b'' for value in values], bool)
   return np.isfinite(values).all(tuple(range(1, values.ndim)))
 
 
 def draws(names: np.ndarray, seed: int, what: str) -> np.ndarray:
-  """A number in [0, 1) for each name: of this name, the seed and what it is for, and no others."""
+  """Returns a number in [0, 1) for each name; it depends on the name, `seed` and `what` alone."""
   salt = f'{seed} {what} '
   digests = (hashlib.blake2b(f'{salt}{name}'.encode(), digest_size=7).digest() for name in names)
-  return np.array([int.from_bytes(each) / 2**56 for each in digests], np.float64)
+  return np.array([int.from_bytes(code) / 2**56 for code in digests], np.float64)
 
 
 def dense(column: Any) -> np.ndarray | None:
-  """float32 (n d) of a column of pyarrow of lists of numbers, rows of nan where there is none.
+  """Returns a pyarrow column of lists of numbers as float32 (n d), with rows of nan for nulls.
 
-  None where there are lists of several lengths, or none at all.
+  Returns None if the lists have several lengths, or there are none.
   """
   import pyarrow.compute
 
@@ -47,10 +47,10 @@ def dense(column: Any) -> np.ndarray | None:
   values = pyarrow.compute.list_flatten(column)
   if not _is_plain(values) or values.null_count:
     return None
-  made = np.full((len(column), widths[0]), np.nan, np.float32)
+  vectors = np.full((len(column), widths[0]), np.nan, np.float32)
   have = lengths.is_valid().to_numpy(zero_copy_only=False)
-  made[have] = values.to_numpy(zero_copy_only=False).reshape(-1, widths[0])
-  return made
+  vectors[have] = values.to_numpy(zero_copy_only=False).reshape(-1, widths[0])
+  return vectors
 
 
 def _as_array(values: Any) -> np.ndarray:
@@ -61,15 +61,15 @@ def _as_array(values: Any) -> np.ndarray:
   if isinstance(values, np.ndarray) and values.dtype != object:
     numeric = np.float32 if values.ndim > 1 else np.float64
     return values.astype(numeric if values.dtype.kind in 'biuf' else object)
-  first = next((each for each in values if each is not None), None)
+  first = next((value for value in values if value is not None), None)
   if isinstance(first, list | tuple | np.ndarray):
     empty = np.full(len(first), np.nan, np.float32)
-    return np.array([empty if each is None else each for each in values], np.float32)
+    return np.array([empty if value is None else value for value in values], np.float32)
   if isinstance(first, int | float | np.number):
-    return np.array([np.nan if each is None else each for each in values], np.float64)
-  made = np.empty(len(values), object)
-  made[:] = list(values)
-  return made
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+  objects = np.empty(len(values), object)
+  objects[:] = list(values)
+  return objects
 
 
 def _is_plain(column: Any) -> bool:

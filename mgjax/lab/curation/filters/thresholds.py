@@ -23,13 +23,13 @@ class Limit:
 
 
 def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
-  """Says of each clip which limit it breaks first, as 'text_score 0.83 >= 0.6', or ''."""
+  """Returns the first limit that each clip breaks, as 'text_score 0.83 >= 0.6', or ''."""
   reasons = np.full(len(next(iter(columns.values()))), '', object)
   for broken, values, name, sign, bound in _broken(columns, limits):
     new = broken & (reasons == '')
     reasons[new] = [
-      f'{name} {each:.3g} {sign} {bound:g}' if sign else f'{name} is unknown'
-      for each in values[new]
+      f'{name} {value:.3g} {sign} {bound:g}' if sign else f'{name} is unknown'
+      for value in values[new]
     ]
   return reasons
 
@@ -54,13 +54,13 @@ def _broken(
 
 
 def with_lengths(columns: Columns) -> dict[str, np.ndarray]:
-  """Columns with what follows from others: 'aspect', and 'clip_seconds' rounded to its limits."""
-  made = dict(columns)
+  """Adds columns that follow from others: 'aspect', and 'clip_seconds' rounded to its limits."""
+  extended = dict(columns)
   if 'width' in columns and 'height' in columns:
-    made['aspect'] = columns['width'] / np.maximum(columns['height'], 1)
+    extended['aspect'] = columns['width'] / np.maximum(columns['height'], 1)
   if 'start' in columns and 'end' in columns:
-    made['clip_seconds'] = columns['end'] - columns['start']
-  return made
+    extended['clip_seconds'] = columns['end'] - columns['start']
+  return extended
 
 
 def rounded(low: float, high: float) -> tuple[float, float]:

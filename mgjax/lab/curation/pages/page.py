@@ -157,8 +157,8 @@ def _reason_rows(steps: Sequence[Step]) -> Rows:
       like = 'copy of …' if reason.startswith('copy of ') else _NUMBER.sub('…', reason, count=1)
       counts[like] += count
     common = counts.most_common(_REASONS)
-    more = counts.total() - sum(number for _, number in common)
-    common += [(f'{len(counts) - len(common)} other reasons', more)] if more else []
+    other_count = counts.total() - sum(number for _, number in common)
+    common += [(f'{len(counts) - len(common)} other reasons', other_count)] if other_count else []
     rows += [
       {'reason': f'{step.name}: {printable(reason)}', 'clips': f'{number:,}'}
       for reason, number in common
@@ -173,56 +173,59 @@ def _scores(
   alive: np.ndarray,
   settings: CurationSettings,
 ) -> tuple[list[Markup], list[tuple[str, Rows]]]:
-  """Returns histograms of scores that are numbers, and columns and rows of those that are text."""
+  """Returns histograms of numeric scores, and columns and rows of scores that are text."""
   drawn = []
   answers = []
-  seen = set()
-  for name, (came, left) in reached.items():
+  limited = set()
+  for name, (incoming, remaining) in reached.items():
     limits = FILTERS[name].limits(settings.keep) if name in FILTERS else ()
     for limit in limits:
       lines = {
         format_number(value): value for value in (limit.low, limit.high) if value is not None
       }
-      seen.add(limit.column)
+      limited.add(limit.column)
       if limit.column in scores:
         values = scores[limit.column]
-        groups = {f'kept by {name}': values[left], 'dropped by it': values[came & ~left]}
+        groups = {
+          f'kept by {name}': values[remaining],
+          'dropped by it': values[incoming & ~remaining],
+        }
         drawn.append(histogram(f'{name}: {limit.column}', groups, lines))
   for column, values in scores.items():
-    if column in seen or column in ABOUT or values.ndim > 1:
+    if column in limited or column in ABOUT or values.ndim > 1:
       continue
     if values.dtype.kind == 'f':
       groups = {'kept in the end': values[alive], 'dropped': values[measured & ~alive]}
       drawn.append(histogram(column, groups))
-    elif all(each is None or isinstance(each, str) for each in values):
+    elif all(value is None or isinstance(value, str) for value in values):
       answers.append((column, _answer_rows(values, measured, alive)))
   return [chart for chart in drawn if chart], answers
 
 
-def _answer_rows(values: np.ndarray, came: np.ndarray, left: np.ndarray) -> Rows:
-  counts = collections.Counter(values[index] for index in np.flatnonzero(came))
-  kept = collections.Counter(values[index] for index in np.flatnonzero(left))
+def _answer_rows(values: np.ndarray, incoming: np.ndarray, remaining: np.ndarray) -> Rows:
+  counts = collections.Counter(values[index] for index in np.flatnonzero(incoming))
+  kept_counts = collections.Counter(values[index] for index in np.flatnonzero(remaining))
   return [
     {
       'answer': printable(answer) if answer else '(none)',
       'clips': f'{number:,}',
-      'of them kept': f'{kept[answer]:,}',
+      'of them kept': f'{kept_counts[answer]:,}',
     }
     for answer, number in counts.most_common(_ANSWERS)
   ]
 
 
 def _times(rows: Any, steps: Sequence[Step]) -> tuple[Rows, list[str]]:
-  """Returns rows of what each filter cost, and notes about them."""
+  """Returns rows with the cost of each filter, and notes about them."""
   costs = costs_of(rows)
-  asked = {step.name: step for step in steps}
-  whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
+  steps_by_name = {step.name: step for step in steps}
+  total = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
   cells = []
-  for name in dict.fromkeys([*costs.seconds, *asked]):
+  for name in dict.fromkeys([*costs.seconds, *steps_by_name]):
     measured = costs.seconds.get(name, 0.0)
-    step = asked.get(name)
+    step = steps_by_name.get(name)
     spent = measured + (step.seconds if step else 0.0)
-    row = {'': name, 'share': _percent(spent / whole) if whole else ''}
+    row = {'': name, 'share': _percent(spent / total) if total else ''}
     if name in costs.seconds:
       row |= {
         'seconds of scores': format_number(round(measured, 3)),

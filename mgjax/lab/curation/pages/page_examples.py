@@ -29,20 +29,20 @@ def examples(
   alive: Bool[np.ndarray, '_'],
   pictures: Pictures,
 ) -> list[dict[str, Any]]:
-  """Returns what was kept, and what each filter dropped, as groups of `clips` with a `title`.
+  """Returns groups of `clips` with a `title`: clips kept, and clips that each filter dropped.
 
-  `reached` has of each filter the rows that came to it, and those that it left; `alive` are those
-  kept in the end. Clips without a picture are left out.
+  `reached` has for each filter a mask of the rows that came to it and one of those that it kept;
+  `alive` are those kept in the end. Clips without a picture are left out.
   """
   groups = {'Kept': _spread(alive, _KEPT)}
-  for name, (came, left) in reached.items():
-    groups[f'Dropped by {name}'] = _spread(came & ~left, _DROPPED)
-  wanted = sorted({number for group in groups.values() for number in group})
+  for name, (incoming, remaining) in reached.items():
+    groups[f'Dropped by {name}'] = _spread(incoming & ~remaining, _DROPPED)
+  numbers = sorted({number for group in groups.values() for number in group})
   stills, loops = (
-    dict(zip(wanted, pictures(wanted, kind), strict=True)) for kind in ('middle', 'loop')
+    dict(zip(numbers, pictures(numbers, kind), strict=True)) for kind in ('middle', 'loop')
   )
   room = _ALL
-  shown = []
+  filled = []
   for title, group in groups.items():
     clips = []
     for number in group:
@@ -61,8 +61,8 @@ def examples(
         }
       )
     if clips:
-      shown.append({'title': title, 'clips': clips})
-  return shown
+      filled.append({'title': title, 'clips': clips})
+  return filled
 
 
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:

@@ -81,19 +81,20 @@ def all_pairs(people: Mapping[str, Float[np.ndarray, 'n d']]) -> tuple[Pairs, Pa
 
 
 def calibrate(same: Pairs, different: Pairs) -> Calibration:
-  """Chooses the threshold at which the worse of both error rates is least.
+  """Chooses the threshold that minimises the larger of both error rates.
 
-  Where several cosines will do, it is the middle of them.
+  If several cosines do, it is the middle one.
   """
-  ours, others = np.sort(same.cosines), np.sort(different.cosines)
-  levels = np.unique([*ours, *others])
+  same_cosines = np.sort(same.cosines)
+  different_cosines = np.sort(different.cosines)
+  levels = np.unique([*same_cosines, *different_cosines])
   middles = np.concatenate([levels[:1] - 1e-3, (levels[1:] + levels[:-1]) / 2, levels[-1:] + 1e-3])
-  missed = np.searchsorted(ours, middles) / len(ours)
-  confused = 1 - np.searchsorted(others, middles) / len(others)
+  missed = np.searchsorted(same_cosines, middles) / len(same_cosines)
+  confused = 1 - np.searchsorted(different_cosines, middles) / len(different_cosines)
   worse = np.maximum(missed, confused)
   best = np.flatnonzero(worse == worse.min())
-  place = best[len(best) // 2]
-  return errors_at(float(middles[place]), same, different)
+  choice = best[len(best) // 2]
+  return errors_at(float(middles[choice]), same, different)
 
 
 def errors_at(threshold: float, same: Pairs, different: Pairs) -> Calibration:
@@ -112,16 +113,16 @@ def calibrate_folder(
   faces: Faces,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[str], list[Rejected]]:
-  """Compares all faces in a folder, and says how well people are told apart.
+  """Compares all faces in a folder, and describes how well the model tells people apart.
 
-  The folder has one folder of pictures or clips for each person; of a clip one frame a second is
-  taken, 20 at most. Returns lines to print, the pairs nearest to an error last; and the pictures
-  that were left out: those without exactly one face. Raises DataError if there are no two people,
-  or nobody with two pictures.
+  The folder has one folder of pictures or clips for each person; one frame a second is read from a
+  clip, at most 20. Returns lines to print, the pairs nearest to an error last; and the rejected
+  pictures: those without exactly one face. Raises DataError if there are fewer than two people, or
+  nobody has two pictures.
   """
   files = _files(pathlib.Path(folder))
   people: dict[str, list[np.ndarray]] = {}
-  shown: dict[str, list[str]] = {}
+  picture_names: dict[str, list[str]] = {}
   rejected = []
   progress(0, len(files))
   for done, path in enumerate(files, 1):
@@ -133,16 +134,16 @@ def calibrate_folder(
       frames = []
     for number, frame in enumerate(frames):
       which = f'{name}, frame {number}' if len(frames) > 1 else name
-      found = faces.find([frame])[0]
-      if len(found) == 1:
-        shown.setdefault(path.parent.name, []).append(which)
-        people.setdefault(path.parent.name, []).append(faces.embed([frame], found)[0])
+      detections = faces.find([frame])[0]
+      if len(detections) == 1:
+        picture_names.setdefault(path.parent.name, []).append(which)
+        people.setdefault(path.parent.name, []).append(faces.embed([frame], detections)[0])
       else:
-        count = f'{len(found)} faces' if found else 'no face'
+        count = f'{len(detections)} faces' if detections else 'no face'
         rejected.append(Rejected(which, f'shows {count}, expected one'))
     progress(done, len(files))
   same, different = all_pairs({name: np.stack(vectors) for name, vectors in people.items()})
-  names = [which for each in shown.values() for which in each]
+  names = [which for person in picture_names.values() for which in person]
   lines = [
     f'{faces.name}: {len(names)} pictures of {len(people)} people',
     f'one person: cosine {same.cosines.min():.3f} to {same.cosines.max():.3f}, '
@@ -160,7 +161,7 @@ def calibrate_folder(
 def _hardest(title: str, pairs: Pairs, ease: np.ndarray, names: list[str]) -> list[str]:
   lines = [f'{title}:']
   for number in np.argsort(ease)[:_HARDEST]:
-    first, second = (printable(names[place]) for place in pairs.places[number])
+    first, second = (printable(names[index]) for index in pairs.places[number])
     lines.append(f'  {pairs.cosines[number]:.3f}  {first}  {second}')
   return lines
 

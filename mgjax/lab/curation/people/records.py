@@ -73,23 +73,23 @@ class ReferenceFinder:
   limits: Limits = LIMITS
   sheet: ReferenceSheet = dataclasses.field(default_factory=lambda: ReferenceSheet(0))
 
-  def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
-    """Returns the rows of a clip, and the clips or shots that are left out."""
+  def rows(self, clip: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    """Returns the rows of a clip, and the rejected clips or shots."""
     self.sheet.begin()
-    found = or_reason(lambda: self._rows(each), each, 'used')
-    rows, reasons = ([], [found]) if isinstance(found, str) else found
-    self.sheet.end(each.name, rows, reasons)
-    return rows, [Rejected(each.name, reason) for reason in reasons]
+    result = or_reason(lambda: self._rows(clip), clip, 'used')
+    rows, reasons = ([], [result]) if isinstance(result, str) else result
+    self.sheet.end(clip.name, rows, reasons)
+    return rows, [Rejected(clip.name, reason) for reason in reasons]
 
-  def _rows(self, each: Input) -> tuple[list[dict[str, Any]], list[str]]:
+  def _rows(self, clip: Input) -> tuple[list[dict[str, Any]], list[str]]:
     settings = self.settings
-    if not names_person(each.caption, settings.words):
+    if not names_person(clip.caption, settings.words):
       raise DataError('its caption names no person')
-    data = each.load()
-    blob = Blob(each.name, data)
-    whole = make_row(data, each.caption, each.name, start=each.start, limits=self.limits)
-    if whole['seconds'] < settings.seconds:
-      raise DataError(f'lasts {whole["seconds"]:.2f} s, less than {settings.seconds:g}')
+    data = clip.load()
+    blob = Blob(clip.name, data)
+    clip_row = make_row(data, clip.caption, clip.name, start=clip.start, limits=self.limits)
+    if clip_row['seconds'] < settings.seconds:
+      raise DataError(f'lasts {clip_row["seconds"]:.2f} s, less than {settings.seconds:g}')
     shots = shots_of_file(blob, self.scenes, self.limits)
     tracks = self._follow(blob, shots[: settings.shots])
     reasons = [
@@ -100,15 +100,15 @@ class ReferenceFinder:
     rows = []
     for track in tracks:
       shot = track.shot
-      counts = each.start is None or shot.start <= each.start < shot.end
+      counts = clip.start is None or shot.start <= clip.start < shot.end
       if track.reason or not counts:
         continue
-      row = whole if len(shots) == 1 else self._cut(blob, whole, each, shot)
+      row = clip_row if len(shots) == 1 else self._cut(blob, clip_row, clip, shot)
       rows.append(row | paired_fields(track, settings))
-      if more := cross_fields(track, tracks, self.faces.threshold, settings):
-        rows.append(row | more)
-    if (left := len(shots) - settings.shots) > 0:
-      reasons.append(f'its last {left} shots: no more than {settings.shots} are looked at')
+      if cross := cross_fields(track, tracks, self.faces.threshold, settings):
+        rows.append(row | cross)
+    if (skipped := len(shots) - settings.shots) > 0:
+      reasons.append(f'its last {skipped} shots: no more than {settings.shots} are looked at')
     return rows, reasons
 
   def _follow(self, blob: Blob, shots: list[Shot]) -> list[Track]:
@@ -119,27 +119,28 @@ class ReferenceFinder:
       seconds = track.shot.end - track.shot.start
       if seconds < settings.seconds:
         track.reason = f'lasts {seconds:.2f} s, less than {settings.seconds:g}'
-    number, taken = 0, 0
+    number = 0
+    looks = 0
     frames = stream_frames(blob, SIDE, self.limits)
     for index, (start, end, frame) in enumerate(itertools.islice(frames, shots[-1].last)):
       if index == shots[number].last:
         number = number + 1
-        taken = 0
-      while (time := shots[number].start + (taken + 0.5) / settings.rate) < end:
+        looks = 0
+      while (time := shots[number].start + (looks + 0.5) / settings.rate) < end:
         if start <= time < shots[number].end:
           tracks[number].look(time, frame, self.faces, settings, self.sheet.see)
-        taken += 1
+        looks += 1
     for track in tracks:
       track.end()
     return tracks
 
-  def _cut(self, blob: Blob, whole: dict[str, Any], each: Input, shot: Shot) -> dict[str, Any]:
+  def _cut(self, blob: Blob, clip_row: dict[str, Any], clip: Input, shot: Shot) -> dict[str, Any]:
     frames = itertools.islice(stream_frames(blob, 0, self.limits), shot.first, shot.last)
     timed = ((start - shot.start, end - shot.start, frame) for start, end, frame in frames)
-    data = encode_frames(timed, fps=whole['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
-    start = None if each.start is None else each.start - shot.start
-    name = f'{each.name}, {_span(shot)}'
-    return make_row(data, each.caption, name, start=start, limits=self.limits)
+    data = encode_frames(timed, fps=clip_row['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
+    start = None if clip.start is None else clip.start - shot.start
+    name = f'{clip.name}, {_span(shot)}'
+    return make_row(data, clip.caption, name, start=start, limits=self.limits)
 
 
 def write_references(
@@ -151,28 +152,28 @@ def write_references(
   share: Share = ALONE,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReferenceResult:
-  """Writes records of clips with references; the same call again goes on where it stopped.
+  """Writes records of clips with references; the same call again resumes where it stopped.
 
-  A shard is of `clips_per_shard` clips. Of several processes that work at once the one that comes
-  last finishes the records; progress is that of this one.
+  A shard holds `clips_per_shard` clips. The last of several processes finishes the records;
+  progress is of this process.
 
   Raises:
-    ConfigError: the directory was begun with other values.
-    StorageError: what the clips lie on does not answer.
+    ConfigError: the directory was started with other values.
+    StorageError: the storage of the clips does not answer.
     DataError: there is no clip, or none that can be used.
   """
   if not len(inputs):
     raise DataError('there is nothing to take references of: no clip was found')
   faces = finder.faces
   most = ROWS_OF_A_SHOT * finder.settings.shots
-  known = {'name': faces.name, 'threshold': faces.threshold, 'smallest': faces.smallest}
+  detector = {'name': faces.name, 'threshold': faces.threshold, 'smallest': faces.smallest}
   writer = RecordWriter(
     directory,
     rows=most * len(inputs),
     rows_per_shard=most * clips_per_shard,
     meta={
       'inputs': inputs.identity,
-      'faces': known,
+      'faces': detector,
       'references': dataclasses.asdict(finder.settings),
       'scenes': dataclasses.asdict(finder.scenes),
     },
@@ -190,10 +191,10 @@ def write_references(
 
     def rows(span: range = span, notes: dict[str, Any] = notes) -> Iterator[dict[str, Any]]:
       nonlocal done
-      for each in inputs.between(span.start, span.stop):
-        found, rejected = finder.rows(each)
-        notes['rejected'] += [[one.name, one.reason] for one in rejected]
-        for row in found:
+      for clip in inputs.between(span.start, span.stop):
+        clip_rows, rejected = finder.rows(clip)
+        notes['rejected'] += [[rejection.name, rejection.reason] for rejection in rejected]
+        for row in clip_rows:
           notes['cross' if row['cross'] else 'paired'] += 1
           yield row
         done += 1
@@ -206,7 +207,7 @@ def write_references(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ReferenceResult:
   finished = not writer.missing_shards()
   notes = [shard['notes'] for shard in writer.shards()]
-  rejected = [Rejected(*each) for note in notes for each in note['rejected']]
+  rejected = [Rejected(*fields) for note in notes for fields in note['rejected']]
   paired, cross = (sum(note[kind] for note in notes) for kind in ('paired', 'cross'))
   outcome = ReferenceResult(count, paired, cross, rejected, finished)
   if finished:

@@ -37,8 +37,8 @@ class ReferenceSheet:
       return
     self._room[bool(rows)] -= 1
     self._videos.append(np.stack(self._seen))
-    taken = [f'{len(rows)} row{"s" * (len(rows) > 1)}'] if rows else []
-    self._titles.append(f'{name}: {"; ".join([*taken, *reasons])}')
+    outcome = [f'{len(rows)} row{"s" * (len(rows) > 1)}'] if rows else []
+    self._titles.append(f'{name}: {"; ".join([*outcome, *reasons])}')
     for row in rows:
       self._videos.append(row['reference'])
       self._titles.append(f'{"cross-paired" if row["cross"] else "paired"} references')

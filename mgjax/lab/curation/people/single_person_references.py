@@ -138,19 +138,19 @@ class Track:
     settings: ReferenceSettings,
     seen: Callable[[float, Frame, list[Face]], None] = lambda *_: None,
   ) -> None:
-    """Looks at one more frame, unless the shot cannot be used; `seen` gets what was found."""
+    """Adds a frame, unless the shot was rejected; calls `seen` with the detected faces."""
     if self.reason:
       return
-    found = faces.find([frame])[0]
-    seen(time, frame, found)
-    if len(found) != 1:
-      self.reason = f'{len(found) or "no"} face{"s" * (len(found) > 1)} at {time:.2f} s'
+    detections = faces.find([frame])[0]
+    seen(time, frame, detections)
+    if len(detections) != 1:
+      self.reason = f'{len(detections) or "no"} face{"s" * (len(detections) > 1)} at {time:.2f} s'
       return
-    face = found[0]
+    face = detections[0]
     if (size := min(face.height, face.width)) < settings.pixels:
       self.reason = f'a face of {size:.0f} pixels at {time:.2f} s, fewer than {settings.pixels}'
       return
-    vector = faces.embed([frame], found)[0]
+    vector = faces.embed([frame], detections)[0]
     if self.vectors:
       cosine = float(vector @ self.vectors[-1])
       if cosine < faces.threshold:
@@ -183,34 +183,34 @@ def paired_fields(track: Track, settings: ReferenceSettings) -> dict[str, Any]:
 
 
 def cross_fields(
-  track: Track, others: Sequence[Track], threshold: float, settings: ReferenceSettings
+  track: Track, tracks: Sequence[Track], threshold: float, settings: ReferenceSettings
 ) -> dict[str, Any] | None:
   """Returns the fields of a record whose references come from other shots; None if none agrees."""
   identity = track.identity
-  found = [
-    (other, number)
-    for other in others
-    if other is not track and not other.reason
-    for number, vector in enumerate(other.vectors)
+  candidates = [
+    (candidate, number)
+    for candidate in tracks
+    if candidate is not track and not candidate.reason
+    for number, vector in enumerate(candidate.vectors)
     if float(vector @ identity) >= threshold
   ]
-  return _fields(found, settings, True) if found else None
+  return _fields(candidates, settings, True) if candidates else None
 
 
 def _fields(
-  found: Sequence[tuple[Track, int]], settings: ReferenceSettings, cross: bool
+  candidates: Sequence[tuple[Track, int]], settings: ReferenceSettings, cross: bool
 ) -> dict[str, Any]:
-  """Takes references evenly of those found.
+  """Chooses references evenly among the candidates.
 
   reference         uint8 (n side side 3), outside of the masks 0
   reference_box     float32 (n 4): top, left, height, width of each face as shares of its frame
   reference_second  float32 (n): of each frame in the video
   """
-  places = np.linspace(0, len(found) - 1, settings.references).round().astype(int)
-  taken = [found[place] for place in places]
+  indices = np.linspace(0, len(candidates) - 1, settings.references).round().astype(int)
+  chosen = [candidates[index] for index in indices]
   return {
-    'reference': np.stack([track.references[number] for track, number in taken]),
-    'reference_box': np.array([track.boxes[number] for track, number in taken], np.float32),
-    'reference_second': np.array([track.seconds[number] for track, number in taken], np.float32),
+    'reference': np.stack([track.references[number] for track, number in chosen]),
+    'reference_box': np.array([track.boxes[number] for track, number in chosen], np.float32),
+    'reference_second': np.array([track.seconds[number] for track, number in chosen], np.float32),
     'cross': cross,
   }

@@ -78,51 +78,51 @@ def key_of(row: Mapping[str, Any]) -> Key:
 
 def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
   """Reads decisions in their order, each id once; damaged lines are left out with a warning."""
-  found: dict[str, Decision] = {}
+  by_id: dict[str, Decision] = {}
   for decision, _ in read_json_lines(pathlib.Path(path), _parsed):
-    found.setdefault(decision.id, decision)
-  return list(found.values())
+    by_id.setdefault(decision.id, decision)
+  return list(by_id.values())
 
 
 def review(
   rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision], undecided: str
 ) -> Reviewed:
-  """Applies what people decided; `undecided` is one of `settings.UNDECIDED`.
+  """Applies the decisions of reviewers; `undecided` is one of `settings.UNDECIDED`.
 
-  Of each row clip, start, end and caption are read.
+  Reads clip, start, end and caption of each row.
   """
   last = {decision.key: decision for decision in decisions}
-  made = []
+  reviewed = []
   reasons = []
   trimmed = 0
   corrected = 0
   for row in rows:
     decision = last.get(key_of(row))
     if decision is None:
-      made.append({**row})
+      reviewed.append({**row})
       reasons.append(UNSEEN if undecided == 'drop' else '')
       continue
-    made.append(_changed(row, decision))
+    reviewed.append(_changed(row, decision))
     reasons.append('' if decision.keep else f'person: {decision.reason}')
     if decision.keep:
-      trimmed += (made[-1]['start'], made[-1]['end']) != (row['start'], row['end'])
-      corrected += made[-1]['caption'] != row['caption']
+      trimmed += (reviewed[-1]['start'], reviewed[-1]['end']) != (row['start'], row['end'])
+      corrected += reviewed[-1]['caption'] != row['caption']
   waiting = sum(key_of(row) not in last for row in rows)
-  return Reviewed(made, reasons, waiting, trimmed, corrected)
+  return Reviewed(reviewed, reasons, waiting, trimmed, corrected)
 
 
 def _changed(row: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-  """A row as it was decided; ends that nobody moved stay as exact as they were."""
-  made = {**row}
+  """Returns a row with its decision applied; ends that nobody moved keep their exact values."""
+  edited = {**row}
   if decision.first != decision.start:
-    made['start'] = decision.first
+    edited['start'] = decision.first
   if decision.last != decision.end:
-    made['end'] = decision.last
+    edited['end'] = decision.last
   if decision.caption is not None:
-    made['caption'] = decision.caption
+    edited['caption'] = decision.caption
   if decision.labels:
-    made['labels'] = list(decision.labels)
-  return made
+    edited['labels'] = list(decision.labels)
+  return edited
 
 
 def _parsed(line: Any) -> Decision:

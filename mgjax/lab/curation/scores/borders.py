@@ -38,10 +38,10 @@ class Borders(Scorer):
     if not (inside := shown(self._seen, start, end)):
       return dict.fromkeys(['share', *_SIDES])
     height, width = inside[0][2]
-    found = np.stack([row[3] for row in inside])
-    typical = np.median(found, axis=0)
-    near = np.abs(found - typical) <= np.array([height, height, width, width]) / 200 + 1
-    typical = np.where(near.mean(0) >= _AGREE, typical, 0)
+    borders = np.stack([row[3] for row in inside])
+    typical = np.median(borders, axis=0)
+    agrees = np.abs(borders - typical) <= np.array([height, height, width, width]) / 200 + 1
+    typical = np.where(agrees.mean(0) >= _AGREE, typical, 0)
     share = max(typical[:2].sum() / height, typical[2:].sum() / width)
     return {'share': float(share), **dict(zip(_SIDES, typical.astype(int).tolist(), strict=True))}
 

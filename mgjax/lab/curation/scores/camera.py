@@ -36,10 +36,10 @@ class Camera(Scorer):
       for first, last, motion in self._pairs
       if first >= start - _SLACK and last < end - _SLACK
     ]
-    found = camera_motion(pairs, self._settings)
+    summary = camera_motion(pairs, self._settings)
     return {
-      'class': found.answer,
-      'confidence': found.confidence,
-      'speed': found.speed,
-      'shake': found.shake,
+      'class': summary.answer,
+      'confidence': summary.confidence,
+      'speed': summary.speed,
+      'shake': summary.shake,
     }

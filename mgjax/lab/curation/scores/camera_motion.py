@@ -168,20 +168,19 @@ def camera_motion(
   of a direction, with the support doubled, to 1. A handheld shot has shake^2 / (a^2 + shake^2) of
   it, a static one falls from 1 to 1/2 as it comes to the limits of `settings`.
   """
-  seen = [pair for pair in pairs if pair is not None and pair.seconds > 0]
-  if len(seen) < settings.fewest or 2 * len(seen) < len(pairs):
+  measured = [pair for pair in pairs if pair is not None and pair.seconds > 0]
+  if len(measured) < settings.fewest or 2 * len(measured) < len(pairs):
     return CameraMotion(UNKNOWN, 0.0, 0.0, 0.0)
-  speeds = np.array([[p.x, p.y, p.growth * p.reach, p.turn * p.reach] for p in seen]) / np.array(
-    [[p.seconds] for p in seen]
-  )
-  width = max(1, round(_SMOOTHED / float(np.median([p.seconds for p in seen]))))
+  moves = [[p.x, p.y, p.growth * p.reach, p.turn * p.reach] for p in measured]
+  speeds = np.array(moves) / np.array([[p.seconds] for p in measured])
+  width = max(1, round(_SMOOTHED / float(np.median([p.seconds for p in measured]))))
   smooth = _smoothed(speeds, width)
   shake = float(np.sqrt(np.square(speeds - smooth).sum(-1).mean()))
   net = speeds.mean(0)
   travelled = np.abs(smooth).mean(0)
   first = int(np.argmax(np.abs(net)))
   speed = float(abs(net[first]))
-  support = min(1.0, 2 * float(np.median([p.support for p in seen])))
+  support = min(1.0, 2 * float(np.median([p.support for p in measured])))
   activity = float(travelled.max())
   if activity < settings.still and shake < settings.tremble:
     nearness = max(activity / settings.still, shake / settings.tremble)
@@ -194,7 +193,7 @@ def camera_motion(
   dominance = speed**2 / float(np.square(net).sum())
   confidence = dominance * min(1.0, speed / float(travelled[first])) * calm * support
   answer = _SIGNS[first][int(net[first] < 0)]
-  if first < 2 and float(np.median([p.standing for p in seen])) >= settings.followed:
+  if first < 2 and float(np.median([p.standing for p in measured])) >= settings.followed:
     answer = FOLLOWING
   return _answer(answer, confidence, speed, shake, settings)
 
@@ -202,16 +201,16 @@ def camera_motion(
 def _answer(
   answer: str, confidence: float, speed: float, shake: float, settings: CameraSettings
 ) -> CameraMotion:
-  known = confidence >= settings.least
-  return CameraMotion(answer if known else UNKNOWN, confidence, speed, shake)
+  confident = confidence >= settings.least
+  return CameraMotion(answer if confident else UNKNOWN, confidence, speed, shake)
 
 
 def _smoothed(speeds: Float[np.ndarray, 'n 4'], width: int) -> Float[np.ndarray, 'n 4']:
-  """Means over `width` neighbours, fewer at the ends."""
+  """Returns means over `width` neighbours, fewer at the ends."""
   kernel = np.ones(width)
   size = len(speeds)
   # 'same' is as long as the longer of the two.
-  sums = [np.convolve(each, kernel, 'same')[:size] for each in (*speeds.T, np.ones(size))]
+  sums = [np.convolve(column, kernel, 'same')[:size] for column in (*speeds.T, np.ones(size))]
   return np.stack(sums[:4], -1) / sums[4][:, None]
 
 

@@ -42,24 +42,28 @@ class Fingerprint(Scorer):
     ]
     if not inside:
       return {'hash': None, 'vector': None}
-    places = [(time - start) / (end - start) for time, _ in inside]
-    pictures = [_typical(places, [each for _, each in inside], n) for n in range(_QUARTERS)]
+    positions = [(time - start) / (end - start) for time, _ in inside]
+    pictures = [
+      _typical(positions, [picture for _, picture in inside], n) for n in range(_QUARTERS)
+    ]
     vector = np.concatenate([_layout(picture) for picture in pictures])
     hashes = [
-      np.packbits(self._hash(Image.fromarray(np.uint8(np.rint(each @ _TO_LIGHT)))).hash)
-      for each in pictures
+      np.packbits(self._hash(Image.fromarray(np.uint8(np.rint(picture @ _TO_LIGHT)))).hash)
+      for picture in pictures
     ]
     return {
-      'hash': b''.join(each.tobytes() for each in hashes),
+      'hash': b''.join(code.tobytes() for code in hashes),
       'vector': (vector / np.linalg.norm(vector)).astype(np.float32).tolist(),
     }
 
 
-def _typical(places: list[float], pictures: list[np.ndarray], quarter: int) -> np.ndarray:
-  """The mean picture of a quarter, or the one nearest to its middle."""
-  inside = [n for n, place in enumerate(places) if int(max(place, 0) * _QUARTERS) == quarter]
+def _typical(positions: list[float], pictures: list[np.ndarray], quarter: int) -> np.ndarray:
+  """Returns the mean picture of a quarter of a clip, or the one nearest to its middle."""
+  inside = [
+    n for n, position in enumerate(positions) if int(max(position, 0) * _QUARTERS) == quarter
+  ]
   middle = (quarter + 0.5) / _QUARTERS
-  inside = inside or [int(np.argmin(np.abs(np.array(places) - middle)))]
+  inside = inside or [int(np.argmin(np.abs(np.array(positions) - middle)))]
   return np.mean([pictures[n] for n in inside], axis=0, dtype=np.float32)
 
 

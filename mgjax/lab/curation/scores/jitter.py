@@ -34,11 +34,9 @@ class Jitter(Scorer):
   def see(self, frame: Frame) -> None:
     time = self._library.FrameTimecode(round(frame.start * _TICKS), float(_TICKS))
     blue_first = np.ascontiguousarray(frame.pixels[..., ::-1])
-    self._ends += [
-      each.frame_num / _TICKS for each in self._detector.process_frame(time, blue_first)
-    ]
+    self._ends += [cut.frame_num / _TICKS for cut in self._detector.process_frame(time, blue_first)]
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     slack = 1 / _TICKS
-    shots = 1 + sum(start + slack < each < end - slack for each in self._ends)
+    shots = 1 + sum(start + slack < cut < end - slack for cut in self._ends)
     return {'shots': shots, 'rate': shots / max(end - start, slack)}

@@ -36,13 +36,13 @@ class HeldFrames:
     self._seen.append(((frame.start + frame.end) / 2, buffer.getvalue()))
 
   def between(self, start: float, end: float, count: int) -> UInt8[np.ndarray, 't h w 3'] | None:
-    """Returns `count` frames of a clip, evenly spaced; None if nothing was seen."""
+    """Returns `count` frames of a clip, evenly spaced; None if there are no frames."""
     if not self._seen:
       return None
     moments = start + (np.arange(count) + 0.5) * (end - start) / count
     times = np.array([time for time, _ in self._seen])
     nearest = [self._seen[int(np.argmin(np.abs(times - moment)))][1] for moment in moments]
-    return np.stack([np.asarray(Image.open(io.BytesIO(each))) for each in nearest])
+    return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in nearest])
 
 
 class ByPlugIn(Scorer):
@@ -65,12 +65,12 @@ class ByPlugIn(Scorer):
     frames = self._held.between(start, end, self._settings.frames)
     if self._function is None or frames is None:
       return {self.key: None}
-    found = np.asarray(self._function(frames, self._settings.weights), np.float64)
-    if found.ndim > 1 or not np.isfinite(found).all():
+    value = np.asarray(self._function(frames, self._settings.weights), np.float64)
+    if value.ndim > 1 or not np.isfinite(value).all():
       raise ConfigError(
-        f'{self._settings.python} returned {found!r:.60}; expected a finite number or a vector'
+        f'{self._settings.python} returned {value!r:.60}; expected a finite number or a vector'
       )
-    return {self.key: found.tolist()}
+    return {self.key: value.tolist()}
 
 
 class Aesthetics(ByPlugIn):

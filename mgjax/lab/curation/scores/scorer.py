@@ -65,17 +65,17 @@ SCORERS = {
 
 
 def make_scorers(settings: MeasureSettings) -> list[Scorer]:
-  """Makes those scorers that `settings.scorers` names and whose weights or plug-ins are given.
+  """Makes the scorers in `settings.scorers` whose weights or plug-ins are configured.
   Raises ConfigError if a name is unknown, or what a scorer needs is not installed.
   """
-  made = []
+  scorers = []
   for name in settings.scorers:
     if name not in SCORERS:
       raise ConfigError(f'scorer {name!r}: expected one of {", ".join(SCORERS)}')
     scorer = load_object(SCORERS[name])(settings)
     if getattr(scorer, 'missing', None) is None:
-      made.append(scorer)
-  return made
+      scorers.append(scorer)
+  return scorers
 
 
 def watch(frames: Iterable[Frame], scorers: Sequence[Scorer]) -> dict[str, float]:

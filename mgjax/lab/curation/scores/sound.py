@@ -113,11 +113,13 @@ def sound_scores(
   sound = read_audio(file, start=start, seconds=end - start, rate=settings.rate)
   level = measure_loudness([sound], settings.rate)
   likely = dict.fromkeys(EVENTS) if events is None else _likelihoods(events(sound, settings.rate))
-  near = None
+  similarity = None
   if cosine is not None and frames is not None:
-    near = float(cosine(frames, sound, settings.rate))
-    if not -1.001 <= near <= 1.001:
-      raise ConfigError(f'the plug-in for sound and pictures returned {near}; expected a cosine')
+    similarity = float(cosine(frames, sound, settings.rate))
+    if not -1.001 <= similarity <= 1.001:
+      raise ConfigError(
+        f'the plug-in for sound and pictures returned {similarity}; expected a cosine'
+      )
   good = None if quality is None else float(quality(sound, settings.rate))
   if good is not None and not 0 <= good <= 10:
     raise ConfigError(f'the plug-in for quality returned {good}; expected a number from 0 to 10')
@@ -126,7 +128,7 @@ def sound_scores(
     'loudness': level.loudness if math.isfinite(level.loudness) else None,
     'peak': level.peak,
     **likely,
-    'cosine': near,
+    'cosine': similarity,
     'quality': good,
   }
 
@@ -158,11 +160,11 @@ def place_of_sound(heard: Collection[str], cosine: float, settings: SoundLimits 
   return 'unknown'
 
 
-def _likelihoods(found: Mapping[str, float]) -> dict[str, float]:
-  kept = {name: float(found.get(name, 0.0)) for name in EVENTS}
-  if set(found) - set(EVENTS) or not all(0 <= value <= 1 for value in kept.values()):
+def _likelihoods(answer: Mapping[str, float]) -> dict[str, float]:
+  likelihoods = {name: float(answer.get(name, 0.0)) for name in EVENTS}
+  if set(answer) - set(EVENTS) or not all(0 <= value <= 1 for value in likelihoods.values()):
     raise ConfigError(
-      f'the plug-in for events returned {printable(dict(found))[:80]}; expected likelihoods, 0 to '
+      f'the plug-in for events returned {printable(dict(answer))[:80]}; expected likelihoods, 0 to '
       f'1, of {", ".join(EVENTS)}'
     )
-  return kept
+  return likelihoods

@@ -63,8 +63,8 @@ class Soundtrack(Scorer):
 
 
 def _loaded(settings: PlugIn) -> Callable[..., Any] | None:
-  """A plug-in that knows its weights."""
+  """Returns a plug-in with its weights bound; None if none is configured."""
   if not settings.python:
     return None
   function = load_function(settings.python)
-  return lambda *given: function(*given, settings.weights)
+  return lambda *inputs: function(*inputs, settings.weights)

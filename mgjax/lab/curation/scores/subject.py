@@ -27,17 +27,17 @@ class Subject(ByPlugIn):
     frames = self._held.between(start, end, self._settings.frames)
     if self._function is None or frames is None:
       return {self.key: None}
-    found = self._function(frames, self._settings.weights)
-    return {self.key: float(np.median(_shares(found, frames.shape[:3], self._settings.python)))}
+    subjects = self._function(frames, self._settings.weights)
+    return {self.key: float(np.median(_shares(subjects, frames.shape[:3], self._settings.python)))}
 
 
-def _shares(found: Any, shape: tuple[int, ...], name: str) -> list[float]:
-  """The share of the largest subject in each frame, of masks or boxes."""
+def _shares(subjects: Any, shape: tuple[int, ...], name: str) -> list[float]:
+  """Returns the share of the largest subject in each frame, from masks or boxes."""
   count, height, width = shape
   try:
-    if len(found) != count:
-      raise ValueError(f'{len(found)} answers for {count} frames')
-    shares = [_share(np.asarray(each), height, width) for each in found]
+    if len(subjects) != count:
+      raise ValueError(f'{len(subjects)} answers for {count} frames')
+    shares = [_share(np.asarray(subject), height, width) for subject in subjects]
   except (TypeError, ValueError) as error:
     raise ConfigError(
       f'{name} returned no subjects ({error!s:.80}); expected masks (t h w), or boxes (n 4) a frame'
@@ -45,14 +45,14 @@ def _shares(found: Any, shape: tuple[int, ...], name: str) -> list[float]:
   return shares
 
 
-def _share(found: np.ndarray, height: int, width: int) -> float:
-  if found.shape == (height, width):
-    return float(found.astype(bool).mean())
-  if not found.size:
+def _share(subject: np.ndarray, height: int, width: int) -> float:
+  if subject.shape == (height, width):
+    return float(subject.astype(bool).mean())
+  if not subject.size:
     return 0.0
-  if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all():
-    raise ValueError(f'an array of shape {found.shape} in a frame of {height} x {width}')
-  left, right = found[:, 0].clip(0, width), found[:, 2].clip(0, width)
-  top, bottom = found[:, 1].clip(0, height), found[:, 3].clip(0, height)
+  if subject.ndim != 2 or subject.shape[1] != 4 or not np.isfinite(subject).all():
+    raise ValueError(f'an array of shape {subject.shape} in a frame of {height} x {width}')
+  left, right = subject[:, 0].clip(0, width), subject[:, 2].clip(0, width)
+  top, bottom = subject[:, 1].clip(0, height), subject[:, 3].clip(0, height)
   areas = (right - left).clip(0) * (bottom - top).clip(0)
   return float(areas.max() / (height * width))

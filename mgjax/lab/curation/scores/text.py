@@ -27,10 +27,10 @@ class Text(Scorer):
     self._seen: list[tuple[float, float, float, str]] = []
 
   def see(self, frame: Frame) -> None:
-    found, _, words, _ = self._read(np.ascontiguousarray(frame.pixels[..., ::-1]), {})
-    scores = zip(found.scores or (), words.scores or (), words.txts or (), strict=False)
-    read = [(a * b, text) for a, b, text in scores if sum(map(str.isalnum, text)) >= self._least]
-    best = max(read, default=(0.0, ''))
+    detection, _, words, _ = self._read(np.ascontiguousarray(frame.pixels[..., ::-1]), {})
+    scores = zip(detection.scores or (), words.scores or (), words.txts or (), strict=False)
+    texts = [(a * b, text) for a, b, text in scores if sum(map(str.isalnum, text)) >= self._least]
+    best = max(texts, default=(0.0, ''))
     self._seen.append((frame.start, frame.end, float(best[0]), best[1]))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:

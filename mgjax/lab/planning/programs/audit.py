@@ -29,10 +29,10 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 class Scheduled:
   """Work of one instruction that the schedule puts between a collective's start and its done.
 
-  Collectives that are on their way at once share the work of a place.
+  Collectives that are in flight together share the work at a `position` of the schedule.
   """
 
-  place: int
+  position: int
   work: Work
 
 
@@ -67,13 +67,13 @@ def audit(hlo: str) -> list[CompiledCollective]:
   """Lists the collectives of a program, as `compiled.as_text()` of a TPU gives it."""
   program = parse_program(hlo)
   counter = WorkCounter(program)
-  found = []
-  places = itertools.count()
+  collectives = []
+  positions = itertools.count()
 
   def visit(name: str, times: int, around: tuple[Scheduled, ...] | None) -> None:
-    """Looks through a computation; `around` is what runs beside all of it, None if nothing may."""
+    """Visits a computation; `around` is the work that runs beside all of it, None if none may."""
     steps = program.computations.get(name, ())
-    numbers = [next(places) for _ in steps]
+    numbers = [next(positions) for _ in steps]
     dones = _dones(steps)
     for index, step in enumerate(steps):
       if step.opcode == 'async-update' or (is_end(step, 'done') and step.called):
@@ -83,23 +83,23 @@ def audit(hlo: str) -> list[CompiledCollective]:
         # A start without a done in its computation hides nothing.
         inside = range(index + 1, dones.get(index, index + 1))
         works = ((numbers[i], counter.instruction(name, steps[i])) for i in inside)
-        beside = tuple(Scheduled(place, work) for place, work in works if any(work.parts))
+        beside = tuple(Scheduled(position, work) for position, work in works if any(work.parts))
       kind = step.opcode.removesuffix('-start')
       if kind == 'all-reduce' and SCATTERED in name:
         kind = 'reduce-scatter'
       if kind in KINDS:
-        found.append(_found(step, kind, times, beside))
+        collectives.append(_compiled_collective(step, kind, times, beside))
       for called in step.called:
         if not called.startswith(BETWEEN):
           visit(called, times * program.turns(step), beside)
 
   visit(program.entry, 1, None)
-  return found
+  return collectives
 
 
 def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
   """Maps the index of every start of a computation to that of its done."""
-  found = {}
+  dones = {}
   flying = {}
   for index, step in enumerate(steps):
     if is_end(step, 'start'):
@@ -107,29 +107,29 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
     elif step.name.startswith(DONE):  # a fusion, which reads what others between made of its start
       start = START + step.name.removeprefix(DONE)
       if start in flying:
-        found[flying[start]] = index
-    elif started := [flying[each] for each in step.operands if each in flying]:
+        dones[flying[start]] = index
+    elif started := [flying[operand] for operand in step.operands if operand in flying]:
       if step.opcode == 'async-update':
         flying[step.name] = started[0]
       elif is_end(step, 'done'):
-        found[started[0]] = index
-  return found
+        dones[started[0]] = index
+  return dones
 
 
-def _found(
+def _compiled_collective(
   instruction: Instruction, kind: str, times: int, between: tuple[Scheduled, ...] | None
 ) -> CompiledCollective:
-  arrays = [(place.dtype, place.bytes) for place in instruction.arrays]
+  arrays = [(array.dtype, array.bytes) for array in instruction.arrays]
   if instruction.opcode.endswith('-start') and len(arrays) > 1:
     # (operands, results, contexts): what a start returns repeats what it was given.
-    arrays = [each for each in arrays if each[0] not in ('u32',)] or arrays
+    arrays = [array for array in arrays if array[0] not in ('u32',)] or arrays
     half = len(arrays) // 2
     arrays = arrays[half:] if kind != 'all-reduce' else arrays
   group, stride = _group(instruction.rest, kind)
-  dtype = max(arrays, key=lambda each: each[1])[0]
-  # The text gives what comes out; what goes into a reduce-scatter is the whole.
-  whole = group if instruction.opcode.startswith('reduce-scatter') else 1
-  sizes = [each * whole for _, each in arrays]
+  dtype = max(arrays, key=lambda array: array[1])[0]
+  # The text gives the output; the input of a reduce-scatter is `group` times as large.
+  factor = group if instruction.opcode.startswith('reduce-scatter') else 1
+  sizes = [size * factor for _, size in arrays]
   match = _SOURCE.search(instruction.rest)
   source = match[1] if match else ''
   return CompiledCollective(
@@ -156,7 +156,7 @@ def _group(text: str, kind: str) -> tuple[int, int]:
   if match := re.search(r'replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text):
     return _of_iota(match)
   if match := re.search(r'replica_groups=\{\{([\d,]+)\}', text):
-    members = [int(each) for each in match[1].split(',')]
+    members = [int(member) for member in match[1].split(',')]
     return len(members), members[1] - members[0] if len(members) > 1 else 0
   return 1, 0
 
@@ -174,8 +174,8 @@ def _of_mesh(axes: str, names: str) -> tuple[int, int]:
 def _of_iota(match: re.Match) -> tuple[int, int]:
   """[groups,size]<=[dims]T(order): devices counted, laid out as dims, transposed, cut in groups."""
   size = int(match[2])
-  dims = [int(each) for each in match[3].split(',')]
-  order = [int(each) for each in match[4].split(',')] if match[4] else list(range(len(dims)))
+  dims = [int(dim) for dim in match[3].split(',')]
+  order = [int(axis) for axis in match[4].split(',')] if match[4] else list(range(len(dims)))
   strides = [math.prod(dims[index + 1 :]) for index in range(len(dims))]
   # Neighbours within a group differ along the fastest axis longer than 1 of the transposed layout.
   fastest = next((index for index in reversed(order) if dims[index] > 1), order[-1])

@@ -43,7 +43,7 @@ def target_config(chip: str) -> str:
       f'{", ".join(TARGETS)}, and mgjax/lab/planning/programs/gpu_targets.py takes more'
     )
   target = TARGETS[chip]
-  name = next(kind for kind, each in KINDS.items() if each == chip)
+  name = next(kind for kind, chip_name in KINDS.items() if chip_name == chip)
   info = {
     'threads_per_block_limit': 1024,
     'threads_per_warp': 32,

@@ -96,18 +96,18 @@ class Program:
   def turns(self, instruction: Instruction) -> int:
     """Returns how often the body of a `while` runs; 1 for all others.
 
-    Programs for GPUs say it; of those for TPUs it is the constant that the condition compares with.
+    Programs for GPUs state it; in those for TPUs it is the constant of the loop's condition.
     """
     if instruction.opcode != 'while':
       return 1
-    if said := _TURNS.search(instruction.rest):
-      return int(said[1])
+    if count := _TURNS.search(instruction.rest):
+      return int(count[1])
     names = [m[2] for m in _CALLED.finditer(instruction.rest) if m[1] == 'condition']
     constants = []
     while names:
-      for each in self.computations.get(names.pop(), ()):
-        names += each.called
-        if match := _CONSTANT.match(f'{each.shape} {each.opcode}({each.rest}'):
+      for step in self.computations.get(names.pop(), ()):
+        names += step.called
+        if match := _CONSTANT.match(f'{step.shape} {step.opcode}({step.rest}'):
           constants.append(int(match[1]))
     return max(constants, default=1)
 
@@ -123,7 +123,7 @@ def parse_program(hlo: str) -> Program:
       entry = header[2] if header[1] else entry
     elif match := _INSTRUCTION.match(line):
       current.append(_instruction(match[2], match[3], bool(match[1])))
-  return Program({name: tuple(each) for name, each in computations.items()}, entry)
+  return Program({name: tuple(instructions) for name, instructions in computations.items()}, entry)
 
 
 def arrays_of(text: str) -> Iterator[Place]:

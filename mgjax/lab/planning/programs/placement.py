@@ -21,22 +21,27 @@ SMALL = 2**20  # bytes; below, collectives are reported together
 
 
 def group_collectives(
-  found: Sequence[CompiledCollective], sizes: Mapping[str, int], topology: Topology
+  collectives: Sequence[CompiledCollective], sizes: Mapping[str, int], topology: Topology
 ) -> list[Collective]:
-  """Sums collectives by purpose, kind and mesh axis, with what is waited for of each."""
-  axes = [axis_of(each, sizes) for each in found]
+  """Sums collectives by purpose, kind and mesh axis, with the seconds that a step waits for."""
+  axes = [axis_of(collective, sizes) for collective in collectives]
   wires = [
-    _seconds(each, _wires(axis, sizes, topology)) for each, axis in zip(found, axes, strict=True)
+    _seconds(collective, _wires(axis, sizes, topology))
+    for collective, axis in zip(collectives, axes, strict=True)
   ]
   waits = rates_of(topology.chip.name).map(
-    lambda rates: waiting_seconds(found, wires, lambda work: work.seconds(rates, topology.chip))
+    lambda rates: waiting_seconds(
+      collectives, wires, lambda work: work.seconds(rates, topology.chip)
+    )
   )
   sums: dict[tuple[str, str, str, bool], list[float]] = {}
-  for each, *numbers in zip(found, axes, wires, waits.slow, waits.fast, strict=True):
+  for collective, *numbers in zip(collectives, axes, wires, waits.slow, waits.fast, strict=True):
     axis, *seconds = numbers
-    entry = sums.setdefault((purpose(each), each.kind, axis, each.asynchronous), [0.0] * 5)
-    for index, value in enumerate((each.bytes, 1, *seconds)):
-      entry[index] += value * each.executions
+    entry = sums.setdefault(
+      (purpose(collective), collective.kind, axis, collective.asynchronous), [0.0] * 5
+    )
+    for index, value in enumerate((collective.bytes, 1, *seconds)):
+      entry[index] += value * collective.executions
   return [
     Collective(
       what,
@@ -54,49 +59,53 @@ def group_collectives(
 
 
 def waiting_seconds(
-  found: Sequence[CompiledCollective], wires: Sequence[float], seconds: Callable[[Work], float]
+  collectives: Sequence[CompiledCollective],
+  wires: Sequence[float],
+  seconds: Callable[[Work], float],
 ) -> list[float]:
   """Returns the seconds of one execution of every collective that no work hides.
 
     max(0, seconds on the wire - seconds of the work between start and done)
 
-  for a collective by itself. Of several that are on their way at once no work counts twice: a place
-  of the schedule hides first those that must end first, which leaves the least to wait for
-  (Glover's rule). A collective that waits inside another's flight is not counted as work.
+  for a collective by itself. If several are in flight, no work counts twice: the work at a position
+  of the schedule hides those first that must end first, which minimises the wait (Glover's rule). A
+  collective that waits inside another's flight is not counted as work.
   """
-  left = list(wires)
+  remaining = list(wires)
   flying = {}
   works = {}
-  for index, each in enumerate(found):
-    for scheduled in each.between:
-      flying.setdefault(scheduled.place, []).append(index)
-      works[scheduled.place] = scheduled.work
-  last = [each.between[-1].place if each.between else 0 for each in found]
-  for place in sorted(works):
-    time = seconds(works[place])
-    for index in sorted(flying[place], key=lambda index: last[index]):
-      used = min(time, left[index])
+  for index, collective in enumerate(collectives):
+    for scheduled in collective.between:
+      flying.setdefault(scheduled.position, []).append(index)
+      works[scheduled.position] = scheduled.work
+  last = [
+    collective.between[-1].position if collective.between else 0 for collective in collectives
+  ]
+  for position in sorted(works):
+    time = seconds(works[position])
+    for index in sorted(flying[position], key=lambda index: last[index]):
+      used = min(time, remaining[index])
       time = time - used
-      left[index] = left[index] - used
-  return left
+      remaining[index] = remaining[index] - used
+  return remaining
 
 
-def purpose(each: CompiledCollective) -> str:
-  """Returns what a collective is for, by its place in the model."""
-  *path, _ = each.source.split('/') if each.source else ['']
+def purpose(collective: CompiledCollective) -> str:
+  """Returns the purpose of a collective, read from where it is in the model."""
+  *path, _ = collective.source.split('/') if collective.source else ['']
   inside = path[path.index('shard_map') - 1] if 'shard_map' in path[1:] else ''
   if inside == 'self_attention':
     return 'attention'
-  if inside == 'cross_attention' or '/text/' in each.source:
+  if inside == 'cross_attention' or '/text/' in collective.source:
     return 'text'
-  if each.kind == 'reduce-scatter':
+  if collective.kind == 'reduce-scatter':
     return 'gradients'
-  if inside and each.kind == 'all-gather':
+  if inside and collective.kind == 'all-gather':
     return 'weights'
   return 'other'
 
 
-def axis_of(each: CompiledCollective, sizes: Mapping[str, int]) -> str:
+def axis_of(collective: CompiledCollective, sizes: Mapping[str, int]) -> str:
   """Returns the mesh axis, or axes joined by '+', that a collective's groups lie along.
 
   Devices are numbered with the last axis fastest, so an axis has the stride of all after it.
@@ -111,36 +120,37 @@ def axis_of(each: CompiledCollective, sizes: Mapping[str, int]) -> str:
     for last in range(first, len(order)):
       axes = order[first : last + 1]
       size = math.prod(sizes[axis] for axis in axes)
-      if (each.group, each.stride) == (size, after[axes[-1]]):
+      if (collective.group, collective.stride) == (size, after[axes[-1]]):
         return '+'.join(axes)
   # Parts of an axis: trading heads in groups, steps of a ring.
-  within = [axis for axis in order if after[axis] <= each.stride < after[axis] * sizes[axis]]
+  within = [axis for axis in order if after[axis] <= collective.stride < after[axis] * sizes[axis]]
   return within[-1] if within else ''
 
 
-def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str]:
+def audit_failures(collectives: Sequence[CompiledCollective], matrix: int) -> list[str]:
   """Lists the collectives that move more than they should, a sentence each.
 
   Weights are gathered in the compute type and gradients scattered: nothing as large as `matrix`,
   the bytes of a layer's smallest one over tensor, travels as an all-reduce, nor in float32.
   """
-  said = []
-  for each in found:
-    if each.executions == 1 or each.largest < matrix:
+  failures = []
+  for collective in collectives:
+    if collective.executions == 1 or collective.largest < matrix:
       continue
-    if each.kind == 'all-reduce':
-      said.append(f'FAIL an all-reduce of {each.largest / 2**20:.0f} MiB: {each.source or "?"}')
-    elif each.kind in ('all-gather', 'reduce-scatter') and each.dtype == 'f32':
-      said.append(f'FAIL {each.kind} in float32, {each.largest / 2**20:.0f} MiB: {each.source}')
-  return sorted(set(said))
+    size = f'{collective.largest / 2**20:.0f} MiB'
+    if collective.kind == 'all-reduce':
+      failures.append(f'FAIL an all-reduce of {size}: {collective.source or "?"}')
+    elif collective.kind in ('all-gather', 'reduce-scatter') and collective.dtype == 'f32':
+      failures.append(f'FAIL {collective.kind} in float32, {size}: {collective.source}')
+  return sorted(set(failures))
 
 
 def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
-  """Says which kernels a program for GPUs has, and 'FAIL' where attention should be cuDNN's."""
+  """Lists the kernels of a program for GPUs, with a 'FAIL' line if attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
   forward = hlo.count(f'{CUDNN}"')
   products = hlo.count('custom_call_target="__cublas')
-  said = [
+  lines = [
     f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} '
     'products of cuBLAS'
   ]
@@ -148,8 +158,8 @@ def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
   able = work.itemsize == 2 and cudnn.supported(head, head, jnp.bfloat16)
   able &= work.tokens**2 * work.heads >= FEW_SCORES and work.attention in ('auto', 'flash')
   if able and not (forward and backward >= trained):
-    said.append('FAIL attention is not a kernel of cuDNN: its scores go through memory')
-  return said
+    lines.append('FAIL attention is not a kernel of cuDNN: its scores go through memory')
+  return lines
 
 
 def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwork | None:
@@ -164,12 +174,12 @@ def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwo
   return axis_networks(joined, topology).get(names[-1])
 
 
-def _seconds(each: CompiledCollective, wires: AxisNetwork | None) -> float:
+def _seconds(collective: CompiledCollective, wires: AxisNetwork | None) -> float:
   """Seconds of one execution."""
   if wires is None:
     return 0.0
-  if each.kind == 'collective-permute':
-    return wires.permute(each.bytes, 1)
-  if each.kind == 'all-to-all':
-    return exchange_seconds(wires, each.bytes, each.group, 1)
-  return wires.gather(each.bytes, 1) * (2 if each.kind == 'all-reduce' else 1)
+  if collective.kind == 'collective-permute':
+    return wires.permute(collective.bytes, 1)
+  if collective.kind == 'all-to-all':
+    return exchange_seconds(wires, collective.bytes, collective.group, 1)
+  return wires.gather(collective.bytes, 1) * (2 if collective.kind == 'all-reduce' else 1)

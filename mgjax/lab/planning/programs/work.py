@@ -81,7 +81,7 @@ class WorkCounter:
   def __init__(self, program: Program):
     self._program = program
     self._shapes = {
-      name: {each.name: each.arrays for each in steps}
+      name: {step.name: step.arrays for step in steps}
       for name, steps in program.computations.items()
     }
     self.computation = functools.cache(self._computation)
@@ -98,13 +98,13 @@ class WorkCounter:
       return self._called(step)
     if step.opcode in _NOTHING or step.opcode.endswith(('-start', '-done')):
       return Work()
-    read = sum(_large(self._arrays(name, operand)) for operand in step.operands)
+    bytes_read = sum(_large(self._arrays(name, operand)) for operand in step.operands)
     if step.opcode in (*_SLICES, 'dynamic-update-slice'):
-      read = 0
-    wrote = _large(step.arrays)
+      bytes_read = 0
+    bytes_written = _large(step.arrays)
     if step.opcode == 'dynamic-update-slice':
-      wrote = _large(self._arrays(name, step.operands[1])) if len(step.operands) > 1 else 0
-    return Work(bytes=read + wrote)
+      bytes_written = _large(self._arrays(name, step.operands[1])) if len(step.operands) > 1 else 0
+    return Work(bytes=bytes_read + bytes_written)
 
   def _computation(self, name: str) -> Work:
     """Sums the work of a computation, but for what collectives of its own may hide behind."""
@@ -119,20 +119,20 @@ class WorkCounter:
 
   def _called(self, step: Instruction) -> Work:
     if step.opcode == 'conditional':
-      branches = [self.computation(each).parts for each in step.called]
+      branches = [self.computation(branch).parts for branch in step.called]
       return Work(*map(min, zip(*branches, strict=True))) if branches else Work()
-    bodies = (each for each in step.called if f'condition=%{each}' not in step.rest)
-    return sum((self.computation(each) for each in bodies), Work()) * self._program.turns(step)
+    bodies = (body for body in step.called if f'condition=%{body}' not in step.rest)
+    return sum((self.computation(body) for body in bodies), Work()) * self._program.turns(step)
 
   def _fusion(self, name: str, step: Instruction) -> Work:
-    """A fusion's products, or where it has none the bytes that it reads and writes."""
-    inside = [self._inside(each) for each in step.called]
+    """Returns a fusion's products or, if it has none, the bytes that it reads and writes."""
+    inside = [self._inside(computation) for computation in step.called]
     products = dataclasses.replace(sum(inside, Work()), bytes=0.0)
-    if any(products.parts) or any(each.startswith(BETWEEN) for each in step.called):
+    if any(products.parts) or any(computation.startswith(BETWEEN) for computation in step.called):
       return products
     total = 0
     for called in step.called:
-      wrote = sum(place.bytes for place in self._written(called))
+      wrote = sum(array.bytes for array in self._written(called))
       total += min(wrote, _large(step.arrays))
       for index, operand in enumerate(step.operands):
         there = _large(self._arrays(name, operand))
@@ -141,50 +141,50 @@ class WorkCounter:
 
   def _inside(self, name: str) -> Work:
     steps = self._program.computations.get(name, ())
-    found = (
+    works = (
       self.instruction(name, step)
       for step in steps
       if step.opcode in (*PRODUCTS, 'custom-call', 'fusion')
     )
-    return sum(found, Work())
+    return sum(works, Work())
 
   def _read(self, name: str, index: int) -> int:
     """Returns the bytes that a fused computation reads of its operand `index`."""
     for step in self._program.computations.get(name, ()):
       if step.opcode == 'parameter' and step.rest.startswith(f'{index})'):
-        return self._used(name, step.name, sum(place.bytes for place in step.arrays))
+        return self._used(name, step.name, sum(array.bytes for array in step.arrays))
     return 0
 
-  def _used(self, name: str, operand: str, whole: int) -> int:
-    """Returns the bytes that are used of an array in a computation: those of its slices alone."""
+  def _used(self, name: str, operand: str, size: int) -> int:
+    """Returns the bytes of an array that a computation uses: of slices, only their bytes."""
     total = 0
     for step in self._program.computations[name]:
       if operand not in step.operands:
         continue
       if step.opcode in _SLICES:
-        total += sum(place.bytes for place in step.arrays)
+        total += sum(array.bytes for array in step.arrays)
       elif step.opcode == 'bitcast':
-        total += self._used(name, step.name, whole)
+        total += self._used(name, step.name, size)
       elif step.opcode == 'fusion' and step.called:
         total += self._read(step.called[0], step.operands.index(operand))
       elif step.opcode != 'dynamic-update-slice' or step.operands[0] != operand:
-        return whole
-    return min(total, whole)
+        return size
+    return min(total, size)
 
   def _written(self, name: str) -> list[Place]:
-    """Returns what a fused computation writes: of an array that it updates, the slice alone."""
+    """Returns what a fused computation writes; for an array that it updates, only the slice."""
     steps = {step.name: step for step in self._program.computations.get(name, ())}
-    left = [step for step in steps.values() if step.root]
-    found = []
-    while left:
-      step = left.pop()
+    pending = [step for step in steps.values() if step.root]
+    written = []
+    while pending:
+      step = pending.pop()
       if step.opcode in ('tuple', 'bitcast'):
-        left += [steps[each] for each in step.operands if each in steps]
+        pending += [steps[operand] for operand in step.operands if operand in steps]
       elif step.opcode == 'dynamic-update-slice' and len(step.operands) > 1:
-        found += self._arrays(name, step.operands[1])
+        written += self._arrays(name, step.operands[1])
       else:
-        found += step.arrays
-    return found
+        written += step.arrays
+    return written
 
   def _arrays(self, name: str, operand: str) -> tuple[Place, ...]:
     return self._shapes[name].get(operand, ())
@@ -194,7 +194,7 @@ class WorkCounter:
     sides = [self._arrays(name, operand) for operand in step.operands[:2]]
     if len(sides) < 2 or not all(sides):
       return 0.0
-    left, right = (each[0].sizes for each in sides)
+    left, right = (side[0].sizes for side in sides)
     out = step.arrays[0].sizes
     if step.opcode == 'dot':
       match = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', step.rest)
@@ -225,7 +225,7 @@ def is_end(step: Instruction, which: Literal['start', 'done']) -> bool:
 
 
 def _large(arrays: tuple[Place, ...]) -> int:
-  return sum(place.bytes for place in arrays if place.large)
+  return sum(array.bytes for array in arrays if array.large)
 
 
 def _convolution(rest: str, left: tuple[int, ...], right: tuple[int, ...], out: tuple[int, ...]):

@@ -19,10 +19,13 @@ from mgjax.lab.planning.search import mesh_flag
 NO_REPLICAS = 'none: no replica can leave; on GPUs those of a mesh with data > 1 can'
 
 
-def describe(found: Rehearsal, plan: Plan, price: float) -> str:
+def describe(rehearsal: Rehearsal, plan: Plan, price: float) -> str:
   """Returns the table for people; `price` is dollars a chip-hour."""
-  job, assumed, best = found.job, found.assumed, found.interval
-  times = words(plan.chosen.time.map(lambda each: each.step))
+  job = rehearsal.job
+  assumed = rehearsal.assumed
+  best = rehearsal.interval
+  goodput = rehearsal.goodput
+  times = words(plan.chosen.time.map(lambda roofline: roofline.step))
   rows: list[tuple[str, str]] = [
     (
       'job',
@@ -36,14 +39,18 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
       f'{job.pause(assumed):.2g} s for a checkpoint',
     ),
     ('failures', f'one every {_span(job.between_failures(assumed))}'),
-    ('runs', f'{found.runs} of {found.days:g} days, seed {found.seed}; means with 95% intervals'),
+    (
+      'runs',
+      f'{rehearsal.runs} of {rehearsal.days:g} days, seed {rehearsal.seed}; means with 95% '
+      'intervals',
+    ),
     ('', ''),
     (
       'goodput',
-      f'{_share(found.goodput)}; single runs {found.goodput.least:.1%} to {found.goodput.most:.1%}',
+      f'{_share(goodput)}; single runs {goodput.least:.1%} to {goodput.most:.1%}',
     ),
   ]
-  rows += [('', f'{name:28} {_share(each, 2)}') for name, each in _losses(found)]
+  rows += [('', f'{name:28} {_share(estimate, 2)}') for name, estimate in _losses(rehearsal)]
   rows.append(('', ''))
   if math.isinf(best.best):
     rows.append(('checkpoints', 'no failures: none is needed'))
@@ -57,33 +64,39 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
         f'{_span(best.least)}',
       )
     )
-  other = f'; planned with {found.spares}' if found.spares != found.recommended else ''
-  rows.append(('spares', f'a kept step is cheapest with {_machines(found.recommended)}{other}'))
-  shown = sorted({0, 1, found.recommended // 2, found.recommended, found.recommended + 1})
-  counts = (n for n in shown if n < len(found.by_spares))
-  rows += [('', f'{count:3} {_share(found.by_spares[count])}') for count in counts]
-  if found.elastic is None or found.elastic_without_spares is None:
+  planned = (
+    f'; planned with {rehearsal.spares}' if rehearsal.spares != rehearsal.recommended else ''
+  )
+  rows.append(
+    ('spares', f'a kept step is cheapest with {_machines(rehearsal.recommended)}{planned}')
+  )
+  spare_counts = sorted(
+    {0, 1, rehearsal.recommended // 2, rehearsal.recommended, rehearsal.recommended + 1}
+  )
+  counts = (n for n in spare_counts if n < len(rehearsal.by_spares))
+  rows += [('', f'{count:3} {_share(rehearsal.by_spares[count])}') for count in counts]
+  if rehearsal.elastic is None or rehearsal.elastic_without_spares is None:
     rows.append(('elastic', NO_REPLICAS))
   else:
     rows.append(
       (
         'elastic',
-        f'{job.separate} replicas of the state: {_gain(found.elastic)} of all '
-        f'time, {_money(found.elastic.mean * found.chip_hours, price)}; without spares '
-        f'{_gain(found.elastic_without_spares)}',
+        f'{job.separate} replicas of the state: {_gain(rehearsal.elastic)} of all '
+        f'time, {_money(rehearsal.elastic.mean * rehearsal.chip_hours, price)}; without spares '
+        f'{_gain(rehearsal.elastic_without_spares)}',
       )
     )
-  lost = _money((1 - found.goodput.mean) * found.chip_hours, price)
+  lost = _money((1 - goodput.mean) * rehearsal.chip_hours, price)
   rows.append(
     (
       'cost',
-      f'{_money(found.chip_hours, price)} for {found.days:g} days with '
-      f'{_machines(found.spares)} to spare, of which {lost} for no step',
+      f'{_money(rehearsal.chip_hours, price)} for {rehearsal.days:g} days with '
+      f'{_machines(rehearsal.spares)} to spare, of which {lost} for no step',
     )
   )
   if stage := plan.stage():
-    days = Ends(stage[1].slow / found.goodput.mean, stage[1].fast / found.goodput.mean)
-    hours = days.map(lambda each: each * found.chip_hours / found.days)
+    days = Ends(stage[1].slow / goodput.mean, stage[1].fast / goodput.mean)
+    hours = days.map(lambda length: length * rehearsal.chip_hours / rehearsal.days)
     rows.append(
       (
         'stage',
@@ -94,7 +107,8 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
     )
   rows.append(('sensitivity', 'goodput with half and with twice the'))
   rows += [
-    ('', f'{name:12} {_gain(half):24} {_gain(twice)}') for name, (half, twice) in _ordered(found)
+    ('', f'{name:12} {_gain(half):24} {_gain(twice)}')
+    for name, (half, twice) in _ordered(rehearsal)
   ]
   rows.append(('assumed', ''))
   texts = Assumptions.texts().items()
@@ -102,31 +116,31 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
   return '\n'.join(f'{name:12}{text}'.rstrip() for name, text in rows)
 
 
-def as_json(found: Rehearsal, plan: Plan, price: float) -> dict[str, Any]:
+def as_json(rehearsal: Rehearsal, plan: Plan, price: float) -> dict[str, Any]:
   """Returns all numbers as plain JSON values; what is infinite is null."""
-  lost = (1 - found.goodput.mean) * found.chip_hours
-  numbers = dataclasses.asdict(found) | {
+  lost = (1 - rehearsal.goodput.mean) * rehearsal.chip_hours
+  numbers = dataclasses.asdict(rehearsal) | {
     'topology': plan.topology.name,
     'mesh': dict(plan.chosen.sizes),
-    'seconds_between_failures': found.job.between_failures(found.assumed),
-    'chip_hours': found.chip_hours,
+    'seconds_between_failures': rehearsal.job.between_failures(rehearsal.assumed),
+    'chip_hours': rehearsal.chip_hours,
     'chip_hours_lost': lost,
-    'dollars': found.chip_hours * price,
+    'dollars': rehearsal.chip_hours * price,
     'dollars_lost': lost * price,
   }
   return _finite(numbers)
 
 
 def write(
-  found: Rehearsal, plan: Plan, price: float, folder: str | os.PathLike[str]
+  rehearsal: Rehearsal, plan: Plan, price: float, folder: str | os.PathLike[str]
 ) -> list[pathlib.Path]:
   """Writes rehearsal.png and rehearsal.json into a folder, and returns their paths.
 
   Raises ConfigError where matplotlib is not installed.
   """
   folder = pathlib.Path(folder)
-  write_json(folder / 'rehearsal.json', as_json(found, plan, price))
-  write_bytes(folder / 'rehearsal.png', _draw(found, plan))
+  write_json(folder / 'rehearsal.json', as_json(rehearsal, plan, price))
+  write_bytes(folder / 'rehearsal.png', _draw(rehearsal, plan))
   return [folder / 'rehearsal.png', folder / 'rehearsal.json']
 
 
@@ -135,20 +149,24 @@ def check_pictures() -> None:
   load_package('matplotlib', 'a picture, which --out= leaves away, needs matplotlib', 'plots')
 
 
-def _draw(found: Rehearsal, plan: Plan) -> bytes:
+def _draw(rehearsal: Rehearsal, plan: Plan) -> bytes:
   """Where time goes; goodput by interval and by spares; what changes it."""
   from matplotlib.figure import Figure  # half a second, which --help need not wait for
   from matplotlib.ticker import LogLocator, NullFormatter
 
   figure = Figure((10.5, 7.2), dpi=100, layout='constrained')
   (losses, intervals), (spares, changes) = figure.subplots(2, 2)
-  figure.suptitle(f'{plan.topology.name}, {found.days:g} days: goodput {_share(found.goodput)}')
-  _bars(losses, _losses(found)[::-1], 'C0')
+  figure.suptitle(
+    f'{plan.topology.name}, {rehearsal.days:g} days: goodput {_share(rehearsal.goodput)}'
+  )
+  _bars(losses, _losses(rehearsal)[::-1], 'C0')
   losses.set(title='where the rest of the time goes', xlabel='% of all time')
   intervals.set(title='checkpoints', xlabel='minutes of work between two', ylabel='goodput, %')
-  best = found.interval
+  best = rehearsal.interval
   if best.tried:
-    _curve(intervals, [tau / MINUTE for tau, _ in best.tried], [each for _, each in best.tried])
+    _curve(
+      intervals, [tau / MINUTE for tau, _ in best.tried], [estimate for _, estimate in best.tried]
+    )
     marks = enumerate({'best': best.best, 'Young': best.young, 'Daly': best.daly}.items(), 1)
     for n, (name, tau) in marks:
       intervals.axvline(tau / MINUTE, color=f'C{n}', linestyle=(0, (n, n)), label=name)
@@ -157,12 +175,12 @@ def _draw(found: Rehearsal, plan: Plan) -> bytes:
     intervals.xaxis.set_major_formatter('{x:g}')
     intervals.xaxis.set_minor_formatter(NullFormatter())
     intervals.legend()
-  _curve(spares, list(range(len(found.by_spares))), list(found.by_spares))
-  spares.axvline(found.recommended, color='C1', label='cheapest kept step')
+  _curve(spares, list(range(len(rehearsal.by_spares))), list(rehearsal.by_spares))
+  spares.axvline(rehearsal.recommended, color='C1', label='cheapest kept step')
   spares.legend()
   spares.set(title='spare machines', xlabel='machines', ylabel='goodput, %')
   for side, colour, label in ((0, 'C2', 'half'), (1, 'C3', 'twice')):
-    _bars(changes, [(name, both[side]) for name, both in _ordered(found)[::-1]], colour, label)
+    _bars(changes, [(name, both[side]) for name, both in _ordered(rehearsal)[::-1]], colour, label)
   changes.axvline(0, color='black', linewidth=0.8)
   changes.legend()
   changes.set(title='an assumption halved or doubled', xlabel='change of goodput, points')
@@ -172,43 +190,49 @@ def _draw(found: Rehearsal, plan: Plan) -> bytes:
 
 
 def _bars(axis: Any, named: list[tuple[str, Estimate]], colour: str, label: str = '') -> None:
-  names, found = zip(*named, strict=True)
-  half = [100 * (each.high - each.mean) for each in found]
-  axis.barh(names, [100 * e.mean for e in found], xerr=half, color=colour, alpha=0.75, label=label)
+  names, estimates = zip(*named, strict=True)
+  half = [100 * (estimate.high - estimate.mean) for estimate in estimates]
+  axis.barh(
+    names, [100 * e.mean for e in estimates], xerr=half, color=colour, alpha=0.75, label=label
+  )
 
 
-def _curve(axis: Any, x: list[float], found: list[Estimate]) -> None:
-  means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in found), strict=True)
+def _curve(axis: Any, x: list[float], estimates: list[Estimate]) -> None:
+  means, lows, highs = zip(
+    *((100 * e.mean, 100 * e.low, 100 * e.high) for e in estimates), strict=True
+  )
   axis.plot(x, means, 'o-', color='C0', markersize=3)
   axis.fill_between(x, lows, highs, alpha=0.25)
   axis.grid(alpha=0.3)
 
 
-def _losses(found: Rehearsal) -> list[tuple[str, Estimate]]:
-  """Returns where the rest of the time goes, the largest first."""
-  lost = [(name, e) for name, e in found.causes.items() if name != PROGRESS and e.mean > 0]
-  return sorted(lost, key=lambda pair: -pair[1].mean) or [('nothing', found.causes[AGAIN])]
+def _losses(rehearsal: Rehearsal) -> list[tuple[str, Estimate]]:
+  """Returns the causes of lost time, the largest first."""
+  lost = [(name, e) for name, e in rehearsal.causes.items() if name != PROGRESS and e.mean > 0]
+  return sorted(lost, key=lambda pair: -pair[1].mean) or [('nothing', rehearsal.causes[AGAIN])]
 
 
-def _ordered(found: Rehearsal) -> list[tuple[str, tuple[Estimate, Estimate]]]:
-  """Returns what was changed, what matters most first."""
-  return sorted(found.changes.items(), key=lambda pair: -max(abs(e.mean) for e in pair[1]))
+def _ordered(rehearsal: Rehearsal) -> list[tuple[str, tuple[Estimate, Estimate]]]:
+  """Returns the changed assumptions, the one with the largest effect first."""
+  return sorted(rehearsal.changes.items(), key=lambda pair: -max(abs(e.mean) for e in pair[1]))
 
 
 def _finite(value: Any) -> Any:
   if isinstance(value, dict):
-    return {key: _finite(each) for key, each in value.items()}
+    return {key: _finite(entry) for key, entry in value.items()}
   if isinstance(value, tuple | list):
-    return [_finite(each) for each in value]
+    return [_finite(entry) for entry in value]
   return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _share(each: Estimate, digits: int = 1) -> str:
-  return f'{each.mean:.{digits}%} ({each.low:.{digits}%} to {each.high:.{digits}%})'
+def _share(estimate: Estimate, digits: int = 1) -> str:
+  return f'{estimate.mean:.{digits}%} ({estimate.low:.{digits}%} to {estimate.high:.{digits}%})'
 
 
-def _gain(each: Estimate) -> str:
-  return f'{100 * each.mean:+.2f} ({100 * each.low:+.2f} to {100 * each.high:+.2f}) points'
+def _gain(estimate: Estimate) -> str:
+  return (
+    f'{100 * estimate.mean:+.2f} ({100 * estimate.low:+.2f} to {100 * estimate.high:+.2f}) points'
+  )
 
 
 def _money(chip_hours: float, price: float) -> str:

@@ -63,7 +63,7 @@ class _Run:
     self.interval = max(scenario.interval, job.step, self.durable - self.pause)
     self.elastic = scenario.elastic and job.separate > 1
     self.restart = assumed.restart * MINUTE + job.read(assumed)
-    self.now = self.work = self.saved = self.place = 0.0
+    self.now = self.work = self.saved = self.phase = 0.0
     self.pending: list[tuple[float, float]] = []  # checkpoints on their way: when, and what work
     self.spares = scenario.spares
     self.missing = 0
@@ -101,7 +101,7 @@ class _Run:
       self._stall,
       self._stop,
       self._repaired,
-      self._found,
+      self._slow_machine_found,
       self._join,
     )
     while self.heap:
@@ -140,19 +140,19 @@ class _Run:
     cycle = self.interval + self.pause
     span = time - self.now
     tau = self.interval
-    place = self.place + span
-    whole, rest = divmod(place, cycle)
-    busy = whole * tau + min(rest, tau) - min(self.place, tau)
-    begun = math.floor((place - tau) / cycle) if place >= tau else -1
-    for number in range(max(begun - 1, 1 if self.place >= tau else 0), begun + 1):
-      start = self.now + number * cycle + tau - self.place
-      done = self.work + speed * (number * tau + tau - min(self.place, tau))
+    phase = self.phase + span
+    cycles, in_cycle = divmod(phase, cycle)
+    busy = cycles * tau + min(in_cycle, tau) - min(self.phase, tau)
+    newest = math.floor((phase - tau) / cycle) if phase >= tau else -1
+    for number in range(max(newest - 1, 1 if self.phase >= tau else 0), newest + 1):
+      start = self.now + number * cycle + tau - self.phase
+      done = self.work + speed * (number * tau + tau - min(self.phase, tau))
       self.pending = [*self.pending[-1:], (start + self.durable, done)]
     self.work += speed * busy
     self.lost[SLOW] += (alive - speed) * busy
     self.lost[FEWER] += (1 - alive) * busy
     self.lost[SAVING] += span - busy
-    self.place = rest
+    self.phase = in_cycle
 
   def _stand(self, seconds: float, why: str) -> None:
     """Stands still for so long after whatever it stands still for already."""
@@ -199,7 +199,7 @@ class _Run:
         self.saved = work
     self.lost[AGAIN] += self.work - self.saved
     self.work = self.saved
-    self.place = 0.0
+    self.phase = 0.0
     self.pending.clear()
     self.down.clear()
 
@@ -222,7 +222,7 @@ class _Run:
       self.slow = True
       self._push(self.now + _exponential(find, self.assumed.find * HOUR), _FOUND, _)
 
-  def _found(self, repair: float, *_: float) -> None:
+  def _slow_machine_found(self, repair: float, *_: float) -> None:
     """Swaps a slow machine after a checkpoint, or keeps it while there is no other."""
     if not self.spares or self._idle:
       self._push(self.now + HOUR, _FOUND, (repair,))
@@ -239,7 +239,7 @@ class _Run:
     if not self.down:
       self._stand(self.durable, why)
       self.saved = self.work
-      self.place = 0.0
+      self.phase = 0.0
       self.pending.clear()
     self._stand(self.restart, why)
 
@@ -254,12 +254,12 @@ def _exponential(drawn: float, mean: float) -> float:
 
 
 def _arrivals(stream: np.random.Generator, rate: float, shape: float, end: float) -> np.ndarray:
-  """Returns the times of a renewal process of so many a second, with Weibull times between."""
+  """Returns the times of a renewal process with `rate` events a second and Weibull intervals."""
   if not rate:
     return np.empty(0)
   scale = 1 / rate / math.gamma(1 + 1 / shape)
   times = np.cumsum(stream.weibull(shape, 16) * scale)
   while times[-1] < end:
-    more = np.cumsum(stream.weibull(shape, len(times)) * scale)
-    times = np.append(times, times[-1] + more)
+    later = np.cumsum(stream.weibull(shape, len(times)) * scale)
+    times = np.append(times, times[-1] + later)
   return times[times < end]

@@ -40,7 +40,7 @@ class Estimate:
     mean = float(values.mean())
     spread = float(stats.sem(values)) if len(values) > 1 else math.inf
     half = float(stats.t.ppf(0.975, max(len(values) - 1, 1))) * spread if spread else 0.0
-    least, most = (float(each) for each in np.quantile(values, (0.025, 0.975)))
+    least, most = (float(quantile) for quantile in np.quantile(values, (0.025, 0.975)))
     return cls(mean, mean - half, mean + half, least, most)
 
 
@@ -109,34 +109,34 @@ def rehearse(
 
   Args:
     days: of each run.
-    spares: machines that stand by; None takes those that make a kept step cheapest.
-    tell: hears how many of `count_scenarios` are done.
+    spares: standby machines; None takes the number that makes a kept step cheapest.
+    tell: is called with how many of `count_scenarios` are done.
   """
   done = 0
 
   def goodputs(spares: int, interval: float, elastic=False, changed=assumed) -> np.ndarray:
     nonlocal done
     done += 1
-    found = simulate(Scenario(job, changed, days, interval, spares, elastic), runs, seed)
+    shares = simulate(Scenario(job, changed, days, interval, spares, elastic), runs, seed)
     tell(done)
-    return found
+    return shares
 
   ample = _ample(job, assumed)
   counts = range(max(ample, spares or 0) + 1)
-  found = best_interval(job, assumed, lambda tau: goodputs(ample, tau)[:, 0], seed)
-  tau = min(found.best, days * DAY)
+  best = best_interval(job, assumed, lambda tau: goodputs(ample, tau)[:, 0], seed)
+  tau = min(best.best, days * DAY)
   by_spares = [goodputs(count, tau)[:, 0] for count in counts]
   prices = [(job.chips + n * job.machine) / max(by_spares[n].mean(), 1e-9) for n in counts]
   recommended = int(np.argmin(prices))
-  taken = recommended if spares is None else spares
-  base = goodputs(taken, tau)
+  chosen_spares = recommended if spares is None else spares
+  base = goodputs(chosen_spares, tau)
   changes = {}
   for name in CHANGED:
-    both = (goodputs(taken, tau, changed=assumed.times(**{name: by})) for by in (0.5, 2.0))
-    changes[name] = tuple(Estimate.of(each[:, 0] - base[:, 0]) for each in both)
+    both = (goodputs(chosen_spares, tau, changed=assumed.times(**{name: by})) for by in (0.5, 2.0))
+    changes[name] = tuple(Estimate.of(shares[:, 0] - base[:, 0]) for shares in both)
   elastic = without = None
   if job.separate > 1:
-    elastic = Estimate.of(goodputs(taken, tau, elastic=True)[:, 0] - base[:, 0])
+    elastic = Estimate.of(goodputs(chosen_spares, tau, elastic=True)[:, 0] - base[:, 0])
     without = Estimate.of(goodputs(0, tau, elastic=True)[:, 0] - by_spares[0])
   return Rehearsal(
     job,
@@ -144,11 +144,11 @@ def rehearse(
     days,
     runs,
     seed,
-    found,
-    taken,
+    best,
+    chosen_spares,
     recommended,
     Estimate.of(base[:, 0]),
-    {cause: Estimate.of(base[:, place]) for place, cause in enumerate(CAUSES)},
+    {cause: Estimate.of(base[:, column]) for column, cause in enumerate(CAUSES)},
     tuple(map(Estimate.of, by_spares)),
     elastic,
     without,
@@ -159,8 +159,8 @@ def rehearse(
 def count_scenarios(job: Job, assumed: Assumptions, spares: int | None) -> int:
   """Returns how many scenarios `rehearse` simulates."""
   counts = max(_ample(job, assumed), spares or 0) + 1
-  others = 1 + 2 * len(CHANGED) + 2 * (job.separate > 1)
-  return len(_intervals(job, assumed)) + counts + others
+  changes = 1 + 2 * len(CHANGED) + 2 * (job.separate > 1)
+  return len(_intervals(job, assumed)) + counts + changes
 
 
 def _ample(job: Job, assumed: Assumptions) -> int:
@@ -214,10 +214,10 @@ def best_interval(
 def _top(tried: np.ndarray, means: np.ndarray) -> float:
   """Returns where a parabola through goodput over log(interval) is highest, within those tried."""
   x = np.log(tried)
-  near = np.abs(x - x[np.argmax(means)]) < math.log(3)
-  if near.sum() < 4:
-    near = np.ones_like(near)
-  bend, slope, _ = np.polyfit(x[near], means[near], 2)
+  nearby = np.abs(x - x[np.argmax(means)]) < math.log(3)
+  if nearby.sum() < 4:
+    nearby = np.ones_like(nearby)
+  bend, slope, _ = np.polyfit(x[nearby], means[nearby], 2)
   if bend >= 0:
     return float(tried[int(np.argmax(means))])
   return float(np.exp(np.clip(-slope / (2 * bend), x[0], x[-1])))

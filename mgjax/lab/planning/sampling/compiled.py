@@ -36,7 +36,7 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, dict[str, A
   Returns the samplings, the programs as plain JSON values by name, and notes.
   """
   model = run.outline.model
-  found = dict(chosen)
+  samplings = dict(chosen)
   programs = {}
   notes = []
   for rows, sampling in chosen.items():
@@ -44,7 +44,7 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, dict[str, A
       continue
     several = max(rows) > 1
     sizes = sampling.sizes
-    work = sampling.asked.work
+    work = sampling.request.work
     sample = run.sample if several else run.sample.changed({'guidance': ()})
     generate = make_sampler_of(sample, run.objective, model)
     program = compile_sampler(generate, model, sampling)
@@ -62,16 +62,16 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, dict[str, A
       notes.append(f'{name}: collectives are those of the formula')
     else:
       collectives = audit(program.hlo)
-      if not sampling.place.torus:
-        notes += [f'{name}: {each}' for each in gpu_kernels(program.hlo, work, trained=False)]
+      if not sampling.topology.torus:
+        notes += [f'{name}: {line}' for line in gpu_kernels(program.hlo, work, trained=False)]
       notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
-      placed = group_collectives(collectives, sizes, sampling.place)
+      placed = group_collectives(collectives, sizes, sampling.topology)
       shared = _shared(placed, sum(count_passes(sample).values()))
-      together = sampling.asked.samples * rows[0]
-      one = make_pass(work, sampling.place, sizes, together, shared)
-      sampling = dataclasses.replace(sampling, passes={rows[0]: one})
-    found[rows] = sampling
-  return found, programs, notes
+      together = sampling.request.samples * rows[0]
+      shared_pass = make_pass(work, sampling.topology, sizes, together, shared)
+      sampling = dataclasses.replace(sampling, passes={rows[0]: shared_pass})
+    samplings[rows] = sampling
+  return samplings, programs, notes
 
 
 def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> CompiledStep:
@@ -79,15 +79,16 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
 
   Noise and conditions are whole on every device, as a pipeline gives them.
   """
-  asked, place = sampling.asked, sampling.place
-  mesh = make_mesh(sampling.sizes, devices=devices_of(place), torus=place.torus)
-  latents = asked.work.latents
-  whole = replicated(mesh)
+  request = sampling.request
+  topology = sampling.topology
+  mesh = make_mesh(sampling.sizes, devices=devices_of(topology), torus=topology.torus)
+  latents = request.work.latents
+  sharding = replicated(mesh)
   inputs = small_inputs(model, latents[-1])
   boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
 
   def rows_of(shape: Sequence[int], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((asked.samples, *shape), dtype, sharding=whole)
+    return jax.ShapeDtypeStruct((request.samples, *shape), dtype, sharding=sharding)
 
   example: Tree = jax.eval_shape(lambda: example_batch(model, 'a', latents))
   batch = {name: rows_of(like.shape[1:], like.dtype) for name, like in example.items()}
@@ -96,17 +97,19 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
     return compile_lowered(lambda: generate.lower(*arguments), mesh)
 
 
-def _shared(found: Sequence[Collective], passes: int) -> list[Collective]:
-  """Returns the collectives of one pass of many; what stands before the loop is shared by all."""
+def _shared(collectives: Sequence[Collective], passes: int) -> list[Collective]:
+  """Returns the collectives of one pass of many; all passes share what precedes the loop."""
   return [
     dataclasses.replace(
-      each,
-      bytes=each.bytes / passes,
-      seconds=each.seconds / passes,
-      scheduled=each.scheduled and each.scheduled.map(lambda seconds: seconds / passes),
-      count=math.ceil(each.count / passes),
-      # Where nothing is trained, what `tensor` gathers and scatters are activations.
-      what='tensor' if each.axis == 'tensor' and each.what in _ACTIVATIONS else each.what,
+      collective,
+      bytes=collective.bytes / passes,
+      seconds=collective.seconds / passes,
+      scheduled=collective.scheduled and collective.scheduled.map(lambda seconds: seconds / passes),
+      count=math.ceil(collective.count / passes),
+      # Without training, `tensor` gathers and scatters activations.
+      what='tensor'
+      if collective.axis == 'tensor' and collective.what in _ACTIVATIONS
+      else collective.what,
     )
-    for each in found
+    for collective in collectives
   ]

@@ -23,7 +23,7 @@ from mgjax.lab.planning.efficiency import Ends, bounds, describe_efficiency, rat
 from mgjax.lab.planning.forward import count_products
 from mgjax.lab.planning.memory import FLOAT32
 from mgjax.lab.planning.roofline import BY_FORMULA
-from mgjax.lab.planning.sampling.latency import Asked, Sampling, sample_on
+from mgjax.lab.planning.sampling.latency import Sampling, SamplingRequest, sample_on
 from mgjax.lab.planning.sampling.passes import HALF, count_branches
 from mgjax.lab.planning.search import FREE, mesh_flag
 from mgjax.lab.planning.step_spec import FlowRun
@@ -123,34 +123,34 @@ def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int 
 
 
 def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
-  """Says what it takes to make a video of a size with an upsampler, weights in bfloat16.
+  """Estimates memory, operations and seconds to upsample a video, with weights in bfloat16.
 
-  By default all windows that fit are on `data`, tokens on `context`. In the plain JSON values that
-  it returns memory is that of one chip, seconds are those of all together. Raises ConfigError where
-  something does not fit.
+  By default all windows that fit are on `data`, tokens on `context`. Returns plain JSON values:
+  memory is of one chip, seconds are of all chips together. Raises ConfigError if something does not
+  fit.
   """
-  place = parse_topology(topology)
-  sampling = _on(film, place, sizes) if sizes else _spread(film, place)
+  cluster = parse_topology(topology)
+  sampling = _on(film, cluster, sizes) if sizes else _spread(film, cluster)
   work = film.work
   codec = film.codec.model
-  gib = {name: each / GIB for name, each in film_bytes(film, sampling).items()}
+  gib = {name: size / GIB for name, size in film_bytes(film, sampling).items()}
   decoding = decode_bytes(film) / GIB
   peak = max(sum(gib.values()), gib['weights'] + decoding)
   encode, decode = codec_flops(film)
   stages = film.sample.steps * (2 if film.sample.solver == 'midpoint' else 1)
   tiles = len(film.times.starts) * film.tiles * stages
   evaluations = tiles * film.branches
-  programs = math.ceil(tiles / sampling.asked.samples)
+  programs = math.ceil(tiles / sampling.request.samples)
   model = evaluations * work.flops.forward
   seconds = film.frames / film.fps
-  one = sampling.passes[film.branches]
-  chip = place.chip
+  estimate = sampling.passes[film.branches]
+  chip = cluster.chip
   coded = (encode + decode) / chip.flops
   rates = rates_of(chip.name)
   ends = Ends(
     *(
-      programs * each.step + coded / rate.linear
-      for each, rate in ((one.time.slow, rates.slow), (one.time.fast, rates.fast))
+      programs * roofline.step + coded / rate.linear
+      for roofline, rate in ((estimate.time.slow, rates.slow), (estimate.time.fast, rates.fast))
     )
   )
   most = (1 - FREE) * chip.memory / GIB
@@ -161,7 +161,7 @@ def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None)
       'as tiling.size = 512'
     )
   return {
-    'topology': place.name,
+    'topology': cluster.name,
     'mesh': dict(sampling.sizes),
     'frames': film.frames,
     'size': [film.height, film.width],
@@ -194,8 +194,8 @@ def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None)
       'second_of_film': (model + encode + decode) / seconds,
     },
     'seconds_a_second_of_film': {
-      'peak': (model / (chip.flops * place.devices) + coded) / seconds,
-      **bounds(ends.map(lambda each: each / seconds)),
+      'peak': (model / (chip.flops * cluster.devices) + coded) / seconds,
+      **bounds(ends.map(lambda time: time / seconds)),
     },
     'gib': gib,
     'decode_gib': decoding,
@@ -244,7 +244,7 @@ def film_bytes(film: Film, sampling: Sampling) -> dict[str, int]:
   velocities of the windows, float32, whole frames.
   """
   groups = math.prod(sampling.sizes[axis] for axis in BATCH)
-  windows = math.ceil(max(1, sampling.asked.samples // film.tiles) / groups)
+  windows = math.ceil(max(1, sampling.request.samples // film.tiles) / groups)
   return {
     'weights': sampling.weights(HALF),
     **{name: sampling.bytes[name] for name in ('weights of a layer', 'activations')},
@@ -283,29 +283,31 @@ def codec_flops(film: Film) -> tuple[int, int]:
   return tuple(chunks * count_products(run, params, x) for run, x in (encode, decode))
 
 
-def _on(film: Film, place: Topology, sizes: Mapping[str, int]) -> Sampling:
-  """Returns a call of as many tiles as fill a mesh; raises ConfigError where it does not fit."""
+def _on(film: Film, topology: Topology, sizes: Mapping[str, int]) -> Sampling:
+  """Returns a call with enough tiles to fill a mesh; raises ConfigError if it does not fit."""
   sizes = make_sizes(sizes)
   groups = math.prod(sizes[axis] for axis in BATCH)
   tiles = math.ceil((film.rows or groups) / groups) * groups
-  sampling = sample_on(Asked(film.work, film.work.exchange, tiles), place, sizes, (film.branches,))
+  sampling = sample_on(
+    SamplingRequest(film.work, film.work.exchange, tiles), topology, sizes, (film.branches,)
+  )
   assert sampling is not None  # rows are filled up to what divides
   return sampling
 
 
-def _spread(film: Film, place: Topology) -> Sampling:
+def _spread(film: Film, topology: Topology) -> Sampling:
   """Spreads tiles over `data` and, where that does not fit a chip, tokens over `context`."""
   sizes = dict.fromkeys(AXES, 1)
-  found = None
-  for context in (n for n in range(1, place.devices + 1) if place.devices % n == 0):
-    mesh = sizes | {'data': place.devices // context, 'context': context}
+  sampling = None
+  for context in (n for n in range(1, topology.devices + 1) if topology.devices % n == 0):
+    mesh = sizes | {'data': topology.devices // context, 'context': context}
     try:
-      found = _on(film, place, mesh)
+      sampling = _on(film, topology, mesh)
     except ConfigError:  # the torus has no such axes, or heads do not divide: there are others
       continue
-    if sum(film_bytes(film, found).values()) <= (1 - FREE) * place.chip.memory:
-      return found
-  return found or _on(film, place, sizes | {'data': place.devices})
+    if sum(film_bytes(film, sampling).values()) <= (1 - FREE) * topology.chip.memory:
+      return sampling
+  return sampling or _on(film, topology, sizes | {'data': topology.devices})
 
 
 def _make_codec(workdir: str) -> tuple[LatentCodec, list[str]]:

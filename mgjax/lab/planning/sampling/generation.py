@@ -17,7 +17,7 @@ from mgjax.lab.planning.report import (
 )
 from mgjax.lab.planning.roofline import describe_assumptions
 from mgjax.lab.planning.sampling.compiled import compile_samplings
-from mgjax.lab.planning.sampling.latency import Asked, Pass, Sampling, fastest
+from mgjax.lab.planning.sampling.latency import Pass, Sampling, SamplingRequest, fastest
 from mgjax.lab.planning.sampling.passes import SAVED, Way, list_ways
 from mgjax.lab.planning.search import check_exchange, mesh_flag
 from mgjax.lab.planning.step_spec import FlowRun
@@ -37,39 +37,41 @@ def plan_generation(
   rows: int = 1,
   compiled: bool = False,
 ) -> dict[str, Any]:
-  """Says how long a flow model takes to sample on a topology, and what would make it shorter.
+  """Estimates how long a flow model takes to sample on a topology, and cheaper ways to sample.
 
   By default the mesh has the least latency among those that fit, and the bucket the most tokens;
   `rows` are samples at a time. `compiled` takes memory and collectives from the compiled sampler.
-  Returns plain JSON values; seconds are those of all samples that are made at a time.
+  Returns plain JSON values; seconds are for all `rows` samples together.
   Raises ConfigError if something does not exist, does not fit together or cannot be compiled.
   """
-  place = parse_topology(topology)
+  cluster = parse_topology(topology)
   work = make_workload(run, bucket)
-  asked = Asked(work, exchange or work.exchange, rows)
-  check_exchange(asked.exchange)
+  request = SamplingRequest(work, exchange or work.exchange, rows)
+  check_exchange(request.exchange)
   settings = run.objective.in_passes(run.sample)
   ways = list_ways(settings)
   configured = ways[0]
-  given = None if sizes is None else make_sizes(sizes)
+  mesh = None if sizes is None else make_sizes(sizes)
   chosen = {
-    rows: fastest(asked, place, rows, given)
+    rows: fastest(request, cluster, rows, mesh)
     for rows in dict.fromkeys(tuple(way.passes) for way in ways)
   }
   if chosen[tuple(configured.passes)] is None:
-    raise ConfigError(_undivided(given, place, asked, configured))
+    raise ConfigError(_undivided(mesh, cluster, request, configured))
   notes = ['estimated by formula']
   programs = {}
   if compiled:
-    run = run.with_backbone(exchange=asked.exchange)
+    run = run.with_backbone(exchange=request.exchange)
     chosen, programs, notes = compile_samplings(run, chosen)
-  found = [_row(way, each) for way in ways if (each := chosen[tuple(way.passes)]) is not None]
+  estimates = [
+    _row(way, sampling) for way in ways if (sampling := chosen[tuple(way.passes)]) is not None
+  ]
   first = chosen[tuple(configured.passes)]
-  shown = first.passes[max(first.passes)]
-  assumed = describe_assumptions(work, place.chip.name, shown.collectives, backward=False)
+  largest_pass = first.passes[max(first.passes)]
+  assumed = describe_assumptions(work, cluster.chip.name, largest_pass.collectives, backward=False)
   return {
-    'topology': place.name,
-    'devices': place.devices,
+    'topology': cluster.name,
+    'devices': cluster.devices,
     'bucket': work.bucket,
     'shape': list(work.shape),
     'tokens': work.tokens,
@@ -78,15 +80,15 @@ def plan_generation(
     'samples': rows,
     'steps': settings.steps,
     'solver': settings.solver,
-    'exchange': asked.exchange,
+    'exchange': request.exchange,
     'flops_of_a_row': work.flops.forward,
-    **found[0],
+    **estimates[0],
     'gib': {'weights': first.weights(SAVED) / GIB}
     | {name: count / GIB for name, count in first.bytes.items()},
-    'gib_of_a_chip': place.chip.memory / GIB,
-    'pass': _described(shown),
+    'gib_of_a_chip': cluster.chip.memory / GIB,
+    'pass': _described(largest_pass),
     'programs': programs,
-    'ways': found,
+    'ways': estimates,
     'notes': [*notes, *assumed, LEFT_OUT],
   }
 
@@ -94,7 +96,7 @@ def plan_generation(
 def describe_generation(answer: Mapping[str, Any]) -> str:
   """Returns what `plan_generation` found as a table for people."""
   frames, height, width = answer['shape']
-  one = answer['pass']
+  parts = answer['pass']
   verdict = 'fits' if answer['fits'] else 'does not fit'
   per = answer['evaluations'] / answer['passes']
   headings = (
@@ -122,18 +124,18 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
     f'GiB a chip, of {answer["gib_of_a_chip"]:.1f}: {verdict}, {answer["peak_gib"]:.1f} at peak',
     *(f'  {name:20} {value:8.2f}' for name, value in answer['gib'].items()),
     *(
-      f'  {name}: {each["peak_gib"]:.1f} GiB at the peak, {each["arguments_gib"]:.1f} of them '
-      f'arguments; compiled in {each["compile_seconds"]:.0f} s'
-      for name, each in answer['programs'].items()
+      f'  {name}: {program["peak_gib"]:.1f} GiB at the peak, {program["arguments_gib"]:.1f} of '
+      f'them arguments; compiled in {program["compile_seconds"]:.0f} s'
+      for name, program in answer['programs'].items()
     ),
     '',
-    *table([('collectives a pass', *COLLECTIVES), *map(collective_row, one['collectives'])], 3),
-    f'a pass      {spread(one["seconds"], ".4g")} s: linear {spread(one["linear"])}, attention '
-    f'{spread(one["attention"])}, element-wise {spread(one["elementwise"])}, waiting '
-    f'{spread(one["waiting"])} of {one["communication"]:.3g} of communication; '
-    f'{one["seconds"]["ideal"]:.3g} at the peak',
+    *table([('collectives a pass', *COLLECTIVES), *map(collective_row, parts['collectives'])], 3),
+    f'a pass      {spread(parts["seconds"], ".4g")} s: linear {spread(parts["linear"])}, attention '
+    f'{spread(parts["attention"])}, element-wise {spread(parts["elementwise"])}, waiting '
+    f'{spread(parts["waiting"])} of {parts["communication"]:.3g} of communication; '
+    f'{parts["seconds"]["ideal"]:.3g} at the peak',
     '',
-    *table([headings, *(_cells(each['name'], each) for each in answer['ways'])]),
+    *table([headings, *(_cells(way['name'], way) for way in answer['ways'])]),
     '',
     *answer['notes'],
   ]
@@ -157,7 +159,7 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
   seconds = sampling.seconds(way)
-  asked = sampling.asked
+  request = sampling.request
   ends = Ends(seconds['high'], seconds['low'])
   return {
     'name': way.name,
@@ -165,31 +167,33 @@ def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
     'evaluations': way.evaluations,
     'weights': way.weights,
     'mesh': dict(sampling.sizes),
-    'flops': way.evaluations * asked.work.flops.forward * asked.samples,
+    'flops': way.evaluations * request.work.flops.forward * request.samples,
     'seconds': seconds,
-    'samples_per_hour': bounds(ends.map(lambda each: 3600 * asked.samples / each)),
-    'mfu': bounds(ends.map(lambda each: seconds['ideal'] / each)),
+    'samples_per_hour': bounds(ends.map(lambda time: 3600 * request.samples / time)),
+    'mfu': bounds(ends.map(lambda time: seconds['ideal'] / time)),
     'peak_gib': sampling.peak(way.weights) / GIB,
     'fits': sampling.fits(way.weights),
   }
 
 
-def _described(one: Pass) -> dict[str, Any]:
-  """What a pass is made of."""
+def _described(estimate: Pass) -> dict[str, Any]:
+  """Returns the parts of a pass as plain JSON values."""
   names = ('linear', 'attention', 'elementwise', 'waiting')
   return {
-    'seconds': one.seconds,
-    **{name: bounds_of(one.time, name) for name in names},
-    'communication': one.time.fast.communication,
-    'collectives': [collective_as_json(each) for each in one.collectives],
+    'seconds': estimate.seconds,
+    **{name: bounds_of(estimate.time, name) for name in names},
+    'communication': estimate.time.fast.communication,
+    'collectives': [collective_as_json(collective) for collective in estimate.collectives],
   }
 
 
-def _undivided(given: Mapping[str, int] | None, place: Topology, asked: Asked, way: Way) -> str:
-  rows = ' and '.join(str(asked.samples * count) for count in way.passes)
-  if given is None:
-    return f'no mesh of {place.name} takes {rows} rows a pass in equal parts; give other --rows'
+def _undivided(
+  mesh: Mapping[str, int] | None, topology: Topology, request: SamplingRequest, way: Way
+) -> str:
+  rows = ' and '.join(str(request.samples * count) for count in way.passes)
+  if mesh is None:
+    return f'no mesh of {topology.name} takes {rows} rows a pass in equal parts; give other --rows'
   return (
-    f'{rows} rows a pass do not divide over the mesh {mesh_flag(given)}; give more --rows, or put '
+    f'{rows} rows a pass do not divide over the mesh {mesh_flag(mesh)}; give more --rows, or put '
     'devices that share a row on context'
   )

@@ -25,8 +25,8 @@ CAST = 'cast weights'
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-  """What is planned: the model and its samples, how context shards meet, samples at a time."""
+class SamplingRequest:
+  """What to plan: the model and its samples, the exchange of context shards, samples at a time."""
 
   work: Workload
   exchange: str
@@ -48,16 +48,16 @@ class Pass:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """Samples that are made together on a mesh, by passes of some rows.
+  """The cost of generating samples together on a mesh.
 
   Attributes:
     passes: rows that a sample has in a pass -> the pass.
     bytes: of one chip at the peak, by category, but for the weights.
-    compiled: GiB of one chip by the compiler, weights as they were saved; 0 where it was not asked.
+    compiled: GiB of one chip by the compiler, with weights as saved; 0 for an estimate by formula.
   """
 
-  asked: Asked
-  place: Topology
+  request: SamplingRequest
+  topology: Topology
   sizes: Mapping[str, int]
   passes: Mapping[int, Pass]
   bytes: Mapping[str, int]
@@ -71,79 +71,90 @@ class Sampling:
 
   def weights(self, kind: str) -> int:
     """Counts the bytes of the weights on one chip; `kind` is a name in `WEIGHTS`."""
-    return parameter_bytes(self.asked.work, self.sizes, WEIGHTS[kind])
+    return parameter_bytes(self.request.work, self.sizes, WEIGHTS[kind])
 
   def peak(self, kind: str) -> float:
-    """Returns the bytes of one chip with weights of some kind: the compiler's, of those as saved.
+    """Returns the peak bytes of one chip; `kind` is a name in `WEIGHTS`.
 
-    Others are counted by formula, without a cast before the loop. To subtract what they save from
-    the compiler's peak may give too little: by a quarter at v5p:2x2x2, where other copies are kept.
+    For weights as saved this is the compiler's peak, if there is one. Others are counted by
+    formula, without a cast before the loop. Subtracting what they save from the compiler's peak may
+    give too little: by a quarter at v5p:2x2x2, where the program holds other copies.
     """
     if kind == SAVED and self.compiled:
       return self.compiled * GIB
-    kept = sum(count for name, count in self.bytes.items() if name != CAST or kind == SAVED)
-    return self.weights(kind) + kept
+    others = sum(count for name, count in self.bytes.items() if name != CAST or kind == SAVED)
+    return self.weights(kind) + others
 
   def fits(self, kind: str) -> bool:
     """Whether a tenth of a chip's memory stays free."""
-    return self.peak(kind) <= (1 - FREE) * self.place.chip.memory
+    return self.peak(kind) <= (1 - FREE) * self.topology.chip.memory
 
 
 def fastest(
-  asked: Asked, place: Topology, rows: Sequence[int], given: Mapping[str, int] | None
+  request: SamplingRequest, topology: Topology, rows: Sequence[int], mesh: Mapping[str, int] | None
 ) -> Sampling | None:
-  """Returns the sampling with the least latency of one pass of each of `rows`, among what fits.
+  """Returns the sampling that fits and has the least latency, of one pass of each of `rows`.
 
   The middle of the range of seconds counts. What does not fit comes after all that does, least
   memory first; None if nothing divides. Raises ConfigError where a given mesh does not fit.
   """
-  found = []
-  for sizes in [given] if given else possible_meshes(place):
+  samplings = []
+  for sizes in [mesh] if mesh else possible_meshes(topology):
     try:
-      found.append(sample_on(asked, place, make_sizes(sizes), rows))
+      samplings.append(sample_on(request, topology, make_sizes(sizes), rows))
     except ConfigError:
-      if given:
+      if mesh:
         raise
-  found = [each for each in found if each is not None]
+  samplings = [sampling for sampling in samplings if sampling is not None]
 
-  def ranking(each: Sampling) -> tuple[float, float]:
-    ends = ((one.time.slow.step, one.time.fast.step) for one in each.passes.values())
+  def ranking(sampling: Sampling) -> tuple[float, float]:
+    ends = (
+      (estimate.time.slow.step, estimate.time.fast.step) for estimate in sampling.passes.values()
+    )
     total = sum(map(sum, ends)) / 2
-    return (0.0, total) if each.fits(SAVED) else (each.peak(SAVED), total)
+    return (0.0, total) if sampling.fits(SAVED) else (sampling.peak(SAVED), total)
 
-  return min(found, key=ranking, default=None)
+  return min(samplings, key=ranking, default=None)
 
 
 def sample_on(
-  asked: Asked, place: Topology, sizes: Mapping[str, int], rows: Sequence[int]
+  request: SamplingRequest, topology: Topology, sizes: Mapping[str, int], rows: Sequence[int]
 ) -> Sampling | None:
   """Estimates passes on a mesh; None if their rows do not divide over its groups.
 
   Raises ConfigError where the mesh does not fit the chips, or the heads the mesh.
   """
-  work = asked.work
-  axes = axis_networks(sizes, place)
+  work = request.work
+  axes = axis_networks(sizes, topology)
   check_heads(work, sizes)
   groups = math.prod(sizes[axis] for axis in BATCH)
-  if any(asked.samples * count % groups for count in rows):
+  if any(request.samples * count % groups for count in rows):
     return None
   passes = {}
   for count in rows:
-    together = asked.samples * count
-    found = list_collectives(work, sizes, axes, together, None, asked.exchange, place.chip)
-    passes[count] = make_pass(work, place, sizes, together, found)
-  return Sampling(asked, place, sizes, passes, _bytes(asked, place, sizes, max(rows)))
+    together = request.samples * count
+    collectives = list_collectives(
+      work, sizes, axes, together, None, request.exchange, topology.chip
+    )
+    passes[count] = make_pass(work, topology, sizes, together, collectives)
+  return Sampling(request, topology, sizes, passes, _bytes(request, topology, sizes, max(rows)))
 
 
 def make_pass(
-  work: Workload, place: Topology, sizes: Mapping[str, int], rows: int, found: Sequence[Collective]
+  work: Workload,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  rows: int,
+  collectives: Sequence[Collective],
 ) -> Pass:
-  """Makes a pass of `rows` rows on a mesh of its collectives."""
-  return Pass(forward_roofline(work, place, sizes, rows, found), tuple(found))
+  """Returns the cost of a pass of `rows` rows on a mesh, with these collectives."""
+  return Pass(forward_roofline(work, topology, sizes, rows, collectives), tuple(collectives))
 
 
-def _bytes(asked: Asked, place: Topology, sizes: Mapping[str, int], rows: int) -> dict[str, int]:
-  """Returns category -> bytes of one chip while a pass runs, but for the weights as they are saved.
+def _bytes(
+  request: SamplingRequest, topology: Topology, sizes: Mapping[str, int], rows: int
+) -> dict[str, int]:
+  """Returns category -> bytes of one chip during a pass, without the saved weights.
 
   cast weights         the layers' pieces in the compute type, cast before the loop
   weights of a layer   gathered where they lie in pieces: the largest matrix and the next one
@@ -151,19 +162,19 @@ def _bytes(asked: Asked, place: Topology, sizes: Mapping[str, int], rows: int) -
                        again where heads are exchanged); input, norm, gate times up
   latents              noise, place and velocities, float32
   """
-  work = asked.work
-  local = share_of_chip(work, sizes, asked.samples * rows)
+  work = request.work
+  local = share_of_chip(work, sizes, request.samples * rows)
   tokens = local.rows * local.tokens
   traded = 4 if local.context > 1 else 0
   widest = max((6 + traded) * work.dim, 2 * work.dim + 2 * work.mlp_dim // local.tensor)
-  matrices = [each.size // each.depth for each in work.parameters if each.depth]
+  matrices = [parameter.size // parameter.depth for parameter in work.parameters if parameter.depth]
   cut = sizes['context'] * sizes['fsdp'] > 1
   pieces = sum(matrices) * work.depth // (sizes['context'] * sizes['fsdp'] * local.tensor)
-  ahead = 3 if place.chip.gathers_ahead else 2
+  ahead = 3 if topology.chip.gathers_ahead else 2
   return {
     CAST: pieces * work.itemsize if work.itemsize < FLOAT32 else 0,
     'weights of a layer': ahead * max(matrices) * work.itemsize // local.tensor if cut else 0,
     'activations': local.tokens * work.dim * (work.itemsize + FLOAT32)
     + tokens * widest * work.itemsize,
-    'latents': (2 + rows) * asked.samples * math.prod(work.latents) * FLOAT32,
+    'latents': (2 + rows) * request.samples * math.prod(work.latents) * FLOAT32,
   }

@@ -39,26 +39,26 @@ class Way:
 
 
 def count_passes(sample: SampleSettings) -> dict[int, int]:
-  """Counts passes of a configured sampler by their rows of a sample.
+  """Counts passes of a configured sampler by the rows that a sample has in them.
 
-  The solver is run on a number, and guidance asked at every time how many rows it makes of one:
-  outside of its intervals that may be fewer. ConfigError: the solver chooses its steps itself.
+  The solver runs on one number, and guidance gives the rows at every time: outside of its intervals
+  there may be fewer. ConfigError: the solver chooses its steps itself.
   """
   if sample.solver not in SOLVERS:
     raise ConfigError(
       f'solver {sample.solver!r} chooses its steps while it runs, and no plan can count them '
       f'before; plan with config.sample.solver one of {", ".join(SOLVERS)}'
     )
-  found: collections.Counter[int] = collections.Counter()
+  counts: collections.Counter[int] = collections.Counter()
 
   def velocity(x: Array, time: Array) -> Array:
-    found[count_branches(guidance_at(sample.guidance, float(time[0])))] += 1
+    counts[count_branches(guidance_at(sample.guidance, float(time[0])))] += 1
     return x
 
   times = make_time_grid(steps=sample.steps, **sample.schedule)
   for begin, end in itertools.pairwise(times):
     SOLVERS[sample.solver](velocity, jnp.zeros((1, 1)), jnp.float32(begin), jnp.float32(end))
-  return dict(found)
+  return dict(counts)
 
 
 def list_ways(sample: SampleSettings) -> list[Way]:
@@ -68,31 +68,31 @@ def list_ways(sample: SampleSettings) -> list[Way]:
   """
   passes = count_passes(sample)
   total = sum(passes.values())
-  found = [
+  ways = [
     Way(CONFIGURED, passes),
     Way('weights in bfloat16', passes, HALF),
     Way('weights in int8', passes, INT8),
   ]
   if max(passes) > 1:
-    found.append(Way('guidance distilled', {1: total}))
+    ways.append(Way('guidance distilled', {1: total}))
   for steps in STUDENTS:
     if steps < total:
       words = f'distilled to {steps} step{"s" * (steps > 1)}'
-      found += [Way(words, {1: steps}), Way(f'{words}, weights in int8', {1: steps}, INT8)]
-  return found
+      ways += [Way(words, {1: steps}), Way(f'{words}, weights in int8', {1: steps}, INT8)]
+  return ways
 
 
 def count_branches(guidance: Guidance) -> int:
   """Counts the rows of the model that guidance makes of one, with scales of an interval in it."""
-  seen = []
+  row_counts = []
 
   def predict(x, *_):
-    seen.append(len(x))
+    row_counts.append(len(x))
     return x
 
   scales = tuple((name, s[0] if isinstance(s, tuple) else s) for name, s in guidance)
   make_guided(predict, {}, scales)(jnp.zeros((1, 1)), jnp.zeros(1))
-  return seen[0]
+  return row_counts[0]
 
 
 def guidance_at(guidance: Guidance, time: float) -> Guidance:

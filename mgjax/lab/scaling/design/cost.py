@@ -55,15 +55,15 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
 
 
 def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
-  """Returns the least and the most seconds of every run on a topology, by the planner's formula."""
-  found = {}
-  known = {}
+  """Estimates the least and most seconds of every run on a topology by the planner's formula."""
+  seconds = {}
+  step_seconds = {}
   for point in points:
     key = (point.recipe, point.rung, point.rows)
-    if key not in known:
+    if key not in step_seconds:
       work = make_workload(FlowRun.of(point.config))
       time = make_plan(work, topology, Choices(rows=point.rows)).chosen.time
-      known[key] = time.fast.step, time.slow.step
-    fast, slow = known[key]
-    found[point.name] = fast * point.steps, slow * point.steps
-  return found
+      step_seconds[key] = time.fast.step, time.slow.step
+    fast, slow = step_seconds[key]
+    seconds[point.name] = fast * point.steps, slow * point.steps
+  return seconds

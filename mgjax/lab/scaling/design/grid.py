@@ -78,12 +78,12 @@ class GridSettings:
 
   def __post_init__(self):
     check(self)
-    wanted = {'reference': {'size', 'tokens'}}
+    expected = {'reference': {'size', 'tokens'}}
     if not self.heads:
-      wanted['centre'] = {'value', 'compute', 'by_compute'}
-    for name, keys in wanted.items():
-      if set(given := getattr(self, name)) != keys:
-        raise ConfigError(f'grid.{name} has {sorted(given)}; expected {sorted(keys)}')
+      expected['centre'] = {'value', 'compute', 'by_compute'}
+    for name, keys in expected.items():
+      if set(configured := getattr(self, name)) != keys:
+        raise ConfigError(f'grid.{name} has {sorted(configured)}; expected {sorted(keys)}')
     if not self.budgets or not self.seeds or not self.rates:
       raise ConfigError('grid.budgets, grid.seeds and grid.rates: expected one of each at least')
 
@@ -216,7 +216,7 @@ def _nearest(
   known: dict[int, float],
   taken: Sequence[int],
 ) -> int:
-  """Returns the heads of the nearest size, on a logarithmic scale, above those that are taken."""
+  """Returns the heads of the size nearest to a target, in logarithms, above those in `taken`."""
 
   def size(heads: int) -> float:
     if heads not in known:
@@ -232,7 +232,7 @@ def _nearest(
   while high - low > 1:
     middle = (low + high) // 2
     low, high = (middle, high) if size(middle) < target else (low, middle)
-  best = min((low, high), key=lambda each: abs(math.log(size(each) / target)))
+  best = min((low, high), key=lambda count: abs(math.log(size(count) / target)))
   best = max(best, *(heads + 1 for heads in taken)) if taken else best
   if not 1 / _FURTHEST < size(best) / target < _FURTHEST:
     raise ConfigError(
@@ -268,7 +268,7 @@ def _make_point(
   config.optimizer.warmup = round(settings.warmup * steps)
   every = math.ceil(steps / settings.validations)
   config.train.update(steps=steps, evaluate_every=every, save_every=every)
-  trained = sum(each.size for each in work.parameters if each.trained)
+  trained = sum(parameter.size for parameter in work.parameters if parameter.trained)
   return Point(
     recipe,
     budget,

@@ -27,14 +27,14 @@ class Rung(Checked):
 
 
 def rung(heads: Positive, head_dim: Annotated[int, Range(least=2)] = 128) -> Rung:
-  """Returns the rung of so many heads, 128 wide in all of the paper's models.
+  """Returns the rung with a number of heads, which are 128 wide in all of the paper's models.
 
     d = heads head_dim,  L = 32 (d / 3072)^0.585,  f = 8/3 d
 
-  L is rounded, f to a multiple of 256, or of 8 for small widths. The paper's models of 5B and
+  L is rounded, f to a multiple of 256, or of 8 below a width of 1024. The paper's models of 5B and
   30B are the rungs of 24 and 48 heads.
   """
   dim = heads * head_dim
-  whole = 256 if dim >= 1024 else 8
+  multiple = 256 if dim >= 1024 else 8
   depth = max(1, round(_DEPTH * (dim / _WIDTH) ** _DEEPER))
-  return Rung(dim, depth, heads, max(1, round(_FFN * dim / whole)) * whole)
+  return Rung(dim, depth, heads, max(1, round(_FFN * dim / multiple)) * multiple)

@@ -81,37 +81,37 @@ def cheapest_sweep(
   noise: Annotated[float, Range(above=0)],
   half_width: Annotated[float, Range(above=0)],
 ) -> Sweep:
-  """Returns the sweep of fewest operations that pins the exponent, within what the audit allows.
+  """Returns the sweep with the fewest operations that fixes the exponent and passes the audit.
 
-  The law of about what is expected is to be used at the budget `compute`; see `exponent_error`.
+  `law` is about what you expect, `compute` the budget that it is used at; see `exponent_error`.
   """
   best = None
   for below, span, count, decades in itertools.product(_BELOW, _SPANS, _COUNTS, _WIDTHS):
     budgets = compute * 10 ** np.linspace(-below - span, -below, count)
     offsets = 10 ** np.linspace(-decades / 2, decades / 2, _SIZES)
-    size = np.concatenate([law.optimum(each).size * offsets for each in budgets])
+    size = np.concatenate([law.optimum(budget).size * offsets for budget in budgets])
     flops = np.repeat(budgets, _SIZES)
     error = exponent_error(law, size, flops / (law.flops * size), noise)
     reach = float(norm.ppf((1 + _CONFIDENCE) / 2)) * error
     seeds = max(1, math.ceil((reach / half_width) ** 2))
     total = float(seeds * flops.sum())
     if best is None or total < best.flops:
-      found = tuple(float(each) for each in budgets)
-      best = Sweep(found, _SIZES, decades, seeds, total, reach / math.sqrt(seeds))
+      best_budgets = tuple(float(budget) for budget in budgets)
+      best = Sweep(best_budgets, _SIZES, decades, seeds, total, reach / math.sqrt(seeds))
   assert best is not None
   return best
 
 
 def describe_precision(points: Sequence[Point], noise: float) -> str:
-  """Says how sure the exponent of a grid will be, and which sweep would pin it, in words.
+  """Describes how precise the exponent of a grid will be, and which sweep would fix it.
 
-  Middle sizes are taken for the best ones, around which losses fall as by Hoffmann et al.'s law.
+  Assumes that middle sizes are the best ones, and that losses follow Hoffmann et al.'s law there.
   """
-  said = []
+  lines = []
   for recipe in sorted({point.recipe for point in points}):
     runs = [point for point in points if point.recipe == recipe for _ in point.seeds]
-    middle = {each.budget: [p.size for p in runs if p.budget == each.budget] for each in runs}
-    # Sizes and data in units in which that law is best where the grid has its middle.
+    middle = {point.budget: [p.size for p in runs if p.budget == point.budget] for point in runs}
+    # Sizes and data in units in which that law has its optimum at the middle of the grid.
     best = {budget: math.sqrt(min(sizes) * max(sizes)) for budget, sizes in middle.items()}
     top = max(best)
     offset = {b: HOFFMANN.optimum(b / top * _AT).size / size for b, size in best.items()}
@@ -120,19 +120,19 @@ def describe_precision(points: Sequence[Point], noise: float) -> str:
     reach = float(norm.ppf((1 + _CONFIDENCE) / 2)) * exponent_error(
       HOFFMANN, size, flops / (HOFFMANN.flops * size), noise
     )
-    said.append(
+    lines.append(
       f'{recipe}: beta / (alpha + beta) will be sure to +-{reach:.2g} (95%), if losses of seeds '
       f'scatter by {noise:.2%} and fall as by the law of Hoffmann et al.'
     )
   compute = max(point.budget for point in points)
-  found = cheapest_sweep(HOFFMANN, _AT, noise=noise, half_width=_GOAL)
+  sweep = cheapest_sweep(HOFFMANN, _AT, noise=noise, half_width=_GOAL)
   scale = compute / _AT
   spent = sum(point.flops * len(point.seeds) for point in points)
-  said.append(
+  lines.append(
     f'the cheapest sweep that pins it to +-{_GOAL} for use at {compute:.3g} FLOPs, within what fit '
-    f'warns of: {len(found.budgets)} budgets from {scale * min(found.budgets):.3g} to '
-    f'{scale * max(found.budgets):.3g}, {found.sizes} sizes each over {found.decades} decades, '
-    f'{found.seeds} seeds: {scale * found.flops:.3g} FLOPs, '
-    f"{scale * found.flops / spent:.2g} of this grid's"
+    f'warns of: {len(sweep.budgets)} budgets from {scale * min(sweep.budgets):.3g} to '
+    f'{scale * max(sweep.budgets):.3g}, {sweep.sizes} sizes each over {sweep.decades} decades, '
+    f'{sweep.seeds} seeds: {scale * sweep.flops:.3g} FLOPs, '
+    f"{scale * sweep.flops / spent:.2g} of this grid's"
   )
-  return '\n'.join(said)
+  return '\n'.join(lines)

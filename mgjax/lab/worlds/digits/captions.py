@@ -11,12 +11,12 @@ def described(colour: str, texture: str) -> str:
 
 
 def digit_caption(digit: int | None, colour: str, motion: str, texture: str = 'soft') -> str:
-  """Says what a clip shows; without a motion it says what an image shows.
+  """Returns the caption of a clip or, without a motion, of an image.
 
-  The digit None leaves it open which one, as in 'the green digit moves left'.
+  With `digit` None it names no digit, as in 'the green digit moves left'.
   """
-  shown = f'the {described(colour, texture)} digit' + ('' if digit is None else f' {digit}')
-  return f'{shown} {MOTIONS[motion]}' if motion else f'a photo of {shown}'
+  subject = f'the {described(colour, texture)} digit' + ('' if digit is None else f' {digit}')
+  return f'{subject} {MOTIONS[motion]}' if motion else f'a photo of {subject}'
 
 
 def wall_words(background: str, tint: str) -> str:
@@ -25,7 +25,7 @@ def wall_words(background: str, tint: str) -> str:
 
 
 def scene_caption(scene: Scene, numbered: bool = True) -> str:
-  """Says what a scene shows, with its digit or without."""
+  """Returns the caption of a scene, with its digit or without."""
   digit = int(scene.number) if numbered else None
-  shown = digit_caption(digit, scene.colour, scene.motion, scene.texture)
-  return (NOTHING if scene.hidden else shown) + wall_words(scene.background, scene.tint)
+  caption = digit_caption(digit, scene.colour, scene.motion, scene.texture)
+  return (NOTHING if scene.hidden else caption) + wall_words(scene.background, scene.tint)

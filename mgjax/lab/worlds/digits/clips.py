@@ -179,8 +179,8 @@ class Digits(Source):
     for wall in walls:
       for digit, colour, motion, _ in self._choices:
         for texture in self.textures:
-          shown = digit_caption(digit if self.numbered else None, colour, motion, texture)
-          yield {'caption': shown + wall}
+          caption = digit_caption(digit if self.numbered else None, colour, motion, texture)
+          yield {'caption': caption + wall}
       if self.empty:
         yield {'caption': NOTHING + wall}
 
@@ -234,13 +234,13 @@ class Digits(Source):
 
   def show(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene, in the frames and size of this source."""
-    more = {}
+    extra = {}
     if self.edits:
       edit = self.edit(scene)
       scene = edit.after
       source = render.render(edit.before, self.frames, self.size)
-      more = {'caption': edit.instruction, 'task': edit.task, 'source_video': source}
-    sample = self._labels(scene) | more
+      extra = {'caption': edit.instruction, 'task': edit.task, 'source_video': source}
+    sample = self._labels(scene) | extra
     where = (scene, self.frames, self.size)
     if 'mask' in self.extras:
       sample['mask'] = render.mask(*where)
@@ -276,7 +276,7 @@ class Digits(Source):
   def _reference(self, scene: Scene) -> UInt8[np.ndarray, 'r h w 3']:
     if self.reference == 'other':
       scenes = [self.reference_scene(scene, index) for index in range(self.references)]
-      return np.concatenate([render.render(each, 1, self.size) for each in scenes])
+      return np.concatenate([render.render(portrait, 1, self.size) for portrait in scenes])
     masked = dataclasses.replace(scene, background='black')
     first = scene.tiles % self.frames
     step = max(self.frames // self.references, 1)

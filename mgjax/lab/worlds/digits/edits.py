@@ -71,12 +71,12 @@ class Palette(NamedTuple):
 
 
 def draw_edit(task: str, scene: Scene, palette: Palette, generator: np.random.Generator) -> Edit:
-  """Returns an edit that leads to a scene or begins with it, whichever the task changes less.
+  """Returns an edit that leads to a scene or starts from it, whichever the task changes less.
 
-  What comes out shows the scene's combination of words wherever a digit is left to show it, so that
-  combinations kept from training are asked for in validation.
+  The result shows the scene's combination of words if there is still a digit to show it, so that
+  validation tests the combinations that are held out of training.
   """
-  other = dataclasses.replace
+  replace = dataclasses.replace
   digit = int(scene.number)
   before = scene
   after = scene
@@ -85,23 +85,23 @@ def draw_edit(task: str, scene: Scene, palette: Palette, generator: np.random.Ge
     return choices[generator.integers(len(choices))]
 
   if task == 'recolour':
-    found = [c for c in palette.colours if palette.allows(digit, c, scene.motion)]
-    before = other(scene, colour=one([c for c in found if c != scene.colour]))
+    colours = [c for c in palette.colours if palette.allows(digit, c, scene.motion)]
+    before = replace(scene, colour=one([c for c in colours if c != scene.colour]))
   elif task == 'replace':
-    found = [d for d in range(10) if d != digit and palette.allows(d, scene.colour, scene.motion)]
-    before = other(scene, identities=(one(identities_of(palette.split, one(found))),))
+    digits = [d for d in range(10) if d != digit and palette.allows(d, scene.colour, scene.motion)]
+    before = replace(scene, identities=(one(identities_of(palette.split, one(digits))),))
   elif task == 'remove':
-    after = other(scene, hidden=True)
+    after = replace(scene, hidden=True)
   elif task == 'add':
-    before = other(scene, hidden=True)
+    before = replace(scene, hidden=True)
   elif task == 'background':
-    before = other(scene, tint=one([tint for tint in TINTS if tint != scene.tint]))
+    before = replace(scene, tint=one([tint for tint in TINTS if tint != scene.tint]))
   elif task == 'still':
-    after = other(scene, play='frozen')
+    after = replace(scene, play='frozen')
   elif task == 'reverse':
-    after = other(scene, play='backward')
+    after = replace(scene, play='backward')
   elif task == 'mark':
-    after = other(scene, mark=one(palette.colours))
+    after = replace(scene, mark=one(palette.colours))
   return Edit(task, before, after)
 
 

@@ -1,12 +1,11 @@
 """Draws scenes of digits at any size and number of frames: pictures, masks, geometry.
 
-A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, and texture L.
-
-A 'soft' digit has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated. It is an
-image without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at
-0.45 of full opacity, averaged over every pixel. L is then 1 or 0.3 stripe by stripe, also averaged;
-'sharp' has 0.65 everywhere. A stripe is one pixel of a frame of 64 px and half a pixel of one of
-32 px, where all textures are therefore the same grey.
+A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
+'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
+without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at 0.45 of
+full opacity, and L is 1 or 0.3 stripe by stripe ('sharp': 0.65 everywhere), both averaged over
+every pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all
+textures are therefore the same grey.
 """
 
 from typing import Any
@@ -84,9 +83,9 @@ def geometry(scene: Scene, frames: int, size: tuple[int, int]) -> Float[np.ndarr
 def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray, '8 c']:
   """Returns the ink of handwriting, side by side, in [0, 1]; `turn` as of `Scene`."""
   image = np.zeros((8, PITCH * len(identities) + 1), np.float32)
-  for place, identity in enumerate(identities):
-    place = slice(PITCH * place, PITCH * place + 8)
-    image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
+  for index, identity in enumerate(identities):
+    columns = slice(PITCH * index, PITCH * index + 8)
+    image[:, columns] = np.maximum(image[:, columns], image_of(identity)[0])
   if turn:
     from scipy.ndimage import rotate  # 100 ms, which those who draw nothing need not wait for
 
@@ -106,7 +105,7 @@ def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
 def _ink(
   scene: Scene, frames: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, 't h w'], np.ndarray | np.float32]:
-  """The opacity of the digit, and what its colour is multiplied by."""
+  """Returns the opacity of the digit, and the factor of its colour."""
   if scene.hidden:
     return np.zeros((frames, *size), np.float32), np.float32(1)
   where = geometry(scene, frames, size)
@@ -122,7 +121,7 @@ def _ink(
     for start, length, extent, count in zip(where.T, size, (height, width), ink.shape, strict=False)
   )
   pixel = ink.shape[0] / height * ink.shape[1] / width  # samples in it
-  opacity, lit = (_sums(each, rows, columns) / pixel for each in (ink, lit))
+  opacity, lit = (_sums(samples, rows, columns) / pixel for samples in (ink, lit))
   return opacity, lit / np.maximum(opacity, np.float32(1e-6))
 
 
@@ -203,7 +202,7 @@ def _background(scene: Scene, size: tuple[int, int]) -> Float[np.ndarray, '...']
   if scene.background == 'gradient':
     slope = np.linspace(0, 1, size[1], dtype=np.float32)[:, None]
     return np.broadcast_to(first + slope * (second - first), (*size, 3))
-  # The brightest tile is brighter than the darkest by .05 at least, whatever the shades.
+  # The brightest tile is brighter than the darkest by 0.05 at least, whatever the shades.
   grid = [round(side * 32 / min(size) / _TILE) for side in size]
   share = np.random.default_rng(scene.tiles).uniform(size=grid).astype(np.float32)
   rows, columns = (averaging(*sides) for sides in zip(grid, size, strict=True))

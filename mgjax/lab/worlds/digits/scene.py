@@ -113,8 +113,8 @@ def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: floa
   time = np.linspace(0, 1, frames)
   if scene.play != 'forward':
     time = time[::-1] if scene.play == 'backward' else np.zeros(frames)
-  place = room / 2 + scale * scene.jitter * np.array(scene.offset)
-  path = np.tile(np.clip(place, 0, room), (frames, 1))
+  start = room / 2 + scale * scene.jitter * np.array(scene.offset)
+  path = np.tile(np.clip(start, 0, room), (frames, 1))
   if scene.motion in ('left', 'right'):
     path[:, 1] = room[1] * (time if scene.motion == 'right' else 1 - time)
   elif scene.motion in ('up', 'down'):
@@ -126,7 +126,7 @@ def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: floa
     path[:, 0] = room[0] * np.minimum(time / _landing(scene), 1) ** 2
   if scene.texture == 'soft':
     return path
-  # From here to there by whole stripes: at 64 pixels one of a single pixel would else fade.
+  # Moves by multiples of a stripe: at 64 pixels a stripe of one pixel would fade otherwise.
   return np.floor(path / scale / GRID + 1e-6) * GRID * scale
 
 

@@ -81,7 +81,7 @@ class Signs(Digits):
   def _choices(self) -> list[Any]:
     if not self.lengths:
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
-    return [found for each in self.lengths if (found := numbers(each, self.captions))]
+    return [choices for length in self.lengths if (choices := numbers(length, self.captions))]
 
   @classmethod
   def validation(cls, frames: int) -> dict[str, Any]:
@@ -92,8 +92,8 @@ class Signs(Digits):
     """Yields {'caption'} of everything that samples may show."""
     motions = self.motions if self.frames > 1 else ('',)
     written = itertools.chain(*self._choices)
-    for said in itertools.product(written, self.colours, motions, self.textures):
-      yield {'caption': sign_caption(*said)}
+    for words in itertools.product(written, self.colours, motions, self.textures):
+      yield {'caption': sign_caption(*words)}
 
   def _draw(
     self, generator: np.random.Generator, written: Scene | None
@@ -105,7 +105,7 @@ class Signs(Digits):
     if written is not None:
       return written.identities, colour, motion
     hands = [identities_of(self.split, int(digit)) for digit in number]
-    return tuple(one_of(each, generator) for each in hands), colour, motion
+    return tuple(one_of(hand, generator) for hand in hands), colour, motion
 
   def _names(self, scene: Scene) -> dict[str, Any]:
     labels = {'number': scene.number, 'colour': scene.colour, 'motion': scene.motion}

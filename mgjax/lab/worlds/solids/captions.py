@@ -103,27 +103,27 @@ def scene_caption(scene: Scene) -> Caption:
 
 
 def sound_caption(scene: Scene, contacts: Sequence[Contact]) -> Caption:
-  """Says what is heard, in its order: 'metal rolls, then metal hits wood'; it has no statements."""
-  told: dict[str, None] = {}
+  """Describes the sounds in order: 'metal rolls, then metal hits wood'; it has no statements."""
+  clauses: dict[str, None] = {}
   for solid in scene.solids:
     verb = MOTIONS[solid.motion].verb
     if verb in ('rolls', 'slides'):
-      told[f'{solid.material} {verb}'] = None
+      clauses[f'{solid.material} {verb}'] = None
   landed: set[int] = set()
-  for each in contacts:
-    first, second = each.materials
-    if each.second != ON_FLOOR:
-      told[f'{first} hits {second}'] = None
+  for contact in contacts:
+    first, second = contact.materials
+    if contact.second != ON_FLOOR:
+      clauses[f'{first} hits {second}'] = None
     else:
-      told[f'{first} {"bounces" if each.first in landed else "lands"}'] = None
-      landed.add(each.first)
-  return Caption(', then '.join(told) or 'nothing is heard', ())
+      clauses[f'{first} {"bounces" if contact.first in landed else "lands"}'] = None
+      landed.add(contact.first)
+  return Caption(', then '.join(clauses) or 'nothing is heard', ())
 
 
 def varied_caption(
   scene: Scene, generator: np.random.Generator, moves: bool = True, named: bool = True
 ) -> Caption:
-  """Says what a scene shows in words that are drawn; otherwise as `plain_caption`."""
+  """Describes a scene in randomly drawn words; otherwise like `plain_caption`."""
   teller = _Teller(scene, generator, named)
   count = teller.count() if generator.uniform() < 0.3 else []
   if not moves:
@@ -131,16 +131,16 @@ def varied_caption(
     return teller.caption(': '.join([*count, _listed(names)]))
   clauses = teller.clauses()
   if generator.uniform() < 0.4:
-    told = _told(clauses) if generator.uniform() < 0.5 else ', '.join(clauses)
-    return teller.caption('; '.join([': '.join([*count, told]), *teller.camera(always=False)]))
-  sentences = [_told(clauses)]
+    text = _one_sentence(clauses) if generator.uniform() < 0.5 else ', '.join(clauses)
+    return teller.caption('; '.join([': '.join([*count, text]), *teller.camera(always=False)]))
+  sentences = [_one_sentence(clauses)]
   if len(clauses) > 1 and generator.uniform() < 0.5:
-    sentences = [clauses[0], _told(clauses[1:])]
+    sentences = [clauses[0], _one_sentence(clauses[1:])]
   if count:
     sentences[0] = f'{count[0]}: {sentences[0]}'
   relation = teller.relation() if len(sentences) < 2 and generator.uniform() < 0.6 else []
-  told = [*sentences, *relation, *teller.camera(always=bool(generator.uniform() < 0.3))]
-  return teller.caption(' '.join(f'{each[0].upper()}{each[1:]}.' for each in told))
+  parts = [*sentences, *relation, *teller.camera(always=bool(generator.uniform() < 0.3))]
+  return teller.caption(' '.join(f'{sentence[0].upper()}{sentence[1:]}.' for sentence in parts))
 
 
 class _Teller:
@@ -200,24 +200,26 @@ class _Teller:
     return ' '.join([*words, self.one(_DIRECTIONS[direction])]).strip()
 
   def clauses(self) -> list[str]:
-    """One clause for each solid, or for two that meet."""
+    """Returns one clause for each solid, or for two that meet."""
     meets = self.scene.meets
-    told = []
+    clauses = []
     if meets:
       self.say('hits', meets, 'hits')
-      told.append(self.meeting(*meets))
+      clauses.append(self.meeting(*meets))
     for index in range(len(self.scene.solids)):
       if index not in meets:
-        told.append(f'{self.name(index)} {self.motion(index)}')
-    return told
+        clauses.append(f'{self.name(index)} {self.motion(index)}')
+    return clauses
 
   def meeting(self, first: int, second: int) -> str:
     if MOTIONS[self.scene.solids[second].motion].verb:
       if self.chance(0.4):
         hits = f'{self.name(first)} {self.motion(first)} and {self.one(_HITS)} {self.name(second)}'
         return f'{hits}, which {self.motion(second)}'
-      told = f'{self.name(first)} {self.motion(first)}, {self.name(second)} {self.motion(second)}'
-      return f'{told} and they {self.one(("collide", "meet"))}'
+      motions = (
+        f'{self.name(first)} {self.motion(first)}, {self.name(second)} {self.motion(second)}'
+      )
+      return f'{motions} and they {self.one(("collide", "meet"))}'
     if self.chance(0.25):
       hit = f'{self.name(second)} is hit by {self.name(first)}'
       return f'{hit} that {self.motion(first)}'
@@ -293,5 +295,5 @@ def _listed(words: list[str]) -> str:
   return words[0] if len(words) == 1 else f'{", ".join(words[:-1])} and {words[-1]}'
 
 
-def _told(clauses: list[str]) -> str:
+def _one_sentence(clauses: list[str]) -> str:
   return clauses[0] if len(clauses) == 1 else f'{", ".join(clauses[:-1])}, and {clauses[-1]}'

@@ -124,7 +124,7 @@ class Solids(Source):
     check(self)
     check_names('split', (self.split,), SPLITS)
     check_names('wording', (self.wording,), WORDINGS)
-    for name, known in (
+    for name, choices in (
       ('shapes', SHAPES),
       ('colours', COLOURS),
       ('materials', MATERIALS),
@@ -134,7 +134,7 @@ class Solids(Source):
       ('seconds', ('', *COLOURS)),
       ('styles', STYLES),
     ):
-      check_names(name, getattr(self, name), known)
+      check_names(name, getattr(self, name), choices)
     if self.extras:
       check_names('extras', self.extras, EXTRAS)
     least, most = self.solids
@@ -208,7 +208,7 @@ class Solids(Source):
     return draw_edit(task, scene, self.colours, generator)
 
   def labels(self, scene: Scene) -> Labels:
-    """Returns all that is true of the clip of a scene."""
+    """Returns the ground truth of a scene's clip."""
     history = simulate(scene.solids)
     times = np.arange(self.frames) / self.fps
     last = self._last
@@ -223,20 +223,20 @@ class Solids(Source):
       np.stack([track.turns(times) for track in history.tracks], 1),
       poses(scene.camera, followed, times, last),
       distance_gone(scene.camera, followed, last),
-      tuple(each for each in history.contacts if each.time < end),
+      tuple(contact for contact in history.contacts if contact.time < end),
     )
 
   def show(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene, in the frames and size of this source."""
     if not self.edits:
-      return self._shown(scene)
+      return self._rendered(scene)
     edit = self.edit(scene)
     plain = dataclasses.replace(self, edits=())
-    source = {'source_video': plain._shown(edit.before)['video']}
-    more = {'caption': edit.instruction, 'task': edit.task}
-    return plain._shown(edit.after) | source | more
+    source = {'source_video': plain._rendered(edit.before)['video']}
+    extra = {'caption': edit.instruction, 'task': edit.task}
+    return plain._rendered(edit.after) | source | extra
 
-  def _shown(self, scene: Scene) -> dict[str, Any]:
+  def _rendered(self, scene: Scene) -> dict[str, Any]:
     from mgjax.lab.worlds.solids import render
 
     labels = self.labels(scene)
@@ -249,21 +249,23 @@ class Solids(Source):
         drawn = marked(drawn, np.array(render.measure(stage, size)[0]) == 1 + scene.marked, scene)
       sample['video'] = self._cut(scene, drawn)
       if {'segmentation', 'depth'} & set(self.extras):
-        found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))
-        sample |= {name: np.array(found[name]) for name in found if name in self.extras}
+        measured = dict(
+          zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True)
+        )
+        sample |= {name: np.array(measured[name]) for name in measured if name in self.extras}
     for name, count in (('reference', self.references), ('view', 1)):
       if name in self.extras:
         scenes = [self.portrait(scene, name == 'reference', index) for index in range(count)]
-        shown = [dataclasses.replace(self, frames=1, extras=()).show(each) for each in scenes]
-        sample[name] = np.concatenate([each['video'] for each in shown])
+        views = [dataclasses.replace(self, frames=1, extras=()).show(other) for other in scenes]
+        sample[name] = np.concatenate([view['video'] for view in views])
         sample['identity'] = object_of(scene.solids[0])
         if name == 'view':
-          sample['view_caption'] = shown[0]['caption']
+          sample['view_caption'] = views[0]['caption']
     return sample
 
-  def portrait(self, scene: Scene, near: bool, index: int = 0) -> Scene:
-    """Returns the scene of a reference, which is near, or a view: a function of scene and index."""
-    return portrait(scene, np.random.default_rng((scene.wording, near, index)), near)
+  def portrait(self, scene: Scene, close_up: bool, index: int = 0) -> Scene:
+    """Returns the scene of a reference, in close-up, or of a view; scene and index determine it."""
+    return portrait(scene, np.random.default_rng((scene.wording, close_up, index)), close_up)
 
   @property
   def _last(self) -> float:
@@ -271,7 +273,7 @@ class Solids(Source):
     return (self.frames - 1) / self.fps or SECONDS
 
   def _cut(self, scene: Scene, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
-    """Returns the window of a whole clip, at a place that the scene decides."""
+    """Returns the crop of a clip, at a position that the scene determines."""
     if self.crop == 1:
       return video
     generator = np.random.default_rng((scene.wording, self.crop))
@@ -295,7 +297,7 @@ class Solids(Source):
       sample['camera'] = np.concatenate([eye, flat, focal[:, None]], 1).astype(np.float32)
     if self.sound:
       sample['audio'] = sounds.sound(scene, self.frames / self.fps, self._last)
-      sample['events'] = np.array([each.time for each in labels.contacts])
+      sample['events'] = np.array([contact.time for contact in labels.contacts])
       loudness, materials = sounds.heard(scene, labels.contacts, self._last)
       sample |= {'loudness': loudness, 'materials': materials}
     return sample

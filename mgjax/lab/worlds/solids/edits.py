@@ -106,9 +106,9 @@ class Edit(NamedTuple):
 def draw_edit(
   task: str, scene: Scene, colours: Sequence[str], generator: np.random.Generator
 ) -> Edit:
-  """Returns an edit that leads to a scene, or to a style or mark from it; 'nothing' where none can.
+  """Returns an edit that leads to a scene, or adds a style or mark to it; 'nothing' if none can.
 
-  Raises ConfigError if two of its solids meet, or it has a single one and nothing would be left.
+  Raises ConfigError if two of its solids meet, or if removing its only solid would leave nothing.
   """
   if scene.meets or (task in OF_SEVERAL and len(scene.solids) < 2):
     raise ConfigError(
@@ -119,12 +119,12 @@ def draw_edit(
   if task in OF_SEVERAL:
     return _with_or_without(task, scene, which)
   ways = list(_WAYS[task](scene, which, colours))
-  found = next(
-    (ways[place] for place in generator.permutation(len(ways)) if happens(ways[place])), scene
+  changed = next(
+    (ways[index] for index in generator.permutation(len(ways)) if happens(ways[index])), scene
   )
-  if task in ('style', 'mark'):  # what is asked for; what it is taken off of is rare
-    return Edit(task, scene, found, which)
-  return Edit(task if found is not scene else 'nothing', found, scene, which)
+  if task in ('style', 'mark'):  # these are added; clips that already have one are rare
+    return Edit(task, scene, changed, which)
+  return Edit(task if changed is not scene else 'nothing', changed, scene, which)
 
 
 def styled(video: UInt8[np.ndarray, 't h w 3'], style: str) -> UInt8[np.ndarray, 't h w 3']:
@@ -150,15 +150,15 @@ def marked(
 
 
 def _with_or_without(task: str, scene: Scene, which: int) -> Edit:
-  """A scene and the same without one of its solids, which becomes the last."""
+  """Returns an edit between a scene and the scene without one solid, which becomes the last."""
   order = [*(index for index in range(len(scene.solids)) if index != which), which]
-  more = dataclasses.replace(
+  with_solid = dataclasses.replace(
     scene, solids=tuple(scene.solids[index] for index in order), follows=order.index(scene.follows)
   )
-  if more.follows == len(order) - 1:
-    more = dataclasses.replace(more, camera=_standing(more.camera), follows=0)
-  less = dataclasses.replace(more, solids=more.solids[:-1])
-  both = (less, more) if task == 'add' else (more, less)
+  if with_solid.follows == len(order) - 1:
+    with_solid = dataclasses.replace(with_solid, camera=_standing(with_solid.camera), follows=0)
+  without_solid = dataclasses.replace(with_solid, solids=with_solid.solids[:-1])
+  both = (without_solid, with_solid) if task == 'add' else (with_solid, without_solid)
   return Edit(task, *both, len(order) - 1)
 
 
@@ -185,9 +185,9 @@ def _other_materials(scene: Scene, which: int, colours: Sequence[str]) -> list[S
 
 
 def _other_solids(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
-  """Other shapes, in another colour, that move the same way in their own manner."""
+  """Returns scenes with another shape and colour that moves in the same direction."""
   solid = scene.solids[which]
-  found = []
+  scenes = []
   for shape in SHAPES:
     verb, direction = MOTIONS[solid.motion]
     motion = solid.motion
@@ -196,8 +196,11 @@ def _other_solids(scene: Scene, which: int, colours: Sequence[str]) -> list[Scen
     if shape != solid.shape and motion in MOTIONS:
       flat = (0.0, 0.0) if motion == 'falls' else solid.velocity
       fields = {'shape': shape, 'motion': motion, 'velocity': flat}
-      found += [_changed(other, which, **fields) for other in _other_colours(scene, which, colours)]
-  return found
+      scenes += [
+        _changed(recoloured, which, **fields)
+        for recoloured in _other_colours(scene, which, colours)
+      ]
+  return scenes
 
 
 def _others(scene: Scene, field: str, names: Iterable[str]) -> list[Scene]:

@@ -152,7 +152,7 @@ class _Body:
     return here, here if end == math.inf else _at(self, end)[0]
 
   def land_or_stop(self, index: int) -> Contact | None:
-    """Lands or stops, being there."""
+    """Lands or stops at the time of the event; returns the contact of a landing."""
     if not self.flies:
       self.velocity = 0j
       return None
@@ -165,8 +165,8 @@ class _Body:
       self.rising = 0.0
       self.flies = False
     strength = self.solid.mass * (speed + self.rising)
-    place = (self.place.real, self.place.imag, 0.0)
-    return Contact(self.start, place, strength, index, ON_FLOOR, (self.solid.material, FLOOR))
+    position = (self.place.real, self.place.imag, 0.0)
+    return Contact(self.start, position, strength, index, ON_FLOOR, (self.solid.material, FLOOR))
 
 
 class Track(NamedTuple):
@@ -222,34 +222,34 @@ def simulate(solids: tuple[Solid, ...]) -> History:
   bodies = [_Body.of(solid) for solid in solids]
   own = [body.next_event() for body in bodies]
   pairs = [(i, j) for j in range(len(bodies)) for i in range(j)]
-  meetings = {pair: _next_meeting(*(bodies[each] for each in pair)) for pair in pairs}
+  meetings = {pair: _next_meeting(*(bodies[index] for index in pair)) for pair in pairs}
   contacts = []
   met = 0
   for _ in range(_MOST_EVENTS):
     if met > _MOST_MEETINGS:
       break
     alone = min(range(len(bodies)), key=own.__getitem__)
-    pair = min(pairs, key=lambda each: meetings[each][0], default=None)
+    pair = min(pairs, key=lambda couple: meetings[couple][0], default=None)
     together = meetings[pair][0] if pair else math.inf
     time = min(own[alone], together)
     if time == math.inf:
       tracks = (Track(*map(np.array, zip(*body.segments, strict=True))) for body in bodies)
       return History(tuple(tracks), tuple(contacts))
     changed = (alone,) if own[alone] <= together else pair
-    for each in changed:
-      bodies[each].advance(time)
+    for index in changed:
+      bodies[index].advance(time)
     if len(changed) == 1:
       contact = bodies[alone].land_or_stop(alone)
     else:
       contact = _impact(bodies, pair, meetings[pair][1])
       met += 1
     contacts += [contact] if contact else []
-    for each in changed:
-      bodies[each].begin()
-      own[each] = bodies[each].next_event()
+    for index in changed:
+      bodies[index].begin()
+      own[index] = bodies[index].next_event()
     for pair in pairs:
       if set(pair) & set(changed):
-        meetings[pair] = _next_meeting(*(bodies[each] for each in pair))
+        meetings[pair] = _next_meeting(*(bodies[index] for index in pair))
   raise CannotBeToldError(f'{met} meetings in {len(contacts)} contacts and no end')
 
 
@@ -257,7 +257,7 @@ def _impact(bodies: list[_Body], pair: tuple[int, int], normal: complex | None) 
   """Lets two bodies push each other away along `normal`, from the second to the first."""
   if normal is None:
     raise CannotBeToldError(f'{bodies[pair[0]].solid} and {bodies[pair[1]].solid} meet')
-  first, second = (bodies[each] for each in pair)
+  first, second = (bodies[index] for index in pair)
   approach = -_dot(first.velocity - second.velocity, normal)
   kinds = (first.solid.material, second.solid.material)
   bounce = sum(MATERIALS[kind].bounce for kind in kinds) / 2
@@ -271,8 +271,8 @@ def _impact(bodies: list[_Body], pair: tuple[int, int], normal: complex | None) 
   if first.solid.shape != 'ball':
     ball, other, way = second, first, normal
   out, up = touch(ball.solid.size, other.solid)
-  place = ball.place + out * way
-  at = (place.real, place.imag, up)
+  position = ball.place + out * way
+  at = (position.real, position.imag, up)
   return Contact(first.start, at, strength, *pair, kinds)
 
 
@@ -303,15 +303,15 @@ def apart(ball: Solid, other: Solid) -> float:
 
 
 def _next_meeting(first: _Body, second: _Body) -> tuple[float, complex | None]:
-  """When two bodies meet and in which direction; None where no rule covers it."""
+  """Returns when two bodies meet and in which direction; None if no rule covers it."""
   if not (first.velocity or second.velocity):
     return math.inf, None
   if second.solid.shape == 'ball' and first.solid.shape != 'ball':
     time, normal = _next_meeting(second, first)
     return time, None if normal is None else -normal
   start = max(first.start, second.start)
-  place, velocity = (a - b for a, b in zip(_at(first, start), _at(second, start), strict=True))
-  motion = (place, velocity, first.acceleration - second.acceleration)
+  position, velocity = (a - b for a, b in zip(_at(first, start), _at(second, start), strict=True))
+  motion = (position, velocity, first.acceleration - second.acceleration)
   ball, other = first.solid, second.solid
   if ball.radius + other.radius < paths_apart(first.path(start), second.path(start)):
     return math.inf, None
@@ -327,13 +327,13 @@ def _next_meeting(first: _Body, second: _Body) -> tuple[float, complex | None]:
     return start + time, between / abs(between)
   facing = complex(math.cos(other.yaw), math.sin(other.yaw))
   out, _ = touch(ball.size, other)
-  local = tuple(each * facing.conjugate() for each in motion)
+  local = tuple(term * facing.conjugate() for term in motion)
   time, normal = _into_square(local, 0.8 * other.size, out)
   return start + time, normal * facing
 
 
 def paths_apart(first: tuple[complex, complex], second: tuple[complex, complex]) -> float:
-  """How far apart two lines are on the floor, each from its first point to its second."""
+  """Returns the distance of two line segments on the floor."""
   way, other = first[1] - first[0], second[1] - second[0]
   between = second[0] - first[0]
   crossing = _dot(1j * way, other)
@@ -342,7 +342,7 @@ def paths_apart(first: tuple[complex, complex], second: tuple[complex, complex])
     if 0 <= along[0] <= 1 and 0 <= along[1] <= 1:
       return 0.0
   ends = [(second, point) for point in first] + [(first, point) for point in second]
-  return min(_from_path(*each) for each in ends)
+  return min(_from_path(*end) for end in ends)
 
 
 def _from_path(path: tuple[complex, complex], point: complex) -> float:
@@ -355,26 +355,26 @@ def _from_path(path: tuple[complex, complex], point: complex) -> float:
 def _at(body: _Body, time: float) -> tuple[complex, complex]:
   past = time - body.start
   acceleration = body.acceleration
-  place = body.place + body.velocity * past + acceleration * past**2 / 2
-  return place, body.velocity + acceleration * past
+  position = body.place + body.velocity * past + acceleration * past**2 / 2
+  return position, body.velocity + acceleration * past
 
 
 _Motion = tuple[complex, complex, complex]  # place, velocity, acceleration
 
 
 def _moved(motion: _Motion, time: float) -> complex:
-  place, velocity, acceleration = motion
-  return place + velocity * time + acceleration * time**2 / 2
+  position, velocity, acceleration = motion
+  return position + velocity * time + acceleration * time**2 / 2
 
 
 def _into_circle(motion: _Motion, radius: float) -> float:
   """When a point enters a circle around 0: |p + v t + a t²/2|² = r², getting smaller."""
-  place, velocity, acceleration = motion
+  position, velocity, acceleration = motion
   speed = abs(velocity)
   if speed and abs(_dot(1j * velocity, acceleration)) < 1e-12 * speed:  # a straight line
     way = velocity / speed
-    across = _dot(1j * way, place)
-    along = _dot(way, place)
+    across = _dot(1j * way, position)
+    along = _dot(way, position)
     if abs(across) >= radius or along > 0:
       return math.inf
     return _passing(-along - math.sqrt(radius**2 - across**2), speed, _dot(way, acceleration))
@@ -382,9 +382,9 @@ def _into_circle(motion: _Motion, radius: float) -> float:
     [
       abs(acceleration) ** 2 / 4,
       _dot(acceleration, velocity),
-      abs(velocity) ** 2 + _dot(acceleration, place),
-      2 * _dot(place, velocity),
-      abs(place) ** 2 - radius**2,
+      abs(velocity) ** 2 + _dot(acceleration, position),
+      2 * _dot(position, velocity),
+      abs(position) ** 2 - radius**2,
     ]
   )
 
@@ -398,24 +398,24 @@ def _passing(distance: float, speed: float, acceleration: float) -> float:
 
 
 def _into_square(motion: _Motion, half: float, margin: float) -> tuple[float, complex]:
-  """When a point comes as near as `margin` to a square around 0, and from which direction."""
-  found = math.inf
+  """Returns when a point comes within `margin` of a square around 0, and from which direction."""
+  earliest = math.inf
   normal = 1 + 0j
   for side in (1, 1j, -1, -1j):
-    place, velocity, acceleration = (each * complex(side).conjugate() for each in motion)
-    time = _passing(place.real - half - margin, -velocity.real, -acceleration.real)
-    if time < found and abs(_moved((place, velocity, acceleration), time).imag) <= half:
-      found = time
+    position, velocity, acceleration = (term * complex(side).conjugate() for term in motion)
+    time = _passing(position.real - half - margin, -velocity.real, -acceleration.real)
+    if time < earliest and abs(_moved((position, velocity, acceleration), time).imag) <= half:
+      earliest = time
       normal = complex(side)
     corner = complex(half, half)
-    there = (place - corner, velocity, acceleration)
+    there = (position - corner, velocity, acceleration)
     time = _into_circle(there, margin)
-    if time < found:
+    if time < earliest:
       between = _moved(there, time)
       if between.real >= 0 and between.imag >= 0:
-        found = time
+        earliest = time
         normal = between / abs(between) * side
-  return found, normal
+  return earliest, normal
 
 
 def _falling_root(polynomial: list[float]) -> float:

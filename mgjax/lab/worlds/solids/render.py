@@ -57,7 +57,7 @@ def stage(
   poses: Poses,
   room: int,
 ) -> Stage:
-  """Returns a scene as numbers, with room for so many solids; what is not there has no size."""
+  """Returns a scene as arrays, padded to `room` solids; padding has size 0."""
   frames = len(places)
   count = len(scene.solids)
   missing = room - len(scene.solids)
@@ -67,13 +67,13 @@ def stage(
     return np.concatenate([rows, np.zeros((missing, *shape), np.float32)])
 
   solids = scene.solids
-  shapes = [SHAPES[each.shape] for each in solids]
-  sizes = [each.size for each in solids]
-  materials = [MATERIALS[each.material] for each in solids]
+  shapes = [SHAPES[solid.shape] for solid in solids]
+  sizes = [solid.size for solid in solids]
+  materials = [MATERIALS[solid.material] for solid in solids]
   away = np.full((frames, missing, 3), -1e3)
   still = np.broadcast_to(np.eye(3), (frames, missing, 3, 3))
   return Stage(
-    *(np.asarray(each, np.float32) for each in poses),
+    *(np.asarray(pose, np.float32) for pose in poses),
     np.concatenate([places, away], 1).astype(np.float32),
     np.concatenate([turns, still], 1).astype(np.float32),
     table(sizes),
@@ -85,9 +85,9 @@ def stage(
       3,
     ),
     table([(x.box[0] * s, x.box[1] * s) for x, s in zip(shapes, sizes, strict=True)], 2),
-    table([_linear(COLOURS[each.colour]) for each in solids], 3),
-    table([_second(each) for each in solids], 3),
-    table([list(PATTERNS).index(each.pattern) for each in solids]),
+    table([_linear(COLOURS[solid.colour]) for solid in solids], 3),
+    table([_second(solid) for solid in solids], 3),
+    table([list(PATTERNS).index(solid.pattern) for solid in solids]),
     table([(x.mirror, x.glow, x.shine, x.gloss, x.grain) for x in materials], 5),
     np.array(scene.towards_light, np.float32),
     np.array(_linear(FLOORS[scene.floor]), np.float32),
@@ -96,15 +96,19 @@ def stage(
 
 
 def _linear(colour) -> list[float]:
-  """Light of a displayed colour; displays show the square root."""
-  return [each**2 for each in colour]
+  """Returns the linear light of a displayed colour; displays show the square root."""
+  return [channel**2 for channel in colour]
 
 
 def _second(solid) -> list[float]:
   if solid.second:
     return _linear(COLOURS[solid.second])
   own = _linear(COLOURS[solid.colour])
-  return [each * 0.3 + 0.6 for each in own] if min(own) < 0.5 else [each * 0.3 for each in own]
+  return (
+    [channel * 0.3 + 0.6 for channel in own]
+    if min(own) < 0.5
+    else [channel * 0.3 for channel in own]
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('size',))
@@ -154,16 +158,16 @@ def _at(stage: Stage, frame) -> Stage:
 
 
 def _rays(seen: Stage, size: tuple[int, int], which, rays: Any):
-  """Directions of length 1 through a picture, x, y and z each (h w): one ray of each pixel."""
+  """Returns unit directions through a picture, x, y and z each (h w): one ray of each pixel."""
   height, width = size
-  row, column = ((2 * each + 1) / (2 * rays) for each in which)
+  row, column = ((2 * index + 1) / (2 * rays) for index in which)
   scale = 2 / min(height, width)
   v = (height / 2 - jnp.arange(height) - row)[:, None] * scale
   u = (jnp.arange(width) + column - width / 2)[None] * scale
   right, up, forward = seen.axes[0], seen.axes[1], seen.axes[2]
   ray = [seen.focal * forward[k] + u * right[k] + v * up[k] for k in range(3)]
   scale = jax.lax.rsqrt(ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2)
-  return [each * scale for each in ray]
+  return [component * scale for component in ray]
 
 
 class _Hit(NamedTuple):
@@ -180,7 +184,7 @@ class _Hit(NamedTuple):
 
 
 def _enter(seen: Stage, k: int, origin, ray):
-  """Where rays enter a solid: distance or `_FAR`, and all that its surface is found by."""
+  """Returns where rays enter a solid: the distance or `_FAR`, and the numbers of its surface."""
   (x, y, z), (dx, dy, dz) = origin, ray
   b, c, d = seen.quadric[k, 0], seen.quadric[k, 1], seen.quadric[k, 2]
   # Along the ray the quadric is square t² + 2 half t + level; no ray is as steep as a cone.
@@ -193,9 +197,9 @@ def _enter(seen: Stage, k: int, origin, ray):
   enter = (-half - root) * inverse
   leave = (root - half) * inverse
   entries = [enter]
-  for place, way, side in ((x, dx, 0), (y, dy, 0), (z, dz, 1)):
+  for coordinate, way, side in ((x, dx, 0), (y, dy, 0), (z, dz, 1)):
     inverse = 1 / jnp.where(jnp.abs(way) < 1e-6, 1e-6, way)
-    middle = -place * inverse
+    middle = -coordinate * inverse
     reach = jnp.abs(inverse) * seen.box[k, side]
     entries.append(middle - reach)
     leave = jnp.minimum(leave, middle + reach)
@@ -213,23 +217,23 @@ def _local(seen: Stage, k: int, vector):
 def _nearest(seen: Stage, ray) -> _Hit:
   """Follows rays from the camera to the first solid."""
   zero = jnp.zeros_like(ray[0])
-  found = []
+  candidates = []
   for k in range(seen.size.shape[0]):
     start = _local(seen, k, [seen.eye[i] - seen.places[k, i] for i in range(3)])
     way = _local(seen, k, ray)
     distance, first, entries = _enter(seen, k, start, way)
-    found.append((1 / distance, start, way, first, entries))
+    candidates.append((1 / distance, start, way, first, entries))
   # XLA computes divisions once and the rest of a chain anew for each of its uses, so what is needed
   # several times ends with one.
-  nearness = functools.reduce(jnp.maximum, (each[0] for each in found))
+  nearness = functools.reduce(jnp.maximum, (candidate[0] for candidate in candidates))
   hit = _Hit(1 / nearness, *[zero] * 7)
-  for k, (near, start, way, first, entries) in enumerate(found):
+  for k, (closeness, start, way, first, entries) in enumerate(candidates):
     x, y, z = (start[i] + first * way[i] for i in range(3))
     normal = [x, y, seen.quadric[k, 0] * z + seen.quadric[k, 1]]
     scale = jax.lax.rsqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2 + 1e-12)
     flat = [
-      jnp.where(first == entry, -jnp.sign(each), 0.0)
-      for entry, each in zip(entries[1:], way, strict=True)
+      jnp.where(first == entry, -jnp.sign(component), 0.0)
+      for entry, component in zip(entries[1:], way, strict=True)
     ]
     curved = first == entries[0]
     normal = [jnp.where(curved, n * scale, f) for n, f in zip(normal, flat, strict=True)]
@@ -237,7 +241,7 @@ def _nearest(seen: Stage, ray) -> _Hit:
     normal = [sum(turn[i, j] * normal[j] for j in range(3)) for i in range(3)]
     scale = 1 / jnp.maximum(seen.size[k], 1e-3)
     new = (zero + (k + 1), x * scale, y * scale, z * scale, *normal)
-    this = near == nearness
+    this = closeness == nearness
     hit = _Hit(hit.distance, *(jnp.where(this, a, b) for a, b in zip(new, hit[1:], strict=True)))
   return hit
 
@@ -254,30 +258,34 @@ def _shade(seen: Stage, point) -> Any:
 
 
 def _pick(seen: Stage, hit: _Hit, values) -> Any:
-  """The number that belongs to the solid that was hit."""
-  found = jnp.zeros_like(hit.distance)
+  """Returns the value of the solid that was hit."""
+  value = jnp.zeros_like(hit.distance)
   for k in range(seen.size.shape[0]):
-    found = jnp.where(hit.which == k + 1, values[k], found)
-  return found
+    value = jnp.where(hit.which == k + 1, values[k], value)
+  return value
 
 
 def _patterned(hit: _Hit, pattern) -> Any:
-  """Whether a pattern shows its second colour at a place of a solid."""
-  a, b, c = (_DOTS * each - jnp.floor(_DOTS * each) - 0.5 for each in (hit.x, hit.y, hit.z))
+  """Returns whether a pattern shows its second colour where a ray hit."""
+  a, b, c = (
+    _DOTS * coordinate - jnp.floor(_DOTS * coordinate) - 0.5 for coordinate in (hit.x, hit.y, hit.z)
+  )
   dots = a * a + b * b + c * c < 0.11
-  a, b, c = (_CHECKS * each - jnp.floor(_CHECKS * each) - 0.5 for each in (hit.x, hit.y, hit.z))
+  a, b, c = (
+    _CHECKS * coordinate - jnp.floor(_CHECKS * coordinate) - 0.5
+    for coordinate in (hit.x, hit.y, hit.z)
+  )
   checks = a * b * c > 0
   band = jnp.abs(hit.x) < _BAND
   half = hit.x > 0
-  found = jnp.where(pattern == 1, dots, band)
-  return jnp.where(pattern == 3, half, jnp.where(pattern == 2, checks, found))
+  mask = jnp.where(pattern == 1, dots, band)
+  return jnp.where(pattern == 3, half, jnp.where(pattern == 2, checks, mask))
 
 
 def _colours(seen: Stage, ray) -> Any:
-  """What rays see, a number of three times ten bits each.
+  """Returns the colour of each ray, packed into three times ten bits.
 
-  So all that the channels have in common is computed once, and rays are added up channel by channel
-  as whole numbers.
+  Shared terms of the channels are computed once, and rays are summed per channel as integers.
   """
   hit = _nearest(seen, ray)
   # The floor z = 0.
@@ -300,7 +308,7 @@ def _colours(seen: Stage, ray) -> Any:
   view = sum(normal[k] * ray[k] for k in range(3))
   above = jnp.clip((ray[2] - 2 * view * normal[2]) * 3 + 0.5, 0, 1)
   toward = [light[k] - ray[k] for k in range(3)]
-  scale = jax.lax.rsqrt(sum(each * each for each in toward))
+  scale = jax.lax.rsqrt(sum(component * component for component in toward))
   glint = jnp.maximum(sum(normal[k] * toward[k] for k in range(3)) * scale, 0)
   glint = shine * sun * glint / (gloss - gloss * glint + glint)
   glint = jnp.where(solid, glint * glint * glint, 0)

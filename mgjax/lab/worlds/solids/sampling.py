@@ -128,7 +128,7 @@ class _Story:
 
   def look(self, index: int, colours: list[str], rolling: tuple[str, ...]) -> dict[str, Any]:
     choices = self.choices
-    wanted = {'none': False, 'value': False, 'combination': True}
+    held_out_by_novelty = {'none': False, 'value': False, 'combination': True}
     for _ in range(200):
       shape = 'ball' if self.meets and index == 0 else self.one(choices.shapes)
       motion = self.motion(index, shape, rolling)
@@ -141,10 +141,10 @@ class _Story:
       }
       held_out = is_held_out(shape, str(look['colour']), look['material'], motion, self.camera)
       look['word'] = self.one(tuple(SIZES))
-      if wanted.get(choices.novelty, held_out) == held_out and self.stops(index, look):
+      if held_out_by_novelty.get(choices.novelty, held_out) == held_out and self.stops(index, look):
         break
     look['colour'] = str(look['colour'])
-    second = [each for each in choices.seconds if each != look['colour']]
+    second = [colour for colour in choices.seconds if colour != look['colour']]
     return look | {'second': self.one(second or [''])}
 
   def stops(self, index: int, look: dict[str, Any]) -> bool:
@@ -168,11 +168,11 @@ class _Story:
     return self.kind_of(allowed or ('stands still',), ('stands', 'spins'))
 
   def lay_out(self) -> Scene | None:
-    """Draws places; None where there is none for a solid."""
+    """Draws positions; None if a solid has no room."""
     generator = self.generator
     solids = list(self.meeting(*self.looks[:2])) if self.meets else []
     for look in self.looks[len(solids) :]:
-      placed = self.place(self.solid(look), [(_path(each), each.radius) for each in solids])
+      placed = self.place(self.solid(look), [(_path(solid), solid.radius) for solid in solids])
       if placed is None:
         return None
       solids.append(placed)
@@ -215,10 +215,10 @@ class _Story:
       spin=self.one((-1, 1)) * self.within(SPINS) if verb == 'spins' else 0.0,
     )
 
-  def place(self, solid: Solid, taken: list[tuple[tuple[complex, complex], float]]) -> Solid | None:
-    """Puts a solid on the stage, in the middle of its way, off the paths of others and their radii.
+  def place(self, solid: Solid, paths: list[tuple[tuple[complex, complex], float]]) -> Solid | None:
+    """Places a solid on the stage, in the middle of its way, away from the paths of others.
 
-    None where chance finds no room.
+    `paths` are those of the others with their radii. Returns None if random search finds no room.
     """
     way = complex(*DIRECTIONS.get(MOTIONS[solid.motion].direction, (0.0, 0.0)))
     before = _gone(solid, SECONDS / 2)
@@ -227,7 +227,7 @@ class _Story:
       home = complex(*(self.within(Span(-side, side)) for side in _STAGE))
       start = home - before * way
       path = start, start + after * way
-      if all(paths_apart(path, other) > solid.radius + r + _GAP for other, r in taken):
+      if all(paths_apart(path, other) > solid.radius + r + _GAP for other, r in paths):
         return dataclasses.replace(solid, place=(start.real, start.imag))
     return None
 
@@ -284,27 +284,27 @@ def _path(solid: Solid) -> tuple[complex, complex]:
 
 
 def happens(scene: Scene) -> bool:
-  """Whether those meet who are to meet, in time and once, and no others."""
+  """Whether exactly the solids that should meet do, once and in time."""
   try:
     contacts = simulate(scene.solids).contacts
   except CannotBeToldError:
     return False
-  met = [each for each in contacts if each.second != ON_FLOOR]
+  met = [contact for contact in contacts if contact.second != ON_FLOOR]
   if not scene.meets:
     return not met
-  once = [(each.first, each.second) for each in met] == [scene.meets]
+  once = [(contact.first, contact.second) for contact in met] == [scene.meets]
   return once and met[0].time < 0.8 * SECONDS
 
 
 def _is_seen(scene: Scene) -> bool:
-  """Whether every solid is in the picture and not behind another most of the time."""
+  """Whether every solid is in the picture and mostly not hidden by another."""
   tracks = simulate(scene.solids).tracks
   times = np.linspace(0, SECONDS, 9)
   places = np.stack([track.positions(times) for track in tracks], 1)
   view = poses(scene.camera, tracks[scene.follows], times, SECONDS)
-  shown = view.project(places)
-  u, v, depth = shown[..., 0], shown[..., 1], shown[..., 2]
-  seen = (np.abs(u) < _EDGE) & (np.abs(v) < _EDGE) & (depth > 1)
+  projected = view.project(places)
+  u, v, depth = projected[..., 0], projected[..., 1], projected[..., 2]
+  visible = (np.abs(u) < _EDGE) & (np.abs(v) < _EDGE) & (depth > 1)
   sizes = np.array([solid.size for solid in scene.solids])
   radius = view.focal[:, None] * sizes / depth
   for k in range(len(sizes)):
@@ -312,5 +312,5 @@ def _is_seen(scene: Scene) -> bool:
       if other != k:
         apart = np.hypot(u[:, k] - u[:, other], v[:, k] - v[:, other])
         hidden = (depth[:, other] < depth[:, k]) & (apart < _COVER * radius[:, other])
-        seen[:, k] &= ~hidden
-  return bool((seen.mean(0) >= _SEEN).all() and seen[0].mean() > 0.99)
+        visible[:, k] &= ~hidden
+  return bool((visible.mean(0) >= _SEEN).all() and visible[0].mean() > 0.99)

@@ -89,12 +89,12 @@ class Camera:
   def __post_init__(self):
     check_names('move', (self.move,), CAMERAS)
 
-  def on_floor(self, place: Float[np.ndarray, '*n d']) -> tuple[Any, Any]:
-    """Turns (x, y) of places to the right and away, as it looks in the middle of its move."""
+  def on_floor(self, positions: Float[np.ndarray, '*n d']) -> tuple[Any, Any]:
+    """Rotates (x, y) of positions to right and away, seen from the middle of the camera's move."""
     c = math.cos(self.azimuth)
     s = math.sin(self.azimuth)
-    x = place[..., 0]
-    y = place[..., 1]
+    x = positions[..., 0]
+    y = positions[..., 1]
     return c * x + s * y, c * y - s * x
 
 

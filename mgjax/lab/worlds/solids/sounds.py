@@ -74,9 +74,9 @@ def loudness(contact: Contact) -> float:
 
 
 def sound(scene: Scene, seconds: float, last: float) -> Float[np.ndarray, 's 2']:
-  """Returns what is heard of a scene, left and right; its last frame is at `last` seconds.
+  """Returns the sound of a scene, left and right; its last frame is at `last` seconds.
 
-  Longer clips begin as shorter ones, but where the camera's move takes longer.
+  A longer clip starts like a shorter one, except that the camera's move takes longer.
   """
   samples = round(seconds * RATE)
   history = simulate(scene.solids)
@@ -86,14 +86,14 @@ def sound(scene: Scene, seconds: float, last: float) -> Float[np.ndarray, 's 2']
     first = round(contact.time * RATE)
     if first >= samples:
       break
-    place = np.array(contact.place)[None]
-    gains = _gains(scene, followed, np.array([contact.time]), place, last)[0]
+    position = np.array(contact.place)[None]
+    gains = _gains(scene, followed, np.array([contact.time]), position, last)[0]
     for index in (contact.first, contact.second):
       if index != ON_FLOOR:
-        heard = impact(scene.solids[index], samples - first)
-        total[first : first + len(heard)] += loudness(contact) * np.outer(heard, gains)
-    heard = _CLICK_LEVEL * loudness(contact) * _click()[: samples - first]
-    total[first : first + len(heard)] += np.outer(heard, gains)
+        wave = impact(scene.solids[index], samples - first)
+        total[first : first + len(wave)] += loudness(contact) * np.outer(wave, gains)
+    wave = _CLICK_LEVEL * loudness(contact) * _click()[: samples - first]
+    total[first : first + len(wave)] += np.outer(wave, gains)
   for index, track in enumerate(history.tracks):
     total += _friction(scene, index, track, followed, samples, last)
   return (PEAK * np.tanh(total / PEAK)).astype(np.float32)
@@ -102,28 +102,30 @@ def sound(scene: Scene, seconds: float, last: float) -> Float[np.ndarray, 's 2']
 def heard(
   scene: Scene, contacts: Sequence[Contact], last: float
 ) -> tuple[Float[np.ndarray, 'k'], Int[np.ndarray, 'k 2']]:
-  """How loud contacts are where the camera is, as amplitudes, and of which materials they are."""
+  """Returns the amplitudes of contacts at the camera, and their materials."""
   followed = simulate(scene.solids).tracks[scene.follows]
   names = list(MATERIALS)
-  times = np.array([each.time for each in contacts])
-  places = np.array([each.place for each in contacts]).reshape(-1, 3)
-  gains = np.sqrt(np.square(_gains(scene, followed, times, places, last)).sum(1) / 2)
+  times = np.array([contact.time for contact in contacts])
+  positions = np.array([contact.place for contact in contacts]).reshape(-1, 3)
+  gains = np.sqrt(np.square(_gains(scene, followed, times, positions, last)).sum(1) / 2)
   materials = [
-    [names.index(name) if name in names else -1 for name in each.materials] for each in contacts
+    [names.index(name) if name in names else -1 for name in contact.materials]
+    for contact in contacts
   ]
-  levels = np.array([loudness(each) for each in contacts])
+  levels = np.array([loudness(contact) for contact in contacts])
   return levels * gains, np.array(materials, int).reshape(-1, 2)
 
 
 def _friction(
   scene: Scene, index: int, track: Track, followed: Track, samples: int, last: float
 ) -> Float[np.ndarray, '_ 2']:
-  """Noise of a solid that moves on the floor: louder and brighter when it is faster."""
+  """Returns the noise of a solid that moves on the floor: louder and brighter when it is faster."""
   solid = scene.solids[index]
   times = np.arange(0, samples + _GRID, _GRID) / RATE
-  place, velocity = track.positions(times), track.velocities(times)
+  positions = track.positions(times)
+  velocity = track.velocities(times)
   speed = np.hypot(velocity[:, 0], velocity[:, 1])
-  speed = np.where(place[:, 2] > solid.rest + 1e-6, 0.0, speed)
+  speed = np.where(positions[:, 2] > solid.rest + 1e-6, 0.0, speed)
   if not speed.any():
     return np.zeros((1, 2))
   from scipy.signal import lfilter  # 100 ms, which those without sound need not wait for
@@ -136,19 +138,19 @@ def _friction(
     lfilter([1 - pole], [1, -pole], noise) / math.sqrt((1 - pole) / (1 + pole))
     for pole in (math.exp(-2 * math.pi * cut / RATE) for cut in (pitch / 2, 4 * pitch))
   )
-  ears = _gains(scene, followed, times, place, last)
+  ears = _gains(scene, followed, times, positions, last)
   at = np.arange(samples) / RATE
   speed = np.interp(at, times, speed)
   share = np.minimum(speed / 2, 1)
-  heard = _NOISE[kind] * math.sqrt(solid.mass) * speed * ((1 - share) * dull + share * bright)
-  return np.stack([heard * np.interp(at, times, ear) for ear in ears.T], 1)
+  wave = _NOISE[kind] * math.sqrt(solid.mass) * speed * ((1 - share) * dull + share * bright)
+  return np.stack([wave * np.interp(at, times, ear) for ear in ears.T], 1)
 
 
 def _gains(scene: Scene, followed: Track, times, places, last: float) -> Float[np.ndarray, 't 2']:
-  """How loud a sound at a place is left and right: 1 / distance, and panned at constant power."""
+  """Returns the gains of sounds, left and right: 1 / distance, panned at constant power."""
   view = poses(scene.camera, followed, times, last)
-  seen = np.einsum('tij,tj->ti', view.axes, places - view.eye)
-  angle = np.clip(np.arctan2(seen[:, 0], seen[:, 2]) / _SIDE, -1, 1)
+  relative = np.einsum('tij,tj->ti', view.axes, places - view.eye)
+  angle = np.clip(np.arctan2(relative[:, 0], relative[:, 2]) / _SIDE, -1, 1)
   pan = (angle + 1) * math.pi / 4
-  near = _NEAR / np.maximum(np.linalg.norm(seen, axis=1), 1.0)
-  return near[:, None] * np.stack([np.cos(pan), np.sin(pan)], 1)
+  attenuation = _NEAR / np.maximum(np.linalg.norm(relative, axis=1), 1.0)
+  return attenuation[:, None] * np.stack([np.cos(pan), np.sin(pan)], 1)

@@ -114,7 +114,7 @@ def test_work_hides_first_what_must_end_first():
   assert found.waits.slow == pytest.approx(2 * WIRE - 2 * seconds(work).slow, abs=1e-6 * WIRE)
   one, two = audit(text)
   assert len(one.between) == 2 and len(two.between) == 1
-  assert one.between[0].place == two.between[0].place
+  assert one.between[0].position == two.between[0].position
 
 
 LOOP = """

@@ -94,14 +94,14 @@ def window(
   return np.maximum(1 - np.abs(position[..., None] - np.arange(length, dtype=np.float32)), 0)
 
 
-def _motion(centroids: Float[np.ndarray, 't 2'], seen: np.ndarray, frames: int) -> str:
+def _motion(centroids: Float[np.ndarray, 't 2'], visible: np.ndarray, frames: int) -> str:
   if frames == 1:
     return ''
-  time = (seen - seen.mean())[:, None]
+  time = (visible - visible.mean())[:, None]
   away = centroids - centroids.mean(0, keepdims=True)
   slope = (time * away).sum(0, keepdims=True) / max(float((time**2).sum()), 1.0)
   beside = float(((away - time * slope) ** 2).sum(1).mean())  # mean square distance from a line
-  height, beside_fall = _as_fall(away, seen / (frames - 1))
+  height, beside_fall = _as_fall(away, visible / (frames - 1))
   if height > _STILL and max(2 * beside_fall, (_BEND * height) ** 2) < beside:
     return 'fall'
   if np.sqrt(beside) > _BOUNCE or away.std(0).min() > _ASIDE:
@@ -148,16 +148,16 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   above = planes - background
   strength = np.abs(blurring(sides[0], scale) @ above @ blurring(sides[1], scale).T).max(1)  # t h w
   strength = np.where(strength > THRESHOLD, strength, 0)
-  seen = np.flatnonzero(strength.any((1, 2)))  # frames with a digit in sight
-  if not seen.size:
+  visible = np.flatnonzero(strength.any((1, 2)))  # frames with a digit in sight
+  if not visible.size:
     return Sight('', '', np.zeros(size, np.float32), path=np.full((frames, 2), math.nan))
-  strength, above = strength[seen], above[seen]
+  strength, above = strength[visible], above[visible]
 
   rows, columns = middles(strength).T
   centroids = np.stack([rows, columns], 1) / np.float32(scale)
-  motion = _motion(centroids, seen, frames)
+  motion = _motion(centroids, visible, frames)
 
-  mean = np.einsum('thw,tchw->c', strength, planes[seen])
+  mean = np.einsum('thw,tchw->c', strength, planes[visible])
   colour = min(COLOURS, key=lambda name: float(np.sum((_tint(COLOURS[name]) - _tint(mean)) ** 2)))
 
   # Signed, along the digit's own colour: what is noise then averages away over the frames.
@@ -168,7 +168,7 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   texture = read_texture(video) if side >= FINE else ''
   places = centroids - (np.array(sides) / scale - 1) / 2
   path = np.full((frames, 2), math.nan)
-  path[seen] = places
+  path[visible] = places
   centre = tuple(places.mean(0).tolist())
   return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, centre, path, _tint(mean))
 
@@ -210,19 +210,19 @@ class DigitJudge:
   def right(
     self, videos: Iterable[np.ndarray], labels: Sequence[tuple]
   ) -> dict[str, Bool[np.ndarray, 'b']]:
-    """Says of each clip what `score` takes the shares of."""
+    """Returns per clip which factors are right; `score` takes their shares."""
     readings = self._readings(videos)
     if len(readings) != len(labels) or not readings:
       raise DataError(f'{len(readings)} videos and {len(labels)} labels: give one label a video')
-    asked = [DigitReading(*label[:3], texture=getattr(label, 'texture', '')) for label in labels]
+    expected = [DigitReading(*label[:3], texture=getattr(label, 'texture', '')) for label in labels]
     names = ['digit', 'colour', 'direction', 'texture']
     right = np.array(
       [
         [mine == theirs for mine, theirs in zip(*pair, strict=True)]
-        for pair in zip(readings, asked, strict=True)
+        for pair in zip(readings, expected, strict=True)
       ]
     )
-    if not any(label.texture for label in asked):
+    if not any(label.texture for label in expected):
       names = names[:3]
       right = right[:, :3]
     return {**dict(zip(names, right.T, strict=True)), 'all': right.all(1)}

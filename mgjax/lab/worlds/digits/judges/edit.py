@@ -66,7 +66,7 @@ class EditJudge:
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
-    """Says what of an edited clip is as it should be. Raises DataError unless uint8 (t h w 3)."""
+    """Judges which parts of an edited clip are right. Raises DataError unless uint8 (t h w 3)."""
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
     frames = len(video)
@@ -79,13 +79,15 @@ class EditJudge:
     path_error = _path_error(sight, expected, task) if task in KEEP_THE_PATH else math.nan
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
-    left = _left(edit, frames, size)
-    if task != 'replace' and left.any():  # a ghost would be lost in the mean over all of the wall
-      wall_error = max(wall_error, _mean(errors, left))
-    kept = task in KEEP_THE_HAND
+    leftover = _leftover(edit, frames, size)
+    if (
+      task != 'replace' and leftover.any()
+    ):  # a ghost would be lost in the mean over all of the wall
+      wall_error = max(wall_error, _mean(errors, leftover))
+    same_hand = task in KEEP_THE_HAND
     parts = {
       'gone': not sight.colour,
-      'digit': bool(sight.colour) and self._is_digit(sight, expected, after, kept),
+      'digit': bool(sight.colour) and self._is_digit(sight, expected, after, same_hand),
       'colour': sight.colour == after.colour,
       'tint': _tint(video, after, wall) == after.tint,
       'wall': wall_error <= self.wall,
@@ -93,17 +95,17 @@ class EditJudge:
       'mark': mark == after.mark,
     }
     numbers = {
-      'handwriting': float(sight.crop @ expected.crop) if kept else math.nan,
+      'handwriting': float(sight.crop @ expected.crop) if same_hand else math.nan,
       'path_error': path_error,
       'flicker': _flicker(video, wall),
       'wall_error': wall_error,
     }
     return JudgedEdit({name: parts[name] for name in PARTS[task]}, numbers)
 
-  def _is_digit(self, sight: Sight, expected: Sight, after: Scene, kept: bool) -> bool:
-    """Whether the digit is as asked; a hand that is kept may be misread as it is misread there."""
-    found, there = self.digits.classify(np.stack([sight.crop, expected.crop])).tolist()
-    return found == int(after.number) or (kept and found == there)
+  def _is_digit(self, sight: Sight, expected: Sight, after: Scene, same_hand: bool) -> bool:
+    """Whether the digit is right; if its handwriting stays, the reference may be misread alike."""
+    predicted, reference = self.digits.classify(np.stack([sight.crop, expected.crop])).tolist()
+    return predicted == int(after.number) or (same_hand and predicted == reference)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,23 +138,23 @@ class DigitsEdits:
     count = max(samples // len(rows), 1)
     labels = held_out_labels(looks_of(self.source), count)[:count]
     where = (self.source.frames, self.source.size)
-    asked = []
+    requests = []
     for row in rows:
       fields = self.source.validation(self.source.frames) | {'empty': 0.0, 'extras': ()}
       fields |= {'edits': ('recolour' if row == NEW_COLOUR else row,), 'split': SPLIT}
       source = dataclasses.replace(self.source, **fields)
-      for place, index in enumerate(indices_of(source, labels)):
+      for number, index in enumerate(indices_of(source, labels)):
         edit = source.edit(source.scene(index))
         if row == NEW_COLOUR:
-          other = dataclasses.replace(edit.after, colour=fresh[place % len(fresh)])
-          edit = edit._replace(after=other)
+          recoloured = dataclasses.replace(edit.after, colour=fresh[number % len(fresh)])
+          edit = edit._replace(after=recoloured)
         videos = [render.render(scene, *where) for scene in (edit.before, edit.after)]
-        asked.append(AskedEdit(row, edit, *videos))
-    return asked
+        requests.append(AskedEdit(row, edit, *videos))
+    return requests
 
-  def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
-    pairs = zip(asked, videos, strict=True)
-    return [self._judge.judge(np.asarray(video), each.edit) for each, video in pairs]
+  def read(self, requests: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
+    pairs = zip(requests, videos, strict=True)
+    return [self._judge.judge(np.asarray(video), request.edit) for request, video in pairs]
 
   @functools.cached_property  # several ways to edit the same clips are judged
   def _judge(self) -> EditJudge:
@@ -181,8 +183,8 @@ def _wall(edit: Edit, video: np.ndarray, truth: np.ndarray) -> np.ndarray:
   return _around(covered) < _INK
 
 
-def _left(edit: Edit, frames: int, size: tuple[int, int]) -> np.ndarray:
-  """Where the digit was, and nothing is to be left of it (t h w)."""
+def _leftover(edit: Edit, frames: int, size: tuple[int, int]) -> np.ndarray:
+  """Returns where the digit was and no trace of it should remain (t h w)."""
   before, after = (render.mask(scene, frames, size) for scene in (edit.before, edit.after))
   return (before > 0.5) & (_around(after) < _INK)
 
@@ -197,13 +199,13 @@ def _mean(values: Float[np.ndarray, 't h w'], there: np.ndarray) -> float:
 
 
 def _tint(video: np.ndarray, after: Scene, wall: np.ndarray) -> str:
-  """The tint whose wall, in this scene, has a mean colour most like that of the clip."""
-  shown = np.broadcast_to
+  """Returns the tint whose wall, in this scene, has the mean colour nearest to the clip's."""
+  broadcast = np.broadcast_to
   mean = video[wall].mean(0)
 
   def distance(tint: str) -> float:
     behind = render.background(dataclasses.replace(after, tint=tint), video.shape[1:3])
-    return float(np.sum((shown(behind, video.shape)[wall].mean(0) - mean) ** 2))
+    return float(np.sum((broadcast(behind, video.shape)[wall].mean(0) - mean) ** 2))
 
   return min(TINTS, key=distance)
 

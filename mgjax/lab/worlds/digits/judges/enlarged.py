@@ -32,16 +32,16 @@ class DigitsEnlarged:
   def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
     numbers = [int(self.source.scene(index).number) for index in indices]
     textures = self._textures(indices)
-    read = [self._judge.read(video) for video in videos]
-    named = list(zip(read, textures, strict=True))
-    found = {
-      'digit': [seen.digit == digit for seen, digit in zip(read, numbers, strict=True)],
-      'texture': [seen.texture == texture if texture else np.nan for seen, texture in named],
+    readings = [self._judge.read(video) for video in videos]
+    named = list(zip(readings, textures, strict=True))
+    scores = {
+      'digit': [reading.digit == digit for reading, digit in zip(readings, numbers, strict=True)],
+      'texture': [reading.texture == texture if texture else np.nan for reading, texture in named],
     }
     if self.source.frames > 1:
-      shown = zip(videos, textures, strict=True)
-      found['phase'] = [texture_phase(video) if texture else np.nan for video, texture in shown]
-    return {name: np.array(each, float) for name, each in found.items()}
+      pairs = zip(videos, textures, strict=True)
+      scores['phase'] = [texture_phase(video) if texture else np.nan for video, texture in pairs]
+    return {name: np.array(values, float) for name, values in scores.items()}
 
   @functools.cached_property  # several ways to enlarge the same clips are judged
   def _judge(self) -> DigitJudge:

@@ -49,8 +49,8 @@ def _raw(
   sights: list[Sight], mean: Float[np.ndarray, 'd'], shapes: Float[np.ndarray, 'k d']
 ) -> Float[np.ndarray, 'n f']:
   crops = np.stack([sight.crop for sight in sights])
-  others = np.stack([np.concatenate([sight.tint, _way(sight.path)]) for sight in sights])
-  return np.concatenate([(crops - mean) @ shapes.T, others], axis=1)
+  tints_and_paths = np.stack([np.concatenate([sight.tint, _way(sight.path)]) for sight in sights])
+  return np.concatenate([(crops - mean) @ shapes.T, tints_and_paths], axis=1)
 
 
 def _way(path: Float[np.ndarray, 't 2']) -> Float[np.ndarray, '4']:

@@ -70,9 +70,9 @@ class IdentityJudge(Checked):
   digit_size: DigitSize = 14.0  # of a digit's side, pixels of 32
 
   def find(self, video: UInt8[np.ndarray, 't h w 3'], candidates: tuple[int, ...]) -> Likeness:
-    """Returns which candidate, in any pose, a clip, or a picture of one frame, resembles most.
+    """Returns the candidate, in any pose, that a clip or a picture of one frame resembles most.
 
-    Given one candidate, it says in which pose the clip shows it.
+    With one candidate, it estimates the pose in which the clip shows it.
     """
     sight = find_digit(video)
     if not sight.colour:
@@ -82,14 +82,14 @@ class IdentityJudge(Checked):
     banks = [_portraits(identity, self.digit_size) for identity in candidates]
     matches = [portraits @ pictures for portraits, _ in banks]  # p s
     best = int(np.argmax([match.max() for match in matches]))
-    place, shift = np.unravel_index(matches[best].argmax(), matches[best].shape)
+    best_portrait, shift = np.unravel_index(matches[best].argmax(), matches[best].shape)
     y, x = (
       sight.centre
       + np.array([_SHIFTS[shift // len(_SHIFTS)], _SHIFTS[shift % len(_SHIFTS)]])
-      - banks[best][1][place]
+      - banks[best][1][best_portrait]
     )
     grid = matches[best][:, shift].reshape(len(_TURNS), len(_WEIGHTS))
-    i, j = divmod(int(place), len(_WEIGHTS))
+    i, j = divmod(int(best_portrait), len(_WEIGHTS))
     pose = Pose(_peak(_TURNS, grid[:, j], i), _peak(_WEIGHTS, grid[i], j), float(y), float(x))
     return Likeness(int(candidates[best]), pose, float(grid[i, j]))
 
@@ -102,12 +102,12 @@ class IdentityJudge(Checked):
 def candidates_for(identity: int, seed: int = 0, count: int = CANDIDATES) -> tuple[int, ...]:
   """Returns `count` identities of one digit, this one first. Raises ConfigError if too few."""
   digit = image_of(identity)[1]
-  others = [other for other in identities_of('test', digit) if other != identity]
-  if len(others) < count - 1:
+  identities = [candidate for candidate in identities_of('test', digit) if candidate != identity]
+  if len(identities) < count - 1:
     raise ConfigError(
-      f"{count} candidates are asked for, 'test' has {len(others)} other images of {digit}"
+      f"{count} candidates are asked for, 'test' has {len(identities)} other images of {digit}"
     )
-  chosen = np.random.default_rng((seed, identity)).choice(others, count - 1, replace=False)
+  chosen = np.random.default_rng((seed, identity)).choice(identities, count - 1, replace=False)
   return identity, *chosen.tolist()
 
 
@@ -130,8 +130,8 @@ def _portraits(
     )
     for axis in centre.T
   )
-  seen = rows @ images @ columns.transpose(0, 2, 1)
-  return _unit(_passed(seen)), centre - (SIDE - 1) / 2
+  views = rows @ images @ columns.transpose(0, 2, 1)
+  return _unit(_passed(views)), centre - (SIDE - 1) / 2
 
 
 def _passed(

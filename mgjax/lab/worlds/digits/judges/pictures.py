@@ -20,8 +20,8 @@ class DigitsPictures:
 
   identities: ClassVar[str] = 'handwriting in another colour'
   prompts: ClassVar[tuple[str, ...]] = tuple(digit_caption(None, name, '') for name in COLOURS)
-  # Of a clip and another picture of its hand .61 are at or above it, of another hand's same digit
-  # .38, of another digit .17.
+  # Of a clip and another picture of its hand 0.61 are at or above it, of another hand's same digit
+  # 0.38, of another digit 0.17.
   recognised: ClassVar[float] = 0.57
 
   @property

@@ -35,49 +35,51 @@ class DigitsReferences:
 
   def asks(self, samples: int) -> list[Asked]:
     source = self._unseen
-    places = indices_of(source, held_out_labels(looks_of(self.source), samples))
-    scenes = [source.scene(place) for place in places]
+    indices = indices_of(source, held_out_labels(looks_of(self.source), samples))
+    scenes = [source.scene(index) for index in indices]
     return [Asked(scene_caption(scene, source.numbered), scene) for scene in scenes]
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    return [self._unseen.show(each.label) for each in asked]
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    return [self._unseen.show(request.label) for request in requests]
 
-  def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
-    """In another handwriting of the same digit, in which one of 20 is found by chance."""
+  def ways(self, requests: Sequence[Asked]) -> dict[str, Videos]:
+    """Returns clips of the same digit in another handwriting, which is identified by chance."""
     source = dataclasses.replace(self._unseen, extras=())
     return {
-      'another hand (chance)': [source.show(_by_another(each.label))['video'] for each in asked]
+      'another hand (chance)': [
+        source.show(_by_another(request.label))['video'] for request in requests
+      ]
     }
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, list[bool]]:
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> dict[str, list[bool]]:
     right: dict[str, list[bool]] = {name: [] for name in self.attributes}
-    for video, (_, scene) in zip(videos, asked, strict=True):
-      read = self._digits.read(video)
+    for video, (_, scene) in zip(videos, requests, strict=True):
+      reading = self._digits.read(video)
       (identity,) = scene.identities
       likeness = self._hands.find(video, candidates_for(identity))
-      found = likeness.identity == identity
-      right['digit'].append(read.digit == int(scene.number))
-      right['colour'].append(read.colour == scene.colour)
-      right['direction'].append(read.motion == scene.motion)
-      right['identity'].append(found and self._hands.allows(likeness.pose))
-      right['any pose'].append(found)
+      same = likeness.identity == identity
+      right['digit'].append(reading.digit == int(scene.number))
+      right['colour'].append(reading.colour == scene.colour)
+      right['direction'].append(reading.motion == scene.motion)
+      right['identity'].append(same and self._hands.allows(likeness.pose))
+      right['any pose'].append(same)
     return right
 
-  def poses(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[float]]:
-    found: dict[str, list[float]] = {name: [] for name in self.copied}
-    for video, (_, scene) in zip(videos, asked, strict=True):
+  def poses(self, videos: Videos, requests: Sequence[Asked]) -> Mapping[str, list[float]]:
+    values: dict[str, list[float]] = {name: [] for name in self.copied}
+    for video, (_, scene) in zip(videos, requests, strict=True):
       pose = self._hands.find(video, scene.identities).pose
-      found['turn'].append(pose.turn)
-      found['weight'].append(pose.weight)
+      values['turn'].append(pose.turn)
+      values['weight'].append(pose.weight)
       across = _ACROSS.get(scene.motion)
-      found['place'].append(getattr(pose, across) if across else float('nan'))
-    return found
+      values['place'].append(getattr(pose, across) if across else float('nan'))
+    return values
 
   @property
   def _unseen(self) -> Digits:
     fields = self.source.validation(self.source.frames)
-    more = {'extras': ('reference',), 'reference': 'other'}
-    return dataclasses.replace(self.source, **fields | more)
+    extra = {'extras': ('reference',), 'reference': 'other'}
+    return dataclasses.replace(self.source, **fields | extra)
 
   @functools.cached_property
   def _digits(self) -> DigitJudge:

@@ -48,22 +48,22 @@ def sign_labels(samples: Iterable[dict[str, Any]]) -> list[SignReading]:
   return [SignReading(*(sample[name] for name in SignReading._fields)) for sample in samples]
 
 
-def edit_distance(read: str, asked: str) -> int:
-  """Returns how many characters to insert, leave out or replace to get from one to the other."""
-  row = list(range(len(asked) + 1))
-  for i, mine in enumerate(read, 1):
+def edit_distance(reading: str, expected: str) -> int:
+  """Returns the number of characters to insert, delete or replace between two texts."""
+  row = list(range(len(expected) + 1))
+  for i, mine in enumerate(reading, 1):
     above = row[0]
     row[0] = i
-    for j, theirs in enumerate(asked, 1):
+    for j, theirs in enumerate(expected, 1):
       best = min(row[j] + 1, row[j - 1] + 1, above + (mine != theirs))
       above = row[j]
       row[j] = best
   return row[-1]
 
 
-def character_accuracy(read: str, asked: str) -> float:
-  """Returns 1 - edit distance / length of what was asked: below 0 if far too much is read."""
-  return 1 - edit_distance(read, asked) / len(asked)
+def character_accuracy(reading: str, expected: str) -> float:
+  """Returns 1 - edit distance / length of the expected text; below 0 if far too much is read."""
+  return 1 - edit_distance(reading, expected) / len(expected)
 
 
 def places(picture: Float[np.ndarray, 'h w'], sample: float) -> Float[np.ndarray, 'n d']:
@@ -89,12 +89,12 @@ def places(picture: Float[np.ndarray, 'h w'], sample: float) -> Float[np.ndarray
 
 def _cuts(ink: np.ndarray, first: int, end: int, count: int, pitch: float) -> list[int]:
   cuts = []
-  for place in range(1, count):
-    even = first + (end - first) * place / count
-    near = np.arange(int(even - _WANDER * pitch), int(even + _WANDER * pitch) + 1)
-    near = near[(near > (cuts or [first])[-1]) & (near < end)]
-    cost = ink[near] / ink.max() + _EVEN * ((near - even) / pitch) ** 2
-    cuts.append(int(near[cost.argmin()]))
+  for number in range(1, count):
+    even = first + (end - first) * number / count
+    nearby = np.arange(int(even - _WANDER * pitch), int(even + _WANDER * pitch) + 1)
+    nearby = nearby[(nearby > (cuts or [first])[-1]) & (nearby < end)]
+    cost = ink[nearby] / ink.max() + _EVEN * ((nearby - even) / pitch) ** 2
+    cuts.append(int(nearby[cost.argmin()]))
   return cuts
 
 
@@ -126,14 +126,14 @@ class SignJudge:
     return SignReading(number, sight.colour, sight.motion)
 
   def score(self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]) -> dict[str, float]:
-    """Returns how signs show what was asked for.
+    """Returns the accuracy of signs.
 
-    'characters' is the mean `character_accuracy`; 'number' the share of whole numbers right, and '2
-    digits' that of those of two digits, and so on; 'colour' and 'direction' are shares too. Raises
-    DataError if there is not one label a video.
+    'characters' is the mean `character_accuracy`; 'number' is the share of numbers without an
+    error, '2 digits' the same for numbers of two digits, and so on; 'colour' and 'direction' are
+    shares too. Raises DataError if there is not one label a video.
     """
     numbers = self.read_all(videos, labels)
-    return {name: float(np.nanmean(each)) for name, each in numbers.items()}
+    return {name: float(np.nanmean(values)) for name, values in numbers.items()}
 
   def read_all(
     self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]
@@ -148,16 +148,16 @@ class SignJudge:
 def numbers_of_readings(
   readings: Sequence[SignReading], labels: Sequence[SignReading]
 ) -> dict[str, list[float]]:
-  """Returns what `SignJudge.score` takes the means of, one number a sign.
+  """Returns the numbers that `SignJudge.score` averages, one a sign.
 
-  NaN where a sign does not count, as one of three digits among those of two.
+  NaN where a sign does not count, as a sign of three digits does not for '2 digits'.
   """
   pairs = list(zip(readings, labels, strict=True))
   right = np.array([[mine == theirs for mine, theirs in zip(*pair, strict=True)] for pair in pairs])
   number, colour, direction = right.T.astype(float).tolist()
-  lengths = np.array([len(asked.number) for asked in labels])
+  lengths = np.array([len(label.number) for label in labels])
   return {
-    'characters': [character_accuracy(read.number, asked.number) for read, asked in pairs],
+    'characters': [character_accuracy(reading.number, label.number) for reading, label in pairs],
     'number': number,
     **{
       f'{length} digits': np.where(lengths == length, number, np.nan).tolist()
@@ -196,11 +196,11 @@ def train_sign_judge(
   for index in range(clips):
     sample = source[index]
     video = worn(sample['video'], generator) if index % 2 else sample['video']
-    found = places(
+    pictures = places(
       find_digit(video, _picture_size(source.digit_size)).picture, source.digit_size / 8
     )
-    if len(found) == len(sample['number']):
-      crops += [*found]
+    if len(pictures) == len(sample['number']):
+      crops += [*pictures]
       digits += [*sample['number']]
   classify = SVC(C=10).fit(np.stack(crops), np.array(digits)).predict
   return SignJudge(classify, source.digit_size)

@@ -62,14 +62,14 @@ def judge_sound(
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
   matched, none further than 150 ms from its event, so that the errors sum to the least.
   """
-  heard = hear(sound)
+  heard_sound = hear(sound)
   events = events[apart(events)]
-  rows, columns = matched(heard.onsets, events)
+  rows, columns = matched(heard_sound.onsets, events)
   return SoundReading(
-    errors=heard.onsets[rows] - events[columns],
+    errors=heard_sound.onsets[rows] - events[columns],
     missed=len(events) - len(rows),
-    extra=len(heard.onsets) - len(rows),
-    tones=heard.tones[rows],
+    extra=len(heard_sound.onsets) - len(rows),
+    tones=heard_sound.tones[rows],
     digit=digit,
   )
 
@@ -88,9 +88,9 @@ class SoundScores:
 
 def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   """Sums up readings of `judge_sound`. Raises DataError if there are none."""
-  found = tally(readings)
+  rates = tally(readings)
   right = np.concatenate([reading.tones == reading.digit for reading in readings])
-  return SoundScores(**found, tone=share_of(int(right.sum()), len(right)))
+  return SoundScores(**rates, tone=share_of(int(right.sum()), len(right)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class DigitsSoundJudge:
 
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping]) -> list[SoundReading]:
     pairs = zip(sounds, samples, strict=True)
-    return [judge_sound(sound, each['events'], each['digit']) for sound, each in pairs]
+    return [judge_sound(sound, sample['events'], sample['digit']) for sound, sample in pairs]
 
   scores = staticmethod(judge_sounds)
 

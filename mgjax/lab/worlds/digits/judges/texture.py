@@ -19,7 +19,7 @@ from mgjax.core.typing import Float, UInt8
 FINE = 64  # shorter side at which textures have stripes of one pixel
 _INSIDE = 0.8  # of the brightness of all but 1% of 2 x 2 pixels, that those inside the digit reach
 _PATCH = 5  # pixels of 64 a side, over which a texture has one phase
-_LEAST = 0.07  # a share of the energy that makes a texture; a rendered one has .29
+_LEAST = 0.07  # a share of the energy that makes a texture; a rendered one has 0.29
 
 _Plane = Float[np.ndarray, 't y x']
 
@@ -39,32 +39,31 @@ def texture_phase(video: UInt8[np.ndarray, 't h w 3']) -> float:
 
     sum_t |w_t+1 - w_t| / sum_t (|w_t+1| + |w_t|)
 
-  inside the digit of both frames: 0 where the phase stays, 0.5 where it is drawn anew in each
-  frame, 1 where it turns each time. NaN where no texture can be read, and of one frame. The corner
-  is found from where the digit's light is, which may err by a pixel in noise or where the phase
-  jumps.
+  inside the digit of both frames: 0 where the phase stays, 0.5 where it is random in each frame,
+  1 where it turns each time. NaN where no texture can be read, and of one frame. The corner is
+  found from where the digit's light is, which may err by a pixel in noise or where the phase jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)
   if not texture or len(video) < 2:
     return float('nan')
-  places = np.indices(mean.shape[1:], np.float64)
+  coordinates = np.indices(mean.shape[1:], np.float64)
   light = mean * inside
-  found = np.einsum('thw,ahw->ta', light, places) / light.sum((1, 2))[:, None].clip(1e-6)
-  moves = np.rint(found - found[0]).astype(int)
+  positions = np.einsum('thw,ahw->ta', light, coordinates) / light.sum((1, 2))[:, None].clip(1e-6)
+  moves = np.rint(positions - positions[0]).astype(int)
   # Every frame is moved back to where the digit was in the first, where signs are alike.
   wave, within = (
-    np.stack([np.roll(frame, -move, (0, 1)) for frame, move in zip(each, moves, strict=True)])
-    for each in (waves[texture], inside)
+    np.stack([np.roll(frame, -move, (0, 1)) for frame, move in zip(values, moves, strict=True)])
+    for values in (waves[texture], inside)
   )
-  y, x = places.astype(int)
+  y, x = coordinates.astype(int)
   sign = {'striped': y, 'barred': x, 'checked': y + x}[texture] % 2 * -2 + 1
   both = within[1:] & within[:-1]
   before, after = (
-    uniform_filter(both * each * sign, _PATCH, axes=(1, 2)) * both for each in (wave[:-1], wave[1:])
+    uniform_filter(both * part * sign, _PATCH, axes=(1, 2)) * both for part in (wave[:-1], wave[1:])
   )
-  whole = np.sum(np.abs(after) + np.abs(before))
-  return float(np.sum(np.abs(after - before)) / whole) if whole else float('nan')
+  total = np.sum(np.abs(after) + np.abs(before))
+  return float(np.sum(np.abs(after - before)) / total) if total else float('nan')
 
 
 def _waves(video: UInt8[np.ndarray, 't h w 3']) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:

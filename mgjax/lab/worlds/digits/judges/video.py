@@ -21,9 +21,9 @@ REAL = 500  # signs that say what can be read of real ones
 _KINDS = {'seen': 'seen in training', 'held_out': 'held out'}  # of signs' numbers
 
 
-def looks_of(source: Digits, more: Sequence[str] = ()) -> dict[str, Any]:
-  """What of a source of training says how its clips look."""
-  return {name: getattr(source, name) for name in (*LOOKS, *more)}
+def looks_of(source: Digits, extra: Sequence[str] = ()) -> dict[str, Any]:
+  """Returns the fields of a training source that determine how its clips look."""
+  return {name: getattr(source, name) for name in (*LOOKS, *extra)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,32 +40,32 @@ class DigitsVideoJudge:
     labels = held_out_labels(looks_of(self.source), samples)
     return {'held-out captions': [Asked(label[3], label) for label in labels]}
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
-    found = self._judge.right(videos, [each.label for each in asked])
-    return {name: each.astype(float) for name, each in found.items()}
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
+    scores = self._judge.right(videos, [request.label for request in requests])
+    return {name: values.astype(float) for name, values in scores.items()}
 
   def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
     del group
     return _references(self.source)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Clips of held-out handwriting. Raises ConfigError if there are too few of a caption."""
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Returns clips of held-out handwriting. Raises ConfigError if a caption has too few."""
     unseen = dataclasses.replace(self.source, **self.source.validation(self.source.frames))
-    return clips_of(unseen, [each.label for each in asked])
+    return clips_of(unseen, [request.label for request in requests])
 
-  def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
-    """Captions of the next digit, colour and direction."""
+  def variants(self, requests: Sequence[Asked]) -> dict[str, list[str]]:
+    """Returns captions of the next digit, colour and direction."""
     ways = {'digit': range(10), 'colour': self.source.colours, 'direction': self.source.motions}
-    found: dict[str, list[str]] = {name: [] for name in ways}
-    for each in asked:
-      for place, (name, values) in enumerate(ways.items()):
-        label = list(each.label[:3])
-        label[place] = values[(list(values).index(label[place]) + 1) % len(values)]
-        found[name].append(digit_caption(*label))
-    return found
+    captions: dict[str, list[str]] = {name: [] for name in ways}
+    for request in requests:
+      for index, (name, values) in enumerate(ways.items()):
+        label = list(request.label[:3])
+        label[index] = values[(list(values).index(label[index]) + 1) % len(values)]
+        captions[name].append(digit_caption(*label))
+    return captions
 
-  def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
-    return digit.diversity(self._judge, videos, [each.label for each in asked])
+  def diversity(self, videos: Videos, requests: Sequence[Asked]) -> float:
+    return digit.diversity(self._judge, videos, [request.label for request in requests])
 
   def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
     return _features(self.source).rows(videos)
@@ -89,13 +89,13 @@ class DigitsPrompts:
   def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
     labels = held_out_labels(looks_of(Digits()), count, trained)
     order = np.random.default_rng(seed).permutation(count).tolist()
-    return [Prompt(labels[place][3], labels[place][1:3], '') for place in order]
+    return [Prompt(labels[index][3], labels[index][1:3], '') for index in order]
 
   def asked(self, caption: str, scene: str) -> Asked:
     del scene
-    if caption not in (known := _labels()):
+    if caption not in (labels := _labels()):
       raise DataError(f'{caption[:40]!r} is no caption of the moving digits')
-    return Asked(caption, known[caption])
+    return Asked(caption, labels[caption])
 
 
 @functools.cache
@@ -110,8 +110,8 @@ def _judge_of(source: Digits, **how: Any) -> digit.DigitJudge:
 
 @functools.lru_cache(maxsize=2)
 def _references(source: Digits) -> tuple[dict[str, float], dict[str, float]]:
-  looks, read = looks_of(source), _judge_of(source)
-  return digit.judge_ceiling(read, **looks), digit.judge_floor(read, **looks)
+  looks, judge = looks_of(source), _judge_of(source)
+  return digit.judge_ceiling(judge, **looks), digit.judge_floor(judge, **looks)
 
 
 @functools.lru_cache(maxsize=2)
@@ -120,10 +120,10 @@ def _features(source: Digits) -> features.DigitFeatures:
 
 
 def held_out_labels(world: Mapping[str, Any], samples: int, trained: bool = False) -> list[tuple]:
-  """Returns captions that are not in training, or are, one for every sample, each at least once."""
+  """Returns held-out captions, or those of training, one a sample and each at least once."""
   captions = all_captions(world['colours'], world['motions'])
-  wanted = [caption for caption in captions if is_held_out(*caption[:3]) != trained]
-  return [wanted[index % len(wanted)] for index in range(max(samples, len(wanted)))]
+  chosen = [caption for caption in captions if is_held_out(*caption[:3]) != trained]
+  return [chosen[index % len(chosen)] for index in range(max(samples, len(chosen)))]
 
 
 def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
@@ -132,20 +132,20 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
 
 
 def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
-  """Returns indices of a clip of each label, none twice; ConfigError if there are too few."""
-  wanted = collections.defaultdict(list)
-  for place, label in enumerate(labels):
-    wanted[tuple(label[:3])].append(place)
-  found: dict[int, int] = {}
+  """Returns the index of a clip for each label, none twice; ConfigError if there are too few."""
+  positions_of = collections.defaultdict(list)
+  for position, label in enumerate(labels):
+    positions_of[tuple(label[:3])].append(position)
+  index_of: dict[int, int] = {}
   for index in range(len(source)):
-    if len(found) == len(labels):
+    if len(index_of) == len(labels):
       break
     scene = source.scene(index)
-    if places := wanted[(int(scene.number), scene.colour, scene.motion)]:
-      found[places.pop()] = index
-  if len(found) < len(labels):
-    raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(found)} of them')
-  return [found[place] for place in range(len(labels))]
+    if positions := positions_of[(int(scene.number), scene.colour, scene.motion)]:
+      index_of[positions.pop()] = index
+  if len(index_of) < len(labels):
+    raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(index_of)} of them')
+  return [index_of[position] for position in range(len(labels))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,16 +175,16 @@ class SignsVideoJudge:
       for kind, title in _KINDS.items()
     }
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
-    found = _sign_judge_of(self.source).read_all(videos, [each.label for each in asked])
-    return {name: np.array(each, float) for name, each in found.items()}
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
+    scores = _sign_judge_of(self.source).read_all(videos, [request.label for request in requests])
+    return {name: np.array(values, float) for name, values in scores.items()}
 
   def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
     """Of signs in handwriting that the judge never saw, and each under the next one's caption."""
     del group
     return _sign_references(self.source, self._lengths)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
     raise ConfigError('models of signs read captions alone; expected a text-to-video model')
 
   @property
@@ -205,18 +205,18 @@ def _sign_references(
   real = list(Signs(split='test', captions='all', length=REAL, **looks))
   labels = sign.sign_labels(real)
   videos = [sample['video'] for sample in real]
-  read = _sign_judge_of(source)
-  return read.score(videos, labels), read.score(videos, labels[1:] + labels[:1])
+  judge = _sign_judge_of(source)
+  return judge.score(videos, labels), judge.score(videos, labels[1:] + labels[:1])
 
 
 def _evenly(captions, lengths, samples, colours, motions) -> list[sign.SignReading]:
-  """Numbers of every length alike, evenly spread, in colours and motions by turns."""
+  """Returns labels with equally many numbers of every length, cycling colours and motions."""
   labels = []
   for index in range(samples):
-    turn, place = divmod(index, len(lengths))
-    known = numbers(lengths[place], captions)
-    turns = -(-(samples - place) // len(lengths))
-    number = known[turn * len(known) // turns % len(known)]
+    turn, column = divmod(index, len(lengths))
+    of_length = numbers(lengths[column], captions)
+    turns = -(-(samples - column) // len(lengths))
+    number = of_length[turn * len(of_length) // turns % len(of_length)]
     colour = colours[turn % len(colours)]
     motion = motions[turn // len(colours) % len(motions)]
     labels.append(sign.SignReading(number, colour, motion))

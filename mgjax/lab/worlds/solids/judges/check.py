@@ -37,7 +37,7 @@ class Checked(NamedTuple):
   confused: dict[str, list[tuple[str, str, int]]]  # what is, as what it is read, how often
 
   def table(self) -> str:
-    """Formats all for people."""
+    """Formats the tables for people."""
     lines = [f'{"":26}{"right":>24}{"shuffled":>24}{"chance":>8}']
     for name, label in FACTORS.items():
       shares = f'{self.right[name]!s:>24}{self.shuffled[name]!s:>24}{self.chance[name]:8.3f}'
@@ -46,35 +46,35 @@ class Checked(NamedTuple):
       unit = (
         'log'
         if move == 'zooms'
-        else next(each.unit for name, each in CAMERAS.items() if name.split()[0] == move)
+        else next(camera.unit for name, camera in CAMERAS.items() if name.split()[0] == move)
       )
       lines.append(f'{move + ": error of its amount":34}{error:8.2f} {unit}, mean {mean:.2f}')
-    for kind, (found, extra, median, within) in self.contacts.items():
+    for kind, (hit_share, extra, median, within) in self.contacts.items():
       lines.append(
-        f'{CONTACTS[kind]:26}{found:.3f} found, {extra:.3f} of those read are none; error '
+        f'{CONTACTS[kind]:26}{hit_share:.3f} found, {extra:.3f} of those read are none; error '
         f'{median:.2f} frames, within one {within:.3f}'
       )
     for kind, pairs in self.confused.items():
-      told = ', '.join(f'{true} as {read} {times}' for true, read, times in pairs)
-      lines.append(f'{kind} confused: {told or "none"}')
+      text = ', '.join(f'{true} as {reading} {times}' for true, reading, times in pairs)
+      lines.append(f'{kind} confused: {text or "none"}')
     return '\n'.join(lines)
 
 
 def check_judge(
-  judge: SolidsJudge, asked: Sequence[Asked], videos: Iterable[UInt8[np.ndarray, 't h w 3']]
+  judge: SolidsJudge, requests: Sequence[Asked], videos: Iterable[UInt8[np.ndarray, 't h w 3']]
 ) -> Checked:
-  """Compares what a judge reads with what is true of clips."""
+  """Compares a judge's readings with the ground truth of clips."""
   readings = judge.read(list(videos))
-  wanted = [each.label for each in asked]
-  right = scores_of(readings, asked)
-  turns = [scores_of(readings, [*asked[k:], *asked[:k]]) for k in (1, 2, 3, 5, 8, 13, 21)]
+  targets = [request.label for request in requests]
+  right = scores_of(readings, requests)
+  turns = [scores_of(readings, [*requests[k:], *requests[:k]]) for k in (1, 2, 3, 5, 8, 13, 21)]
   return Checked(
     {name: _mean(rows) for name, rows in right.items()},
     {name: _mean(rows) for name, rows in turns[0].items()},
     {name: float(np.nanmean([turn[name] for turn in turns])) for name in FACTORS},
-    _amounts(judge, readings, wanted),
-    {kind: _contacts(judge, readings, wanted, kind) for kind in CONTACTS},
-    _confused(readings, wanted),
+    _amounts(judge, readings, targets),
+    {kind: _contacts(judge, readings, targets, kind) for kind in CONTACTS},
+    _confused(readings, targets),
   )
 
 
@@ -87,69 +87,72 @@ def _mean(rows: np.ndarray) -> Interval:
   return Interval(float(rows.mean()), *central_interval(rows[drawn].mean(1)))
 
 
-def _amounts(judge: SolidsJudge, readings, wanted) -> dict[str, tuple[float, float]]:
-  errors, amounts = collections.defaultdict(list), collections.defaultdict(list)
-  for reading, each in zip(readings, wanted, strict=True):
-    move = each.scene.camera.move
+def _amounts(judge: SolidsJudge, readings, targets) -> dict[str, tuple[float, float]]:
+  errors = collections.defaultdict(list)
+  amounts = collections.defaultdict(list)
+  for reading, target in zip(readings, targets, strict=True):
+    move = target.scene.camera.move
     if reading.camera == move and CAMERAS[move].sign:
-      true = judge.source.labels(each.scene).amount
-      read = reading.amount
+      true = judge.source.labels(target.scene).amount
+      predicted = reading.amount
       if move.startswith('zooms'):
-        true, read = np.log(true), np.log(read)
-      errors[move.split()[0]].append(read - true)
+        true, predicted = np.log(true), np.log(predicted)
+      errors[move.split()[0]].append(predicted - true)
       amounts[move.split()[0]].append(true)
   return {
-    kind: (float(np.sqrt(np.mean(np.square(each)))), float(np.mean(amounts[kind])))
-    for kind, each in errors.items()
+    kind: (float(np.sqrt(np.mean(np.square(values)))), float(np.mean(amounts[kind])))
+    for kind, values in errors.items()
   }
 
 
-def _contacts(judge: SolidsJudge, readings, wanted, kind: str) -> tuple[float, float, float, float]:
+def _contacts(
+  judge: SolidsJudge, readings, targets, kind: str
+) -> tuple[float, float, float, float]:
   errors = []
   missed = 0
   extra = 0
-  for reading, each in zip(readings, wanted, strict=True):
-    contacts = judge.source.labels(each.scene).contacts
-    for index, solid in enumerate(each.scene.solids):
+  for reading, target in zip(readings, targets, strict=True):
+    contacts = judge.source.labels(target.scene).contacts
+    for index, solid in enumerate(target.scene.solids):
       true = [
         contact.time
         for contact in contacts
         if (contact.second == ON_FLOOR) == (kind == 'lands')
         and index in (contact.first, contact.second)
       ]
-      seen = reading.solids.get(solid.colour)
-      read = list(getattr(seen, kind)) if seen else []
+      reading_of_solid = reading.solids.get(solid.colour)
+      times = list(getattr(reading_of_solid, kind)) if reading_of_solid else []
       for time in true:
-        near = min(read, key=lambda other: abs(other - time), default=np.inf)
-        if abs(near - time) < _NEAR:
-          errors.append(abs(near - time) * FPS)
-          read.remove(near)
+        nearest = min(times, key=lambda read_time: abs(read_time - time), default=np.inf)
+        if abs(nearest - time) < _NEAR:
+          errors.append(abs(nearest - time) * FPS)
+          times.remove(nearest)
         else:
           missed += 1
-      extra += len(read)
-  found = len(errors)
+      extra += len(times)
+  hits = len(errors)
   errors = np.array(errors or [np.nan])
   return (
-    found / max(found + missed, 1),
-    extra / max(found + extra, 1),
+    hits / max(hits + missed, 1),
+    extra / max(hits + extra, 1),
     float(np.median(errors)),
     float(np.mean(errors <= 1)),
   )
 
 
-def _confused(readings, wanted) -> dict[str, list[tuple[str, str, int]]]:
+def _confused(readings, targets) -> dict[str, list[tuple[str, str, int]]]:
   kinds = ('shape', 'material', 'size', 'motion')
   counts = {kind: collections.Counter() for kind in (*kinds, 'camera')}
-  for reading, each in zip(readings, wanted, strict=True):
-    for solid in each.scene.solids:
-      if seen := reading.solids.get(solid.colour):
+  for reading, target in zip(readings, targets, strict=True):
+    for solid in target.scene.solids:
+      if predicted := reading.solids.get(solid.colour):
         for kind in kinds:
           true = size_word(solid) if kind == 'size' else getattr(solid, kind)
-          counts[kind][true, getattr(seen, kind)] += 1
-    counts['camera'][each.scene.camera.move, reading.camera] += 1
+          counts[kind][true, getattr(predicted, kind)] += 1
+    counts['camera'][target.scene.camera.move, reading.camera] += 1
   return {
-    kind: [(*pair, times) for pair, times in each.most_common() if pair[0] != pair[1]][:3]
-    for kind, each in counts.items()
+    kind: [(*pair, times) for pair, times in pairs.most_common() if pair[0] != pair[1]][:3]
+    for kind, pairs in counts.items()
   }
 
 
@@ -159,15 +162,15 @@ def main(report: Callable[[str], None] = print) -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
   parser.add_argument('--clips', type=int, default=1000, help='of each group')
   parser.add_argument('--judge', default='judge', help="or 'filter'")
-  given = parser.parse_args()
+  options = parser.parse_args()
   try:
-    judge = make_judge(Solids(), given.judge)
+    judge = make_judge(Solids(), options.judge)
   except ConfigError as error:
     parser.error(str(error))
   for group in GROUPS:
-    asked = judge.asks(given.clips)[group]
-    videos = (sample['video'] for sample in judge.clips(asked))
-    report(f'{group}, {given.clips} clips\n{check_judge(judge, asked, videos).table()}\n')
+    requests = judge.asks(options.clips)[group]
+    videos = (sample['video'] for sample in judge.clips(requests))
+    report(f'{group}, {options.clips} clips\n{check_judge(judge, requests, videos).table()}\n')
 
 
 if __name__ == '__main__':

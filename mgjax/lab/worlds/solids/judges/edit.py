@@ -32,7 +32,7 @@ PARTS = {
   'mark': ('look',),
   'nothing': ('kept',),
 }
-_PLACE = 0.4  # units by which a solid that is kept may lie off; small ones are .88 wide
+_PLACE = 0.4  # units by which a solid that is kept may lie off; small ones are 0.88 wide
 _CHANGED = 6  # of 255 levels, from which on an edit changes a pixel
 _MARGIN = 2  # pixels around it that are not counted as kept: what decoders blur
 _LEAST = 0.2  # of all pixels that must be left to say how well they are kept
@@ -55,7 +55,7 @@ class SolidsEdits:
     self._judge  # noqa: B018  or says that there is none
 
   def asks(self, samples: int, tasks: Sequence[str]) -> list[AskedEdit]:
-    asked = []
+    requests = []
     for task in tasks:
       several = (max(2, self.source.solids[0]), max(2, self.source.solids[1]))
       source = dataclasses.replace(
@@ -71,19 +71,20 @@ class SolidsEdits:
         edit = source.edit(source.scene(index))
         if edit.task == task:
           pair = source[index]
-          asked.append(AskedEdit(task, edit, pair['source_video'], pair['video']))
+          requests.append(AskedEdit(task, edit, pair['source_video'], pair['video']))
           count -= 1
         index += 1
-    return asked
+    return requests
 
-  def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
-    found = self._judge.read(videos)
-    expected = self._judge.read([each.after for each in asked])
+  def read(self, requests: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
+    readings = self._judge.read(videos)
+    expected = self._judge.read([request.after for request in requests])
     return [
       JudgedEdit(
-        _parts(each, np.asarray(video), seen, true), {'outside': _outside(each, np.asarray(video))}
+        _parts(request, np.asarray(video), reading, true),
+        {'outside': _outside(request, np.asarray(video))},
       )
-      for each, video, seen, true in zip(asked, videos, found, expected, strict=True)
+      for request, video, reading, true in zip(requests, videos, readings, expected, strict=True)
     ]
 
   @property
@@ -92,56 +93,58 @@ class SolidsEdits:
 
 
 def _parts(
-  asked: AskedEdit, video: np.ndarray, seen: SolidsReading, true: SolidsReading
+  request: AskedEdit, video: np.ndarray, reading: SolidsReading, true: SolidsReading
 ) -> dict[str, bool]:
-  edit: Edit = asked.edit
+  edit: Edit = request.edit
   old, new = (
     scene.solids[edit.solid] if edit.solid < len(scene.solids) else None
     for scene in (edit.before, edit.after)
   )
   changed = {'background', 'style', 'camera', 'nothing'}
-  others = [
+  unchanged = [
     solid.colour
-    for place, solid in enumerate(edit.after.solids)
-    if edit.task in changed or place != edit.solid
+    for index, solid in enumerate(edit.after.solids)
+    if edit.task in changed or index != edit.solid
   ]
-  named = seen.solids.get(new.colour) if new else None
-  wanted = new and true.solids.get(new.colour)
-  away = float(np.abs(video.astype(np.float32) - asked.after).mean())
+  named = reading.solids.get(new.colour) if new else None
+  expected = new and true.solids.get(new.colour)
+  away = float(np.abs(video.astype(np.float32) - request.after).mean())
   parts = {
     'colour': named is not None,
-    'gone': old is not None and old.colour not in seen.solids,
-    'shape': named is not None and new is not None and _alike(named, new.shape, wanted),
+    'gone': old is not None and old.colour not in reading.solids,
+    'shape': named is not None and new is not None and _alike(named, new.shape, expected),
     'material': named is not None and new is not None and named.material == new.material,
-    'kept': all(_kept(seen, true, colour, edit.task == 'camera') for colour in others),
-    'look': away < float(np.abs(asked.before.astype(np.float32) - asked.after).mean()) / 2,
-    'camera': seen.camera == edit.after.camera.move,
+    'kept': all(
+      _is_unchanged(reading, true, colour, edit.task == 'camera') for colour in unchanged
+    ),
+    'look': away < float(np.abs(request.before.astype(np.float32) - request.after).mean()) / 2,
+    'camera': reading.camera == edit.after.camera.move,
   }
   return {name: parts[name] for name in PARTS[edit.task]}
 
 
-def _alike(seen: SolidSeen, shape: str, true: SolidSeen | None) -> bool:
-  """Whether a shape is as asked; one may be misread as it is misread in the true clip."""
-  return seen.shape == shape or (true is not None and seen.shape == true.shape)
+def _alike(reading: SolidSeen, shape: str, true: SolidSeen | None) -> bool:
+  """Whether a shape is right; it may be misread in the same way as in the true clip."""
+  return reading.shape == shape or (true is not None and reading.shape == true.shape)
 
 
-def _kept(seen: SolidsReading, true: SolidsReading, colour: str, anywhere: bool) -> bool:
+def _is_unchanged(reading: SolidsReading, true: SolidsReading, colour: str, anywhere: bool) -> bool:
   """Whether a solid is there, and where it is in the true clip as far as that can be read."""
-  here, there = seen.solids.get(colour), true.solids.get(colour)
+  here, there = reading.solids.get(colour), true.solids.get(colour)
   if here is None or there is None or anywhere:
     return here is not None or there is None
   return math.dist(here.place, there.place) < _PLACE
 
 
-def _outside(asked: AskedEdit, video: np.ndarray) -> float:
-  """PSNR where the edit changes nothing; NaN where it changes nearly all."""
-  same = ~_changed(asked)
+def _outside(request: AskedEdit, video: np.ndarray) -> float:
+  """Returns the PSNR of the pixels that the edit leaves unchanged; NaN if there are too few."""
+  same = ~_changed(request)
   if same.mean() < _LEAST:
     return math.nan
-  errors = np.square(video.astype(np.float32) - asked.after).mean(-1)[same]
+  errors = np.square(video.astype(np.float32) - request.after).mean(-1)[same]
   return float(10 * np.log10(255**2 / max(float(errors.mean()), 1e-6)))
 
 
-def _changed(asked: AskedEdit) -> Bool[np.ndarray, 't h w']:
-  away = np.abs(asked.before.astype(np.float32) - asked.after).max(-1) > _CHANGED
+def _changed(request: AskedEdit) -> Bool[np.ndarray, 't h w']:
+  away = np.abs(request.before.astype(np.float32) - request.after).max(-1) > _CHANGED
   return maximum_filter(away, (1, 2 * _MARGIN + 1, 2 * _MARGIN + 1))

@@ -49,13 +49,13 @@ class Examples(NamedTuple):
 def make_examples(
   source: Solids, first: int, count: int, report: Callable[[int], None] = lambda done: None
 ) -> Examples:
-  """Makes examples of some clips of a source of 16 frames of 64 px at 8 a second."""
+  """Makes examples from clips of a source with 16 frames of 64 px at 8 fps."""
   rows = []
   for index in range(first, first + count):
     scene = source.scene(index)
     rows.append(_example(source, scene))
     report(index + 1 - first)
-  return Examples(*(np.stack(each) for each in zip(*rows, strict=True)))
+  return Examples(*(np.stack(columns) for columns in zip(*rows, strict=True)))
 
 
 def _example(source: Solids, scene: Scene) -> Examples:
@@ -100,16 +100,16 @@ def _flat(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
 def _course(scene: Scene, labels: Labels) -> Float[np.ndarray, 't n c']:
   right, away = _flat(labels)
   velocity = labels.velocities
-  shown = labels.camera.project(labels.positions)
+  projected = labels.camera.project(labels.positions)
   spin = np.array([solid.spin for solid in scene.solids])
   columns = (
     np.einsum('td,tnd->tn', right, velocity[..., :2]),
     np.einsum('td,tnd->tn', away, velocity[..., :2]),
     velocity[..., 2],
     np.broadcast_to(spin, velocity.shape[:2]),
-    shown[..., 2],
-    np.clip(shown[..., 0], -2, 2),
-    np.clip(shown[..., 1], -2, 2),
+    projected[..., 2],
+    np.clip(projected[..., 0], -2, 2),
+    np.clip(projected[..., 1], -2, 2),
     labels.positions[..., 2],
   )
   return np.stack(columns, -1)

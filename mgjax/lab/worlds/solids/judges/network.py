@@ -54,8 +54,8 @@ class Frames(nn.Module):
     x += nn.Dense(self.width, name='flow')(flow(clip))
     for layer in range(self.depth):
       y = nn.LayerNorm(name=f'norm_{layer}')(x)
-      whole = nn.Dense(self.width, name=f'whole_{layer}')(y.mean((1, 2)))
-      y = nn.Conv(self.width, (3, 3), name=f'in_{layer}')(y) + whole[:, None, None]
+      context = nn.Dense(self.width, name=f'whole_{layer}')(y.mean((1, 2)))
+      y = nn.Conv(self.width, (3, 3), name=f'in_{layer}')(y) + context[:, None, None]
       x = x + nn.Dense(self.width, name=f'out_{layer}')(jax.nn.silu(y))
     x = jax.nn.silu(nn.LayerNorm(name='norm')(x))
     parts = x.reshape(x.shape[0], 4, x.shape[1] // 4, 4, x.shape[2] // 4, -1).mean((2, 4))
@@ -130,7 +130,7 @@ def rows_of(seen: Seen) -> Rows:
   return Rows(solids, jnp.concatenate([seen.rates, seen.camera, seen.view], -1))
 
 
-class Told(NamedTuple):
+class ClipPredictions(NamedTuple):
   """What a clip shows, colour by colour, and of the camera; logits, and numbers."""
 
   present: Float[Array, 'b n']
@@ -149,7 +149,9 @@ class Clips(nn.Module):
   depth: int = 3
 
   @nn.compact
-  def __call__(self, solids: Float[Array, 'b t n f'], view: Float[Array, 'b t g']) -> Told:
+  def __call__(
+    self, solids: Float[Array, 'b t n f'], view: Float[Array, 'b t g']
+  ) -> ClipPredictions:
     at = np.clip(np.arange(FRAMES) - 1, 0, STEPS - 1)  # steps around each frame
     solids = nn.LayerNorm(name='norm_solids')(solids[:, at])
     rates = view[:, at, :RATES]
@@ -164,18 +166,20 @@ class Clips(nn.Module):
       y = nn.Conv(self.width, (5,), name=f'time_{layer}')(nn.LayerNorm(name=f'norm_{layer}')(x))
       x = x + nn.Dense(self.width, name=f'out_{layer}')(jax.nn.silu(y))
     x = jax.nn.silu(nn.LayerNorm(name='norm')(x))
-    whole = jnp.concatenate([x.mean(2), x.max(2), x[:, :, 0], x[:, :, -1]], -1)
-    whole = jax.nn.silu(nn.Dense(2 * self.width, name='whole')(whole))
-    seen = jnp.concatenate([view.reshape(len(view), -1), whole.max(1)], -1)
-    seen = jax.nn.silu(nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_seen')(seen)))
-    return Told(
-      nn.Dense(1, name='present')(whole)[..., 0],
-      tuple(nn.Dense(len(names), name=name)(whole) for name, names in LOOKS.items()),
-      nn.Dense(len(MOTIONS), name='motion')(whole),
-      nn.Dense(2, name='place')(whole),
+    summary = jnp.concatenate([x.mean(2), x.max(2), x[:, :, 0], x[:, :, -1]], -1)
+    summary = jax.nn.silu(nn.Dense(2 * self.width, name='whole')(summary))
+    features = jnp.concatenate([view.reshape(len(view), -1), summary.max(1)], -1)
+    features = jax.nn.silu(
+      nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_seen')(features))
+    )
+    return ClipPredictions(
+      nn.Dense(1, name='present')(summary)[..., 0],
+      tuple(nn.Dense(len(names), name=name)(summary) for name, names in LOOKS.items()),
+      nn.Dense(len(MOTIONS), name='motion')(summary),
+      nn.Dense(2, name='place')(summary),
       nn.Dense(4, name='contacts')(x).swapaxes(1, 2),
-      nn.Dense(len(CAMERAS), name='camera')(seen),
-      nn.Dense(len(AMOUNTS), name='amount')(seen),
+      nn.Dense(len(CAMERAS), name='camera')(features),
+      nn.Dense(len(AMOUNTS), name='amount')(features),
     )
 
 
@@ -215,15 +219,17 @@ _read = jax.jit(lambda params, rows: Clips().apply(params, *rows))
 
 def tell(
   weights: Mapping[str, Tree], video: UInt8[np.ndarray, 'b 16 64 64 3']
-) -> tuple[Told, Float[np.ndarray, 'b t r']]:
-  """Says what clips show, in NumPy, amounts in their units; and the camera's rates step by step."""
-  told = []
+) -> tuple[ClipPredictions, Float[np.ndarray, 'b t r']]:
+  """Returns predictions in NumPy, with amounts in their units, and the camera's step rates."""
+  predictions = []
   rates = []
   for first in range(0, len(video), _AT_ONCE):
     clips = video[first : first + _AT_ONCE]
     missing = _AT_ONCE - len(clips)  # one shape is one program
     rows = look(weights['frames'], np.pad(clips, [(0, missing), *[(0, 0)] * 4]))
-    told.append(_read(weights['clips'], rows))
+    predictions.append(_read(weights['clips'], rows))
     rates.append(np.asarray(rows.view)[..., :RATES] * RATE_SCALE)
-  told = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video)], *told)
-  return told._replace(amount=told.amount * AMOUNT_SCALE), np.concatenate(rates)[: len(video)]
+  predictions = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video)], *predictions)
+  return predictions._replace(amount=predictions.amount * AMOUNT_SCALE), np.concatenate(rates)[
+    : len(video)
+  ]

@@ -24,26 +24,26 @@ class SolidsPictures:
 
   @property
   def choices(self) -> list[tuple[str, dict[str, Any]]]:
-    """What can be said of a solid but for its pattern."""
-    found = []
+    """Descriptions of all solids, without patterns."""
+    choices = []
     for size, spans in SIZES.items():
       for shape in self.source.shapes:
         for colour in self.source.colours:
           for material in self.source.materials:
             solid = Solid(shape, colour, material, sum(spans[0]) / 2)
             says = {'size': size, 'shape': shape, 'colour': colour, 'material': material}
-            found.append((describe(solid), says))
-    return found
+            choices.append((describe(solid), says))
+    return choices
 
   def pictures(self, count: int) -> list[Picture]:
     source = dataclasses.replace(
       self.source, frames=1, solids=(1, 1), meetings=0.0, extras=(), named=True
     )
-    found = []
+    pictures = []
     for index in range(min(count // 2, len(source))):
       scene = source.scene(index)
-      for view, shown in enumerate((scene, source.portrait(scene, near=False))):
-        (solid,) = shown.solids
-        picture = source.show(shown)['video'][0]
-        found.append(Picture(picture, describe(solid), '', view, object_of(solid)))
-    return found
+      for view, variant in enumerate((scene, source.portrait(scene, close_up=False))):
+        (solid,) = variant.solids
+        picture = source.show(variant)['video'][0]
+        pictures.append(Picture(picture, describe(solid), '', view, object_of(solid)))
+    return pictures

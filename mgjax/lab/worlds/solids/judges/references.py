@@ -33,33 +33,35 @@ class SolidsReferences:
     scenes = [source.scene(index) for index in range(samples)]
     return [Asked(source.caption(scene).text, scene) for scene in scenes]
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    return [self._unseen.show(each.label) for each in asked]
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    return [self._unseen.show(request.label) for request in requests]
 
-  def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
-    """The clips of the next one's object, in which an identity is found by chance."""
+  def ways(self, requests: Sequence[Asked]) -> dict[str, Videos]:
+    """Returns clips of the next request's object, which is identified by chance."""
     bare = self._bare
-    scenes = [each.label for each in asked]
+    scenes = [request.label for request in requests]
     return {
       'another object (chance)': [bare.show(scene)['video'] for scene in scenes[1:] + scenes[:1]]
     }
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, list[bool]]:
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> dict[str, list[bool]]:
     right: dict[str, list[bool]] = {name: [] for name in self.attributes}
-    for reading, (_, scene) in zip(make_judge(self._bare).read(videos), asked, strict=True):
+    for reading, (_, scene) in zip(make_judge(self._bare).read(videos), requests, strict=True):
       solid = scene.solids[0]
-      seen = reading.solids.get(solid.colour)
-      right['colour'].append(seen is not None)
+      predicted = reading.solids.get(solid.colour)
+      right['colour'].append(predicted is not None)
       for name in ('shape', 'material', 'motion'):
-        right[name].append(seen is not None and getattr(seen, name) == getattr(solid, name))
+        right[name].append(
+          predicted is not None and getattr(predicted, name) == getattr(solid, name)
+        )
       right['camera'].append(reading.camera == scene.camera.move)
     return right
 
-  def poses(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[float]]:
-    """How far to the right of a solid its shadow lies, and where it is itself, of half a frame."""
-    del asked
-    found = [_light_and_place(np.asarray(video)[0]) for video in videos]
-    return {name: [each[place] for each in found] for place, name in enumerate(self.copied)}
+  def poses(self, videos: Videos, requests: Sequence[Asked]) -> Mapping[str, list[float]]:
+    """Returns a shadow's distance to the right of its solid, and the solid's x, in half frames."""
+    del requests
+    pairs = [_light_and_place(np.asarray(video)[0]) for video in videos]
+    return {name: [pair[index] for pair in pairs] for index, name in enumerate(self.copied)}
 
   @property
   def _unseen(self) -> Solids:
@@ -73,7 +75,7 @@ class SolidsReferences:
 
 
 def _light_and_place(picture: np.ndarray) -> tuple[float, float]:
-  """Where the shadow of what stands out of a picture lies, and where that is; NaN if nothing is."""
+  """Returns a shadow's x relative to its solid, and the solid's x; NaN if a picture has none."""
   values = picture.astype(np.float32)
   behind = np.median(values, axis=1, keepdims=True)  # floor and sky are nearly alike along a row
   grey, usual = values.mean(-1), behind.mean(-1)
@@ -81,8 +83,8 @@ def _light_and_place(picture: np.ndarray) -> tuple[float, float]:
   solid = tinted | (grey - usual > _APART)
   shadow = ~solid & (grey < _DARKER * usual)
   across = (np.arange(picture.shape[1]) + 0.5) / picture.shape[1] * 2 - 1
-  place = _mean_of(across, solid)
-  return _mean_of(across, shadow) - place, place
+  position = _mean_of(across, solid)
+  return _mean_of(across, shadow) - position, position
 
 
 def _mean_of(across: np.ndarray, where: np.ndarray) -> float:

@@ -78,15 +78,15 @@ class SolidsSoundJudge:
     return [self._heard(*pair) for pair in zip(sounds, samples, strict=True)]
 
   def scores(self, readings: Sequence[ContactsHeard]) -> ContactScores:
-    """Sums readings up. Raises DataError if there are none."""
+    """Summarises readings. Raises DataError if there are none."""
     from scipy.stats import spearmanr
 
-    found = tally(readings)
-    right = np.concatenate([each.right for each in readings])
-    louder = np.concatenate([each.louder for each in readings])
+    rates = tally(readings)
+    right = np.concatenate([reading.right for reading in readings])
+    louder = np.concatenate([reading.louder for reading in readings])
     varied = len(louder) > 2 and np.ptp(louder, axis=0).all()
     return ContactScores(
-      **found,
+      **rates,
       material=share_of(int(right.sum()), len(right)),
       strength=float(spearmanr(*louder.T).statistic) if varied else np.nan,
     )
@@ -95,36 +95,36 @@ class SolidsSoundJudge:
     """The clips in which most contacts are heard, of ten times as many."""
     del times
     unseen = dataclasses.replace(source, split='in_distribution', length=10 * count)
-    heard = [len(unseen.labels(unseen.scene(index)).contacts) for index in range(len(unseen))]
-    return [unseen[int(index)] for index in np.argsort(heard)[::-1][:count]]
+    counts = [len(unseen.labels(unseen.scene(index)).contacts) for index in range(len(unseen))]
+    return [unseen[int(index)] for index in np.argsort(counts)[::-1][:count]]
 
   def _heard(self, sound: np.ndarray, sample: Mapping[str, Any]) -> ContactsHeard:
     mono = mono_of(sound)
     onsets = _onsets(mono)
-    kept = audible(sample['events'], sample['loudness'])
-    rows, places = matched(onsets, sample['events'][kept])
-    places = kept[places]
+    clear = audible(sample['events'], sample['loudness'])
+    rows, indices = matched(onsets, sample['events'][clear])
+    indices = clear[indices]
     features = features_of(mono, onsets)[rows]
-    heard = _classifier(self.name)(features) if len(rows) else np.zeros(0, int)
-    true = sample['materials'][places]
+    counts = _classifier(self.name)(features) if len(rows) else np.zeros(0, int)
+    true = sample['materials'][indices]
     peaks = np.array([_peak(mono, onset) for onset in onsets[rows]])
     return ContactsHeard(
-      onsets[rows] - sample['events'][places],
-      len(kept) - len(rows),
+      onsets[rows] - sample['events'][indices],
+      len(clear) - len(rows),
       len(onsets) - len(rows),
-      (heard[:, None] == true).any(1),
-      np.log(np.stack([peaks + 1e-6, sample['loudness'][places]], -1)),
+      (counts[:, None] == true).any(1),
+      np.log(np.stack([peaks + 1e-6, sample['loudness'][indices]], -1)),
     )
 
 
 def audible(
   events: Float[np.ndarray, '_'], loudness: Float[np.ndarray, '_']
 ) -> Int[np.ndarray, '_']:
-  """Returns the places of contacts that are loud enough, 30 ms apart, and drowned by none."""
+  """Returns the indices of contacts that are loud enough, 30 ms apart, and not masked."""
   before = (events[:, None] - events > 0) & (events[:, None] - events < MASKING)
   louder = np.where(before, loudness, 0).max(1, initial=0)
-  kept = np.flatnonzero((loudness >= AUDIBLE) & (loudness > MASKED * louder))
-  return kept[apart(events[kept])]
+  loud = np.flatnonzero((loudness >= AUDIBLE) & (loudness > MASKED * louder))
+  return loud[apart(events[loud])]
 
 
 def _onsets(mono: np.ndarray) -> Float[np.ndarray, '_']:
@@ -150,11 +150,11 @@ def _ringing(mono: np.ndarray, onset: float, end: float) -> Float[np.ndarray, 'd
     window = np.hanning(len(part))
     power = np.abs(np.fft.rfft(part * window)) ** 2 / np.square(window).sum()
     at = np.fft.rfftfreq(len(part), 1 / RATE)
-    place = np.searchsorted(at, _EDGES)
+    bins = np.searchsorted(at, _EDGES)
     sums = np.concatenate([[0], np.cumsum(power)])
     # A band between two frequencies of the transform has what the nearest holds.
-    upper = np.maximum(place[1:], place[:-1] + 1)
-    powers.append((sums[np.minimum(upper, len(power))] - sums[place[:-1]]) / len(part) + _QUIET)
+    upper = np.maximum(bins[1:], bins[:-1] + 1)
+    powers.append((sums[np.minimum(upper, len(power))] - sums[bins[:-1]]) / len(part) + _QUIET)
   logs = np.log(np.stack(powers))
   return (logs - logs.max()).ravel()
 
@@ -179,9 +179,9 @@ def _classifier(split: str) -> Callable[[np.ndarray], Int[np.ndarray, '_']]:
     if index % 2:
       mono = mono + generator.uniform(0, 3e-3) * generator.standard_normal(len(mono))
     onsets = _onsets(mono.astype(np.float32))
-    found, places = matched(onsets, sample['events'])
-    features = features_of(mono, onsets)[found]
-    for row, (first, second) in zip(features, sample['materials'][places], strict=True):
+    matched_rows, indices = matched(onsets, sample['events'])
+    features = features_of(mono, onsets)[matched_rows]
+    for row, (first, second) in zip(features, sample['materials'][indices], strict=True):
       if second in (-1, first):
         rows.append(row)
         materials.append(first)

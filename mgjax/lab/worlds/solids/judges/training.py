@@ -25,11 +25,11 @@ from mgjax.lab.worlds.solids.judges.network import (
   CELL,
   RATE_SCALE,
   STEPS,
+  ClipPredictions,
   Clips,
   Frames,
   Rows,
   Seen,
-  Told,
   as_floats,
   blurred,
   look,
@@ -68,11 +68,11 @@ BLEMISHES = {'judge': Blemishes(), 'filter': Blemishes(blur=0.9, noise=0.11, coa
 
 
 def spoil(video: Float[Array, 'b t h w 3'], blemishes: Blemishes, key: Key) -> Array:
-  """Returns clips in [-1, 1] with blemishes, three quarters of them."""
+  """Returns clips in [-1, 1], three quarters of them degraded."""
   keys = jax.random.split(key, 7)
   shape = (len(video), 1, 1, 1, 1)
-  much = jax.random.bernoulli(keys[0], 0.75, shape)
-  sigma = much * blemishes.blur * jax.random.uniform(keys[1], shape) + 1e-3
+  degraded = jax.random.bernoulli(keys[0], 0.75, shape)
+  sigma = degraded * blemishes.blur * jax.random.uniform(keys[1], shape) + 1e-3
   weights = [jnp.exp(-0.5 * (k / sigma) ** 2) for k in range(-3, 4)]
   video = blurred(video, weights)
   if blemishes.coarse:
@@ -80,12 +80,12 @@ def spoil(video: Float[Array, 'b t h w 3'], blemishes: Blemishes, key: Key) -> A
     half = video.reshape(b, t, h // 2, 2, w // 2, 2, 3).mean((3, 5))
     half = jax.image.resize(half, video.shape, 'linear')
     video = jnp.where(jax.random.bernoulli(keys[2], blemishes.coarse, shape), half, video)
-  noise = much * blemishes.noise * jax.random.uniform(keys[3], shape)
+  noise = degraded * blemishes.noise * jax.random.uniform(keys[3], shape)
   video += noise * jax.random.normal(keys[4], video.shape)
   light, contrast = (
     blemishes.light * jax.random.uniform(keys[k], shape, minval=-1) for k in (5, 6)
   )
-  return jnp.clip(video * (1 + much * contrast) + much * light, -1, 1)
+  return jnp.clip(video * (1 + degraded * contrast) + degraded * light, -1, 1)
 
 
 def mirrored(examples: Examples) -> Examples:
@@ -105,57 +105,57 @@ def _as_bytes(video: Array) -> Array:
   return jnp.rint((video + 1) * 127.5).astype(jnp.uint8)
 
 
-def frames_loss(seen: Seen, owner, wanted: tuple[Array, ...]) -> Float[Array, '']:
-  """Cross-entropies of the cells' colours and looks, and distances of what is a number.
+def frames_loss(predicted: Seen, owner, targets: tuple[Array, ...]) -> Float[Array, '']:
+  """Returns the cross-entropies of the cells' colours and looks, plus Huber losses of numbers.
 
-  `owner` (b h w) is of the first frame, `course` (b n c) of it, but for its velocities, means of
-  the time between both frames. A cell counts by how much of it a solid covers.
+  `owner` (b h w) and `course` (b n c) are of the first frame; velocities in `course` are means of
+  the time between both frames. A cell is weighted by the share of it that a solid covers.
   """
-  looks, motion, course, rates, camera = wanted
+  looks, motion, course, rates, camera = targets
   colours = len(COLOURS)
   b, height, width = owner.shape
-  one = jax.nn.one_hot(owner, colours + 1)
-  cover = one.reshape(b, height // CELL, CELL, width // CELL, CELL, -1).mean((2, 4))
-  loss = -(cover * jax.nn.log_softmax(seen.colour)).sum(-1).mean() * 8
+  one_hot = jax.nn.one_hot(owner, colours + 1)
+  cover = one_hot.reshape(b, height // CELL, CELL, width // CELL, CELL, -1).mean((2, 4))
+  loss = -(cover * jax.nn.log_softmax(predicted.colour)).sum(-1).mean() * 8
   cover = cover[..., :-1]
   total = cover.sum() + 1e-6
   named = jnp.concatenate([looks, motion[..., None]], -1)
   kinds = (*LOOKS, 'motion')
-  for kind, logits in enumerate((*seen.looks, seen.motion)):
+  for kind, logits in enumerate((*predicted.looks, predicted.motion)):
     name = jax.nn.one_hot(jnp.maximum(named[..., kind], 0), logits.shape[-1])  # b n v
     right = jnp.einsum('bijv,bnv->bijn', jax.nn.log_softmax(logits), name)
     loss += _HARD.get(kinds[kind], 1) * -(cover * right).sum() / total
   rows = jnp.einsum('bijn,bnc->bijc', cover, course / COURSE_SCALE[None, None])
-  given = seen.course * cover.sum(-1, keepdims=True)
-  loss += _huber(given - rows).sum() / total
-  loss += optax.softmax_cross_entropy_with_integer_labels(seen.camera, camera).mean()
-  return loss + 2 * _huber(seen.rates - rates / RATE_SCALE[None]).sum(-1).mean()
+  weighted = predicted.course * cover.sum(-1, keepdims=True)
+  loss += _huber(weighted - rows).sum() / total
+  loss += optax.softmax_cross_entropy_with_integer_labels(predicted.camera, camera).mean()
+  return loss + 2 * _huber(predicted.rates - rates / RATE_SCALE[None]).sum(-1).mean()
 
 
-def clips_loss(told: Told, examples: Examples) -> Float[Array, '']:
-  """Cross-entropies of what clips show, and distances of what is a number."""
+def clips_loss(predictions: ClipPredictions, examples: Examples) -> Float[Array, '']:
+  """Returns the cross-entropies of clip-level factors, plus Huber losses of numbers."""
   present = examples.motion >= 0
   count = present.sum() + 1e-6
-  loss = optax.sigmoid_binary_cross_entropy(told.present, present).sum(-1).mean()
+  loss = optax.sigmoid_binary_cross_entropy(predictions.present, present).sum(-1).mean()
 
-  def named(logits, wanted):
-    found = jax.nn.log_softmax(logits)
-    each = -jnp.take_along_axis(found, jnp.maximum(wanted, 0)[..., None], -1)[..., 0]
-    return (present * each).sum() / count
+  def named(logits, target):
+    log_probabilities = jax.nn.log_softmax(logits)
+    losses = -jnp.take_along_axis(log_probabilities, jnp.maximum(target, 0)[..., None], -1)[..., 0]
+    return (present * losses).sum() / count
 
-  for kind, logits in enumerate(told.looks):
+  for kind, logits in enumerate(predictions.looks):
     loss += named(logits, examples.looks[..., kind])
-  loss += named(told.motion, examples.motion)
-  loss += (present[..., None] * _huber(told.place - examples.place)).sum() / count
+  loss += named(predictions.motion, examples.motion)
+  loss += (present[..., None] * _huber(predictions.place - examples.place)).sum() / count
   met = examples.contacts >= 0
-  each = optax.sigmoid_binary_cross_entropy(told.contacts[..., :2], met)
-  loss += 0.3 * each.sum((1, 2, 3)).mean()
-  late = _huber(told.contacts[..., 2:] - examples.contacts)
+  losses = optax.sigmoid_binary_cross_entropy(predictions.contacts[..., :2], met)
+  loss += 0.3 * losses.sum((1, 2, 3)).mean()
+  late = _huber(predictions.contacts[..., 2:] - examples.contacts)
   loss += (met * late).sum() / (met.sum() + 1e-6)
-  camera = jax.nn.log_softmax(told.camera)
+  camera = jax.nn.log_softmax(predictions.camera)
   loss += -jnp.take_along_axis(camera, examples.camera[:, None], -1).mean()
-  wanted, counts = amounts_of(examples)
-  return loss + 2 * (counts * _huber(told.amount - wanted)).sum(-1).mean()
+  amounts, counts = amounts_of(examples)
+  return loss + 2 * (counts * _huber(predictions.amount - amounts)).sum(-1).mean()
 
 
 def amounts_of(examples: Examples) -> tuple[Array, Array]:
@@ -202,15 +202,15 @@ def _train(
 def train_frames(
   examples: Examples, steps: int, blemishes: Blemishes, seed: int, report: Report
 ) -> Tree:
-  """Trains `Frames` on frames of the examples that follow each other."""
+  """Trains `Frames` on consecutive frames of the examples."""
   net = Frames()
   generator = np.random.default_rng((seed, 1))
   turned = mirrored(examples)
   params = net.init(jax.random.key(seed), jnp.zeros((1, APART + 1, SIDE, SIDE, 3)))
 
-  def loss(params, video, owner, wanted, key):
-    seen = net.apply(params, spoil(as_floats(video), blemishes, key))
-    return frames_loss(seen, owner, wanted)
+  def loss(params, video, owner, targets, key):
+    predicted = net.apply(params, spoil(as_floats(video), blemishes, key))
+    return frames_loss(predicted, owner, targets)
 
   def draw(number):
     of = turned if generator.uniform() < 0.5 else examples
@@ -220,8 +220,8 @@ def train_frames(
     between = of.course[rows[:, None], at[:, None] + np.arange(APART + 1)].mean(1)
     course = np.concatenate([between[..., :4], course[..., 4:]], -1)
     video = of.video[rows[:, None], at[:, None] + np.arange(APART + 1)]
-    wanted = of.looks[rows], of.motion[rows], course, of.rates[rows, at], of.camera[rows]
-    return video, of.owner[rows, at], wanted, jax.random.fold_in(jax.random.key(seed), number)
+    targets = of.looks[rows], of.motion[rows], course, of.rates[rows, at], of.camera[rows]
+    return video, of.owner[rows, at], targets, jax.random.fold_in(jax.random.key(seed), number)
 
   return _train('frames', params, loss, draw, 3e-3, steps, report)
 
@@ -229,7 +229,7 @@ def train_frames(
 def train_clips(
   frames: Tree, examples: Examples, steps: int, blemishes: Blemishes, seed: int, report: Report
 ) -> Tree:
-  """Trains `Clips` on the rows that `Frames` makes of the examples, spoilt and mirrored."""
+  """Trains `Clips` on the rows that `Frames` predicts for degraded and mirrored examples."""
   rows: list[Rows] = []
   versions = (False, True)  # mirrored
   spoilt = jax.jit(lambda video, key: _as_bytes(spoil(as_floats(video), blemishes, key)))
@@ -241,26 +241,26 @@ def train_clips(
       key = jax.random.fold_in(jax.random.key(seed + turned), first)
       clips = spoilt(video[first : first + 100], key)
       parts.append(jax.tree.map(np.asarray, look(frames, clips)))
-    rows.append(Rows(*(np.concatenate(each) for each in zip(*parts, strict=True))))
+    rows.append(Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
     report(f'clips: version {len(rows)}/{len(versions)} seen')
   net = Clips()
   generator = np.random.default_rng((seed, 2))
-  params = net.init(jax.random.key(seed), *(jnp.asarray(each[:1]) for each in rows[0]))
+  params = net.init(jax.random.key(seed), *(jnp.asarray(field[:1]) for field in rows[0]))
 
-  def loss(params, solids, view, wanted):
-    return clips_loss(net.apply(params, solids, view), wanted)
+  def loss(params, solids, view, batch):
+    return clips_loss(net.apply(params, solids, view), batch)
 
   def draw(number):
     version = int(generator.integers(len(versions)))
     at = np.sort(generator.integers(len(examples.video), size=_CLIPS_BATCH))
     of = all_of[versions[version]]
-    wanted = Examples(
+    batch = Examples(
       *(
-        each[:0] if name in ('video', 'owner') else each[at]
-        for name, each in zip(Examples._fields, of, strict=True)
+        array[:0] if name in ('video', 'owner') else array[at]
+        for name, array in zip(Examples._fields, of, strict=True)
       )
     )
-    return rows[version].solids[at], rows[version].view[at], wanted
+    return rows[version].solids[at], rows[version].view[at], batch
 
   return _train('clips', params, loss, draw, 2e-3, steps, report)
 
@@ -289,8 +289,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
   parser.add_argument('--split', choices=list(BLEMISHES), required=True)
   parser.add_argument('--out', type=pathlib.Path, required=True, help='a .safetensors file')
-  given = parser.parse_args()
-  save(given.out, train_judge(given.split))
+  options = parser.parse_args()
+  save(options.out, train_judge(options.split))
 
 
 if __name__ == '__main__':

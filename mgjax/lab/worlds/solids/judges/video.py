@@ -81,41 +81,43 @@ class SolidsReading(NamedTuple):
   meetings: tuple[tuple[float, str, str], ...] = ()  # seconds and both colours
 
 
-class Wanted(NamedTuple):
-  """What is asked of a clip: the scene that its caption is of, and what the caption says."""
+class Target(NamedTuple):
+  """What a clip should show: the scene of its caption, and the caption's statements."""
 
   scene: Scene
   says: tuple[Statement, ...]
 
 
-def says_right(reading: SolidsReading, wanted: Wanted) -> dict[str, float]:
-  """The share of the statements of each factor that a clip shows, NaN if there is none."""
+def says_right(reading: SolidsReading, target: Target) -> dict[str, float]:
+  """Returns the share of the statements of each factor that a clip shows, NaN if there is none."""
   scores: dict[str, list[bool]] = {name: [] for name in FACTORS}
-  names = [solid.colour for solid in wanted.scene.solids]
+  names = [solid.colour for solid in target.scene.solids]
   scores['count'].append(len(reading.solids) == len(names))
-  for what, solids, value in wanted.says:
-    seen = [reading.solids.get(names[index]) for index in solids]
+  for what, solids, value in target.says:
+    predicted = [reading.solids.get(names[index]) for index in solids]
     if what == 'colour':
-      scores[what].append(seen[0] is not None)
+      scores[what].append(predicted[0] is not None)
     elif what in ('shape', 'material', 'size', 'motion'):
-      scores[what].append(seen[0] is not None and getattr(seen[0], what) == value)
+      scores[what].append(predicted[0] is not None and getattr(predicted[0], what) == value)
     elif what == 'hits':
       pair = {names[index] for index in solids}
       scores[what].append(any({a, b} == pair for _, a, b in reading.meetings))
     elif what == 'relation':
-      scores[what].append(None not in seen and _stands(*seen) == value)
+      scores[what].append(None not in predicted and _stands(*predicted) == value)
     elif what == 'camera':
       scores[what].append(reading.camera == value)
-  every = [right for each in scores.values() for right in each]
-  found = {name: float(np.mean(each)) if each else np.nan for name, each in scores.items()}
-  return found | {'all': float(all(every))}
+  every = [right for values in scores.values() for right in values]
+  shares = {name: float(np.mean(values)) if values else np.nan for name, values in scores.items()}
+  return shares | {'all': float(all(every))}
 
 
 def scores_of(
-  readings: Sequence[SolidsReading], asked: Sequence[Asked]
+  readings: Sequence[SolidsReading], requests: Sequence[Asked]
 ) -> dict[str, Float[np.ndarray, 'b']]:
-  """Says of each clip what `says_right` says, by factor."""
-  rows = [says_right(reading, each.label) for reading, each in zip(readings, asked, strict=True)]
+  """Returns `says_right` for each clip, by factor."""
+  rows = [
+    says_right(reading, request.label) for reading, request in zip(readings, requests, strict=True)
+  ]
   return {name: np.array([row[name] for row in rows]) for name in FACTORS}
 
 
@@ -140,58 +142,64 @@ class SolidsJudge:
 
   def asks(self, samples: int) -> dict[str, tuple[Asked, ...]]:
     """Returns captions of scenes that training never showed, so many of each group."""
-    return {group: _asked(self.source, group, samples) for group in GROUPS}
+    return {group: _requests(self.source, group, samples) for group in GROUPS}
 
-  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
-    """Says of each clip which share of the statements of each factor it shows."""
+  def right(self, videos: Videos, requests: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
+    """Returns for each clip the share of the statements of each factor that it shows."""
     readings = self.read(videos)
-    if len(readings) != len(asked) or not readings:
-      raise DataError(f'{len(readings)} videos and {len(asked)} captions: give one caption a video')
-    return scores_of(readings, asked)
+    if len(readings) != len(requests) or not readings:
+      raise DataError(
+        f'{len(readings)} videos and {len(requests)} captions: give one caption a video'
+      )
+    return scores_of(readings, requests)
 
   def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
     """Scores real clips, and real clips under the captions of others."""
     return _references(self, group, _REFERENCES)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Draws the clips that captions are of."""
-    return [self.source.show(each.label.scene) for each in asked]
+  def clips(self, requests: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Renders the clips of the captions."""
+    return [self.source.show(request.label.scene) for request in requests]
 
-  def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
-    """Captions in the same words of a scene that differs in a look of its first solid, or in which
-    all solids, or the camera, go the other way."""
-    found: dict[str, list[str]] = {}
-    for each in asked:
-      for name, scene in _varied(each.label.scene).items():
-        found.setdefault(name, []).append(self.source.caption(scene).text)
-    return found
+  def variants(self, requests: Sequence[Asked]) -> dict[str, list[str]]:
+    """Returns captions in the same words of scenes that differ in one factor.
 
-  def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
-    """Follows pans, tilts and circles whose degrees captions say, and looks at no other clip."""
-    found = []
-    places = self.moves(asked)
-    if not places:
+    The first solid has another appearance, or all solids or the camera move the other way.
+    """
+    captions: dict[str, list[str]] = {}
+    for request in requests:
+      for name, scene in _varied(request.label.scene).items():
+        captions.setdefault(name, []).append(self.source.caption(scene).text)
+    return captions
+
+  def paths(self, videos: Videos, requests: Sequence[Asked]) -> list[CameraPath]:
+    """Follows the pans, tilts and circles of clips whose captions give degrees, and no others."""
+    paths = []
+    indices = self.moves(requests)
+    if not indices:
       return []
-    for reading, place in zip(self.read([videos[place] for place in places]), places, strict=True):
-      each = asked[place]
-      move = each.label.scene.camera.move
-      amount = _said(each)
+    for reading, index in zip(
+      self.read([videos[index] for index in indices]), indices, strict=True
+    ):
+      request = requests[index]
+      move = request.label.scene.camera.move
+      amount = _degrees(request)
       path = np.linspace(0, CAMERAS[move].sign * float(amount), FRAMES)
-      read = reading.path[:, PATHS.index(move.split()[0])]
-      found.append(CameraPath(move, 'degrees', path, read))
-    return found
+      measured = reading.path[:, PATHS.index(move.split()[0])]
+      paths.append(CameraPath(move, 'degrees', path, measured))
+    return paths
 
-  def moves(self, asked: Sequence[Asked]) -> list[int]:
-    """Returns the places of captions that say how many degrees the camera goes."""
-    return [place for place, each in enumerate(asked) if _said(each) is not None]
+  def moves(self, requests: Sequence[Asked]) -> list[int]:
+    """Returns the indices of captions that say how many degrees the camera moves."""
+    return [index for index, request in enumerate(requests) if _degrees(request) is not None]
 
   def read(self, videos: Videos) -> list[SolidsReading]:
-    """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 32 px or more."""
+    """Reads what clips show. Raises DataError unless they are uint8 (16 h w 3), 32 px or more."""
     from mgjax.lab.worlds.solids.judges.network import tell  # JAX, only where something is read
 
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
-    told, rates = tell(load(self.name), small)
-    return [_reading(told, rates, index) for index in range(len(small))]
+    predictions, rates = tell(load(self.name), small)
+    return [_reading(predictions, rates, index) for index in range(len(small))]
 
 
 class SolidsEnlarged:
@@ -214,55 +222,55 @@ class SolidsEnlarged:
 
   def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
     scenes = [self.source.scene(index) for index in indices]
-    return self._judge.right(videos, [_asked_of(self.source, scene) for scene in scenes])
+    return self._judge.right(videos, [_request_of(self.source, scene) for scene in scenes])
 
 
 class SolidsPrompts:
   """Captions of scenes of every group in turn; a scene is 'split:seed:index'."""
 
   def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
-    found = []
+    prompts = []
     groups = list(GROUPS.items())[: 1 if trained else None]
-    for place in range(count):
-      index, group = divmod(place, len(groups))
+    for number in range(count):
+      index, group = divmod(number, len(groups))
       title, split = groups[group]
       source = Solids(split, seed=seed, length=count)
       name = f'{split}:{seed}:{index}'
       scene = source.scene(index)
-      found.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))
-    return found
+      prompts.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))
+    return prompts
 
   def asked(self, caption: str, scene: str) -> Asked:
     split, *numbers = scene.split(':')
     if split in GROUPS.values() and len(numbers) == 2 and all(map(str.isdecimal, numbers)):
       seed, index = map(int, numbers)
       source = Solids(split, seed=seed, length=index + 1)
-      made = source.scene(index)
-      if (told := source.caption(made)).text == caption:
-        return Asked(caption, Wanted(made, told.says))
+      drawn = source.scene(index)
+      if (described := source.caption(drawn)).text == caption:
+        return Asked(caption, Target(drawn, described.says))
     raise DataError(f'{caption[:40]!r} is no caption of a suite of solids, such as solids:300')
 
 
 def _varied(scene: Scene) -> dict[str, Scene]:
   first = scene.solids[0]
   used = {solid.colour for solid in scene.solids}
-  other = next(each for each in SIZES if each != size_word(first))
+  other_size = next(size for size in SIZES if size != size_word(first))
   looks = {
-    'colour': next(each for each in COLOURS if each not in used),
-    'shape': next(each for each in SHAPES if each not in (first.shape, 'ball')),
-    'material': next(each for each in MATERIALS if each != first.material),
-    'size': sum(SIZES[other][0]) / 2,
+    'colour': next(colour for colour in COLOURS if colour not in used),
+    'shape': next(shape for shape in SHAPES if shape not in (first.shape, 'ball')),
+    'material': next(material for material in MATERIALS if material != first.material),
+    'size': sum(SIZES[other_size][0]) / 2,
   }
-  found = {
+  variants = {
     name: dataclasses.replace(
       scene, solids=(dataclasses.replace(first, **{name: value}), *scene.solids[1:])
     )
     for name, value in looks.items()
   }
-  turned = (dataclasses.replace(each, motion=_turned(each.motion)) for each in scene.solids)
-  found['motion'] = dataclasses.replace(scene, solids=tuple(turned))
+  turned = (dataclasses.replace(solid, motion=_turned(solid.motion)) for solid in scene.solids)
+  variants['motion'] = dataclasses.replace(scene, solids=tuple(turned))
   camera = dataclasses.replace(scene.camera, move=_turned(scene.camera.move))
-  return found | {'camera': dataclasses.replace(scene, camera=camera)}
+  return variants | {'camera': dataclasses.replace(scene, camera=camera)}
 
 
 def _turned(way: str) -> str:
@@ -271,24 +279,24 @@ def _turned(way: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)  # several instruments ask for the same
-def _asked(source: Solids, group: str, count: int) -> tuple[Asked, ...]:
+def _requests(source: Solids, group: str, count: int) -> tuple[Asked, ...]:
   source = dataclasses.replace(source, split=GROUPS[group])
-  return tuple(_asked_of(source, source.scene(index)) for index in range(count))
+  return tuple(_request_of(source, source.scene(index)) for index in range(count))
 
 
-def _asked_of(source: Solids, scene: Scene) -> Asked:
-  told = source.caption(scene)
-  return Asked(told.text, Wanted(scene, told.says))
+def _request_of(source: Solids, scene: Scene) -> Asked:
+  caption = source.caption(scene)
+  return Asked(caption.text, Target(scene, caption.says))
 
 
 @functools.lru_cache(maxsize=8)  # several ways to sample one model are judged alike
 def _references(
   judge: SolidsJudge, group: str, count: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-  asked = _asked(judge.source, group, count)
-  readings = judge.read([each['video'] for each in judge.clips(asked)])
-  scores = (scores_of(readings, given) for given in (asked, asked[1:] + asked[:1]))
-  right, shuffled = ({name: _mean(each) for name, each in its.items()} for its in scores)
+  requests = _requests(judge.source, group, count)
+  readings = judge.read([sample['video'] for sample in judge.clips(requests)])
+  scores = (scores_of(readings, labels) for labels in (requests, requests[1:] + requests[:1]))
+  right, shuffled = ({name: _mean(values) for name, values in its.items()} for its in scores)
   return right, shuffled
 
 
@@ -298,9 +306,9 @@ def _mean(shares: Float[np.ndarray, 'b']) -> float:
   return float(counted.mean()) if len(counted) else np.nan
 
 
-def _said(asked: Asked) -> Any:
-  """The degrees that a caption says, None if it says none."""
-  return next((value for what, _, value in asked.label.says if what == 'amount'), None)
+def _degrees(request: Asked) -> Any:
+  """Returns the degrees in a caption, None if it has none."""
+  return next((value for what, _, value in request.label.says if what == 'amount'), None)
 
 
 def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
@@ -341,7 +349,7 @@ def load(name: str) -> dict[str, Any]:
     )
   with open_tensors(path) as file:
     tensors = {name: file.read(name) for name in file.names}
-  return nest({key: each.astype(np.float32) for key, each in unpacked(tensors).items()})
+  return nest({key: tensor.astype(np.float32) for key, tensor in unpacked(tensors).items()})
 
 
 def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
@@ -350,11 +358,11 @@ def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
   from mgjax.core.safetensors_files import in_file, in_int8
   from mgjax.core.tree import named_leaves
 
-  found = {}
+  tensors = {}
   for key, leaf in named_leaves(weights).items():
     half = np.asarray(leaf, np.float16)
-    found |= in_int8(key, half, np.float16) if half.size >= _LARGE else {key: half}
-  write_bytes(path, in_file(found))
+    tensors |= in_int8(key, half, np.float16) if half.size >= _LARGE else {key: half}
+  write_bytes(path, in_file(tensors))
 
 
 def _is_read(height: int, width: int) -> bool:
@@ -379,25 +387,25 @@ def _looked_at(video: np.ndarray) -> np.ndarray:
   return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
-def _reading(told: Any, rates: Float[np.ndarray, 'b k r'], index: int) -> SolidsReading:
-  """What the nets say of one clip, in words."""
-  present = [place for place in range(len(COLOURS)) if told.present[index, place] > 0]
-  meetings = _meetings(told.contacts[index], present)
+def _reading(predictions: Any, rates: Float[np.ndarray, 'b k r'], index: int) -> SolidsReading:
+  """Turns the predictions for one clip into words."""
+  present = [slot for slot in range(len(COLOURS)) if predictions.present[index, slot] > 0]
+  meetings = _meetings(predictions.contacts[index], present)
   solids = {}
-  for place in present:
-    colour = list(COLOURS)[place]
+  for slot in present:
+    colour = list(COLOURS)[slot]
     looks = [
-      names[int(each[index, place].argmax())]
-      for names, each in zip(LOOKS.values(), told.looks, strict=True)
+      names[int(logits[index, slot].argmax())]
+      for names, logits in zip(LOOKS.values(), predictions.looks, strict=True)
     ]
-    right, away = told.place[index, place].tolist()
-    motion = list(MOTIONS)[int(told.motion[index, place].argmax())]
+    right, away = predictions.place[index, slot].tolist()
+    motion = list(MOTIONS)[int(predictions.motion[index, slot].argmax())]
     meets = tuple(sorted(time for time, *both in meetings if colour in both))
-    lands = _landings(told.contacts[index, :, place])
+    lands = _landings(predictions.contacts[index, :, slot])
     solids[colour] = SolidSeen(*looks, motion, (right, away), meets, lands)
-  camera = list(CAMERAS)[int(told.camera[index].argmax())]
+  camera = list(CAMERAS)[int(predictions.camera[index].argmax())]
   return SolidsReading(
-    solids, camera, _amount(told.amount[index], camera), _path(rates[index]), meetings
+    solids, camera, _amount(predictions.amount[index], camera), _path(rates[index]), meetings
   )
 
 
@@ -416,25 +424,25 @@ def _landings(contacts: Float[np.ndarray, 't 4']) -> tuple[float, ...]:
 def _meetings(
   contacts: Float[np.ndarray, 't n 4'], present: Sequence[int]
 ) -> tuple[tuple[float, str, str], ...]:
-  """Seconds and colours of contacts of two: both show it, at most a frame apart."""
+  """Returns seconds and colours of contacts that both solids show, at most one frame apart."""
   names = list(COLOURS)
   logits = contacts[..., 0]
   padded = np.pad(logits, ((1, 1), (0, 0)), constant_values=-np.inf)
-  near = np.stack([padded[:-2], logits, padded[2:]])
-  wide = near.max(0)
-  frame = np.arange(len(logits))[:, None] + near.argmax(0) - 1
-  found = []
+  neighbours = np.stack([padded[:-2], logits, padded[2:]])
+  wide = neighbours.max(0)
+  frame = np.arange(len(logits))[:, None] + neighbours.argmax(0) - 1
+  meetings = []
   for first, second in itertools.combinations(present, 2):
     both = np.maximum(
       np.minimum(logits[:, first], wide[:, second]), np.minimum(wide[:, first], logits[:, second])
     )
     for at in _peaks(both, _MEET):
       times = [
-        place + np.clip(contacts[place, each, 2], 0, 1)
-        for each, place in ((first, frame[at, first]), (second, frame[at, second]))
+        moment + np.clip(contacts[moment, slot, 2], 0, 1)
+        for slot, moment in ((first, frame[at, first]), (second, frame[at, second]))
       ]
-      found.append((float(np.mean(times)) / FPS, names[first], names[second]))
-  return tuple(sorted(found))
+      meetings.append((float(np.mean(times)) / FPS, names[first], names[second]))
+  return tuple(sorted(meetings))
 
 
 def _peaks(logits: Float[np.ndarray, 't'], least: float) -> np.ndarray:

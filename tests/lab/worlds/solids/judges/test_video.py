@@ -83,7 +83,7 @@ def test_a_judge_is_what_instruments_ask_for():
 def test_a_statement_is_right_or_not(says, reading, factor, right):
   meetings = ((1.05, 'red', 'blue'),) if 'blue' in reading else ()
   read = video.SolidsReading(reading, 'pans left', 12.0, meetings=meetings)
-  found = video.says_right(read, video.Wanted(SCENE, (says,)))
+  found = video.says_right(read, video.Target(SCENE, (says,)))
   assert found[factor] == right
   assert found['count'] == (len(reading) == 2)
   assert set(found) == set(video.FACTORS)
