@@ -15,14 +15,14 @@ from mgjax.core.plug_ins import load_object
 
 
 class Late:
-  """An object by its place, `package.module:name`, imported when it is first needed."""
+  """An object named `package.module:name`, imported when it is first needed."""
 
-  def __init__(self, place: str):
-    self.place = place
+  def __init__(self, target: str):
+    self.target = target
 
   def get(self) -> Any:
     """Imports the module and returns the object."""
-    return load_object(self.place)
+    return load_object(self.target)
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     return self.get()(*args, **kwargs)
@@ -157,7 +157,7 @@ def check_family(component: str, family: str) -> None:
   Raises ConfigError if there is no such component, or it is of another family.
   """
   if find_component(component).family != family:
-    able = ' or '.join(name for name, each in COMPONENTS.items() if each.family == family)
+    able = ' or '.join(name for name, row in COMPONENTS.items() if row.family == family)
     raise ConfigError(f'the configuration is of the component {component!r}; expected {able}')
 
 
@@ -172,11 +172,11 @@ def feature(component: str, name: str, what: str) -> Late:
   Raises:
     ConfigError: there is no such component, or it has no such thing.
   """
-  found = getattr(find_component(component), name)
-  if found is None:
-    able = ', '.join(key for key, each in COMPONENTS.items() if getattr(each, name) is not None)
+  value = getattr(find_component(component), name)
+  if value is None:
+    able = ', '.join(key for key, row in COMPONENTS.items() if getattr(row, name) is not None)
     raise ConfigError(f'the component {component!r} is not one that {what}; those are {able}')
-  return found
+  return value
 
 
 def make_section(config: ConfigDict) -> Any:

@@ -109,9 +109,9 @@ def resample(
   Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
   fps; beyond the first and the last frame they are held. `features` begin with frame `start`.
   """
-  place = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
-  place = np.clip(place, 0, len(features) - 1).astype(np.float32)
-  low = np.floor(place).astype(np.int64)
-  share = (place - low)[:, None]
+  position = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
+  position = np.clip(position, 0, len(features) - 1).astype(np.float32)
+  low = np.floor(position).astype(np.int64)
+  share = (position - low)[:, None]
   high = np.minimum(low + 1, len(features) - 1)
   return features[low] * (1 - share) + features[high] * share

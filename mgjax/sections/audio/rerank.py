@@ -188,7 +188,7 @@ def _small(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't i j 3']:
   cut = cut.reshape(len(video), height, step, width, step, 3)
   small = cut.mean((2, 4), dtype=np.float32) / 255
   for axis in (1, 2):
-    edges = [(1, 1) if place == axis else (0, 0) for place in range(4)]
+    edges = [(1, 1) if dim == axis else (0, 0) for dim in range(4)]
     padded = np.pad(small, edges, mode='edge')
     first, middle, last = (np.take(padded, range(i, i + small.shape[axis]), axis) for i in range(3))
     small = (first + 2 * middle + last) / 4

@@ -111,10 +111,10 @@ class AudioSection(FlowSection):
     if data.latents:
       stored = latent_sources(data, shapes, split)
       for name, records in stored.items():
-        if (found := records.meta.get(VISION, '')) != vision:
+        if (encoder := records.meta.get(VISION, '')) != vision:
           raise DataError(
             f'the latents of bucket {name!r} come with features of frames by the encoder '
-            f'{found or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, '
+            f'{encoder or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, '
             'or encode the data again with launch.data encode'
           )
       return dict(stored)

@@ -89,7 +89,8 @@ class AutoencoderSection:
       make_transform((), ('video',)),
       share=settings.data.share,
     )
-    longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
+    longest = longest_of(validation, settings.buckets)
+    trained = longest_of(buckets, settings.buckets)
     shape = settings.shapes[longest.name]
     example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
     objective = make_objective(settings.weights, perceptual)
@@ -144,10 +145,10 @@ class _Reconstructions(Callbacks):
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    params = whole()
-    if kept := _kept_encoder(self._settings, params):
-      return kept
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
+    params = get_params()
+    if encoder_notes := _kept_encoder(self._settings, params):
+      return encoder_notes
     run = lambda batch: self._encode(params, batch['video'])  # noqa: E731
     statistics = latent_statistics(self._buckets, run)
     # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
@@ -159,20 +160,20 @@ class _Reconstructions(Callbacks):
 def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
   """Makes the start of a shortcut: the principal components of blocks of the first samples."""
 
-  def start(place: Place) -> Tree:
+  def start(sharding_of: Place) -> Tree:
     rows = []
     size = 3 * math.prod(model.compression)
     for index in range(min(SHORTCUT_SAMPLES, len(source))):
       video = to_unit(jnp.asarray(source[index]['video'][None]))
-      found = np.asarray(blocks(video, model.compression)).reshape(-1, size)
-      rows.append(found[:: max(1, len(found) // SHORTCUT_BLOCKS)])
+      flat_blocks = np.asarray(blocks(video, model.compression)).reshape(-1, size)
+      rows.append(flat_blocks[:: max(1, len(flat_blocks) // SHORTCUT_BLOCKS)])
     basis = components(np.concatenate(rows), model.latent_channels)
     basis = multihost_utils.broadcast_one_to_all(basis) if jax.process_count() > 1 else basis
     params = {
       'shortcut_in': {'kernel': basis.T, 'bias': np.zeros(len(basis), np.float32)},
       'shortcut_out': {'kernel': basis, 'bias': np.zeros(basis.shape[1], np.float32)},
     }
-    named = {n: jax.device_put(x, place(n, x.shape)) for n, x in named_leaves(params).items()}
+    named = {n: jax.device_put(x, sharding_of(n, x.shape)) for n, x in named_leaves(params).items()}
     return nest(named)
 
   return start
@@ -202,8 +203,10 @@ def _read_perceptual(
     )
     return None, None
   params = read_perceptual(path)
-  place = on_every_device()
-  params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
+  sharding_of = on_every_device()
+  params = jax.tree.map(
+    lambda leaf: jax.device_put(leaf, sharding_of and sharding_of('', leaf.shape)), params
+  )
   return Perceptual(widths_of(params), settings.model.dtype), params
 
 

@@ -108,17 +108,17 @@ class _Reconstructions(Callbacks):
     source = self._source
     sound = np.stack([source[i]['audio'] for i in range(min(SHOWN, len(source)))])
     again = fetch(self._reconstruct(params, sound))
-    sounds = [each for pair in zip(sound, again, strict=True) for each in pair]
+    sounds = [waveform for pair in zip(sound, again, strict=True) for waveform in pair]
     titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
     path = directory / 'reconstruction.png'
     if jax.process_index() == 0:
       audio_sheet(path, sounds, titles, RATE)
-      for title, each in zip(titles, sounds, strict=True):
-        write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
+      for title, waveform in zip(titles, sounds, strict=True):
+        write_wav(directory / f'{title.replace(" ", "_")}.wav', waveform, RATE)
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    params = whole()
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
+    params = get_params()
     run = lambda batch: self._encode(params, batch['audio'])  # noqa: E731
     return {'latents': latent_statistics(self._buckets, run, STATISTICS_BATCHES).as_dict()}
 

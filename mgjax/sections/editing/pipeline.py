@@ -181,11 +181,11 @@ class Editor(VideoPipeline):
       edit = batch[0]
       if len(edit.video) <= self.window:
         padded = batch + batch[-1:] * (size - len(batch))
-        made = self._whole(padded, how, strength, callback)[: len(batch)]
+        edited_clips = self._whole(padded, how, strength, callback)[: len(batch)]
       else:
         frames = [*self._stream_windows(edit.video, edit, how, strength, batch_size)]
-        made = [np.stack(frames)]
-      for edit, edited in zip(batch, made, strict=True):
+        edited_clips = [np.stack(frames)]
+      for edit, edited in zip(batch, edited_clips, strict=True):
         yield formed(Clips.of(edited, fps=edit.rate), output_type)
 
   @functools.partial(callable_as, like=stream)
@@ -194,13 +194,13 @@ class Editor(VideoPipeline):
 
     Raises ConfigError as `stream`, or if the videos are not of one shape.
     """
-    made = list(self.stream(prompts, **options))
-    if len(shapes := sorted({np.shape(video)[:3] for video in made})) > 1:
+    videos = list(self.stream(prompts, **options))
+    if len(shapes := sorted({np.shape(video)[:3] for video in videos})) > 1:
       raise ConfigError(
         f'the videos are of several shapes, {shapes[0]} and {shapes[1]}; stream() yields such one '
         'by one'
       )
-    return stacked(made)
+    return stacked(videos)
 
   def edit_frames(
     self,
@@ -280,7 +280,9 @@ class Editor(VideoPipeline):
     """
     shapes = video_shapes(fields_of(self.config, 'buckets'), self.config.data.fps).values()
     sizes = sorted({shape.size for shape in shapes if shape.frames == self.window})
-    usual = min(sizes, key=lambda each: abs(math.log(each[0] * size[1] / (each[1] * size[0]))))
+    usual = min(
+      sizes, key=lambda candidate: abs(math.log(candidate[0] * size[1] / (candidate[1] * size[0])))
+    )
     if math.prod(size) > math.prod(usual):
       with contextlib.suppress(ConfigError):
         self.check((min(frames, self.window), *size))
@@ -327,9 +329,9 @@ class Editor(VideoPipeline):
         self._tell_unchanged(edits, latents, batch[SOURCE])
       return decode(latents)
 
-  def _tell_unchanged(self, edits: Sequence[_Edit], made: Array, source: Array) -> None:
-    """Warns of edits after which no place of the latents, of deviation 1, is another one."""
-    change = np.square(np.asarray(made, np.float32) - np.asarray(source, np.float32)).mean(-1)
+  def _tell_unchanged(self, edits: Sequence[_Edit], edited: Array, source: Array) -> None:
+    """Warns of edits that change no position of the latents, whose deviation is 1."""
+    change = np.square(np.asarray(edited, np.float32) - np.asarray(source, np.float32)).mean(-1)
     still = change.max((1, 2, 3)) < _STILL**2
     for prompt in dict.fromkeys(e.prompt for e, same in zip(edits, still, strict=True) if same):
       _log.warning(
@@ -365,7 +367,7 @@ class Editor(VideoPipeline):
       noise = frame_noise(edit.seed, index, begin, stop, tuple(places))[0]
       return noised(latents, jnp.asarray(noise), strength, self._sigma_min)
 
-    made = edit_windows(
+    edited = edit_windows(
       self._codec,
       functools.partial(self._velocity, self._params),
       frames,
@@ -377,7 +379,7 @@ class Editor(VideoPipeline):
       constant={name: np.asarray(value) for name, value in batch.items()},
       solver=self._settings.solver_of_windows,
     )
-    for part in self._on_devices(made):
+    for part in self._on_devices(edited):
       yield from part
 
   @property
@@ -385,14 +387,14 @@ class Editor(VideoPipeline):
     return self._prediction.sigma_min if isinstance(self._prediction, FlowMatching) else 0.0
 
   def _conditions(
-    self, edits: Sequence[_Edit], shape: tuple[int, int, int], given: Mapping[str, Any]
+    self, edits: Sequence[_Edit], shape: tuple[int, int, int], conditions: Mapping[str, Any]
   ) -> Batch:
-    """Returns what the model reads of instructions, and what is given beside them."""
+    """Returns the batch of instructions and other conditions."""
     fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))
     if TASK in fields:
-      given = {**given, TASK: [edit.task for edit in edits]}
+      conditions = {**conditions, TASK: [edit.task for edit in edits]}
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
-    samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
+    samples = self._samples([edit.prompt for edit in edits], conditions, fields, rates)
     return self._batch(self._read_conditions(samples, fields))
 
 

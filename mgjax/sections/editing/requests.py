@@ -15,8 +15,15 @@ STRENGTH = 0.6  # of SDEdit; the report's is not in public sources
 
 
 def tasks_of(model: FlowModel) -> tuple[str, ...]:
-  """Names the tasks that a model knows; none if it is told of none."""
-  return next((each.tasks for each in model.conditionings if isinstance(each, EditTask)), ())
+  """Returns the tasks that a model is conditioned on; () for a model without tasks."""
+  return next(
+    (
+      conditioning.tasks
+      for conditioning in model.conditionings
+      if isinstance(conditioning, EditTask)
+    ),
+    (),
+  )
 
 
 def name_task(instruction: str, task: str | None, known: Sequence[str]) -> str:

@@ -55,9 +55,9 @@ class AnyPlace(Wrapped):
     self.said = f'at any of {places} places, seed {seed}'
 
   def change(self, sample: Sample, index: int) -> Sample:
-    """Adds the place, a function of the index."""
-    place = np.random.default_rng((self.seed, index)).integers(self.places)
-    return sample | {PLACE: int(place)}
+    """Adds a position drawn by the index."""
+    position = np.random.default_rng((self.seed, index)).integers(self.places)
+    return sample | {PLACE: int(position)}
 
 
 class Animated(Wrapped):
@@ -88,11 +88,11 @@ class Animated(Wrapped):
     known = self.source.every_caption
 
     def captions() -> Iterator[Sample] | None:
-      found = known()
+      samples = known()
       return (
         None
-        if found is None
-        else (sample | {'caption': self.prefix + sample['caption']} for sample in found)
+        if samples is None
+        else (sample | {'caption': self.prefix + sample['caption']} for sample in samples)
       )
 
     return captions
@@ -123,11 +123,11 @@ def animate(
 
   height, width = picture.shape[:2]
   side = min(height, width)  # turns do not shear
-  place = np.stack(np.mgrid[:height, :width]).reshape(2, -1) + 0.5
+  points = np.stack(np.mgrid[:height, :width]).reshape(2, -1) + 0.5
   middle = np.array([[height / 2], [width / 2]])
   clip = np.empty((len(maps), height, width, 3), np.uint8)
-  for frame, each in zip(clip, maps, strict=True):
-    seen = each[:, :2] @ (place - middle) + side * each[:, 2:] + middle - 0.5
+  for frame, affine in zip(clip, maps, strict=True):
+    seen = affine[:, :2] @ (points - middle) + side * affine[:, 2:] + middle - 0.5
     for channel in range(3):
       plane = map_coordinates(
         picture[..., channel].astype(np.float32), seen, order=1, mode='mirror'

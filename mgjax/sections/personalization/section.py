@@ -28,11 +28,11 @@ class PersonalizationSection(VideoSection):
   def sources(
     self, data: DataSettings, split: str, report: pathlib.Path | None
   ) -> Mapping[str, Source]:
-    found = super().sources(data, split, report)
+    sources = super().sources(data, split, report)
     count = self.references.per_clip
     if data.latents or count == 1:  # records of latents are pairs already
-      return found
-    return {name: Pairs(source, count, self.read) for name, source in found.items()}
+      return sources
+    return {name: Pairs(source, count, self.read) for name, source in sources.items()}
 
 
 class Pairs(Wrapped):

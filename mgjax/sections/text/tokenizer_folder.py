@@ -34,15 +34,15 @@ def find_tokenizer(
   tokenizer: str | None,
   model: Mapping[str, Any],
   source: str | os.PathLike[str],
-  given: str | os.PathLike[str] | None,
+  tokenizer_path: str | os.PathLike[str] | None,
 ) -> Files:
-  """Reads and checks the tokenizer files of an encoder that is imported: name -> content.
+  """Reads and checks the tokenizer files of an imported encoder: name -> content.
 
   Args:
     tokenizer: 'file', 'bytes', or None for a component that reads no text.
     model: the fields of `config.model`.
     source: the folder of the weights, or a file in it, where the tokenizer is looked for.
-    given: a tokenizer's file or folder instead, or None.
+    tokenizer_path: file or folder of a tokenizer to use instead, or None.
 
   Returns:
     {} if none is needed, or, with a warning, if there is none.
@@ -51,16 +51,18 @@ def find_tokenizer(
     ConfigError: the files cannot be used, or are not of this encoder.
   """
   if tokenizer != 'file':
-    if given is None:
+    if tokenizer_path is None:
       return {}
     needs = 'is one of bytes' if tokenizer == BYTES else 'reads no text'
     raise ConfigError(
-      f'--tokenizer={os.fspath(given)}: this {component} {needs} and needs no file; leave it out'
+      f'--tokenizer={os.fspath(tokenizer_path)}: this {component} {needs} and needs no file; leave '
+      'it out'
     )
   source = pathlib.Path(source)
-  place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
-  found = tokenizer_files(place)
-  if not found and given is None:
+  beside = source if source.is_dir() else source.parent
+  path = beside if tokenizer_path is None else pathlib.Path(tokenizer_path)
+  files = tokenizer_files(path)
+  if not files and tokenizer_path is None:
     _log.warning(
       'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
       '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
@@ -68,12 +70,12 @@ def find_tokenizer(
       FOLDER,
     )
     return {}
-  check_tokenizer(load_tokenizer(place), model, os.fspath(place))
-  if place.is_dir():
-    found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
-  elif place.suffix == '.json' and len(found) == 1:
-    return {'tokenizer.json': read_tokenizer_file(place)}  # by which a folder's is known
-  return {file.name: read_tokenizer_file(file) for file in found}
+  check_tokenizer(load_tokenizer(path), model, os.fspath(path))
+  if path.is_dir():
+    files += [file for name in KNOWN if (file := path / name).is_file() and file not in files]
+  elif path.suffix == '.json' and len(files) == 1:
+    return {'tokenizer.json': read_tokenizer_file(path)}  # the name that a folder's file has
+  return {file.name: read_tokenizer_file(file) for file in files}
 
 
 def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
@@ -87,7 +89,7 @@ def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
   return tokenizer
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], path: str) -> None:
   """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
@@ -100,7 +102,7 @@ def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) 
   else:
     return
   raise ConfigError(
-    f'the tokenizer {place!r} {wrong}: it is of another encoder; give the one that came with the '
+    f'the tokenizer {path!r} {wrong}: it is of another encoder; give the one that came with the '
     'weights, as --tokenizer=FILE'
   )
 

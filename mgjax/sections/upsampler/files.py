@@ -56,17 +56,17 @@ class Enlarged(Change):
     self.paths(video)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Enlarges the video with an `Upsampler` and writes it, a picture of some frames and a json."""
+    """Enlarges the video with an `Upsampler`; writes it, a picture of some frames and a json."""
     video = self.probe()
     (height, width), paths = self.size_of(video), self.paths(video)
-    asked = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
-    asked |= {'size': (height, width), 'rows': self.batch_size, 'keep_colours': self.keep_colours}
-    shown, digests = self._write_frames(
-      paths[0], video, lambda small: pipeline.stream(small, **asked)
+    options = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
+    options |= {'size': (height, width), 'rows': self.batch_size, 'keep_colours': self.keep_colours}
+    sheet_frames, digests = self._write_frames(
+      paths[0], video, lambda small: pipeline.stream(small, **options)
     )
-    _write_sheet(paths[1], *shown, (height, width))
-    made = {'height': height, 'width': width, **digests}
-    return self._finish(paths, pipeline.provenance | {'request': self.described()} | made)
+    _write_sheet(paths[1], *sheet_frames, (height, width))
+    output = {'height': height, 'width': width, **digests}
+    return self._finish(paths, pipeline.provenance | {'request': self.described()} | output)
 
 
 def _write_sheet(

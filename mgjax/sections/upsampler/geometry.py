@@ -55,8 +55,8 @@ def frame_covers(
   covers = []
   for length, most, step, unit in zip(size, crop, compression[1:], patch[1:], strict=True):
     places = -(-length // (step * unit)) * unit
-    whole = min(places, most // step)
-    covers.append(windows(places, whole, min(feather // step, whole // 2)))
+    tile = min(places, most // step)
+    covers.append(windows(places, tile, min(feather // step, tile // 2)))
   return covers[0], covers[1]
 
 

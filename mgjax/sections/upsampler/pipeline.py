@@ -117,17 +117,19 @@ class Upsampler(FlowPipeline):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     size = size or scaled_size(videos.shape[2:4], scale or 2.0)
     own = fps_of(video, len(videos), self.config.data.fps)
-    rates = [frame_rate_of(each, fps, usual) for each, usual in zip(prompts, own, strict=True)]
+    rates = [frame_rate_of(prompt, fps, usual) for prompt, usual in zip(prompts, own, strict=True)]
     if videos.shape[1] <= self.window[0] and len(self._tiles(size)) == 1:
-      made = self._generate_whole(videos, prompts, size, rates, seed, first, batch_size)
-      made = np.stack([*map(colours.keep_colours, made, videos)]) if keep_colours else made
-      return Clips.of(made, fps=rates)
+      enlarged = self._generate_whole(videos, prompts, size, rates, seed, first, batch_size)
+      enlarged = (
+        np.stack([*map(colours.keep_colours, enlarged, videos)]) if keep_colours else enlarged
+      )
+      return Clips.of(enlarged, fps=rates)
     options = {'size': size, 'seed': seed, 'rows': batch_size, 'keep_colours': keep_colours}
-    made = [
-      np.stack(list(self.stream(each, prompt=prompt, fps=rate, index=first + row, **options)))
-      for row, (each, prompt, rate) in enumerate(zip(videos, prompts, rates, strict=True))
+    enlarged = [
+      np.stack(list(self.stream(clip, prompt=prompt, fps=rate, index=first + row, **options)))
+      for row, (clip, prompt, rate) in enumerate(zip(videos, prompts, rates, strict=True))
     ]
-    return Clips.of(np.stack(made), fps=rates)
+    return Clips.of(np.stack(enlarged), fps=rates)
 
   def stream(
     self,
@@ -163,9 +165,10 @@ class Upsampler(FlowPipeline):
     height, width = size
     tiles = self._tiles(size)
     shape = self._places(size)
-    frames, kept = itertools.tee(frames)  # of `kept`, those that are in the making wait
+    # Source frames of windows in progress wait in `pending`.
+    frames, pending = itertools.tee(frames)
     with self._devices():
-      made = stream_windows(
+      enlarged = stream_windows(
         self._velocity(self._covers(size), rows),
         ({KEY: latents} for latents in self._encoded(frames, size)),
         TimeWindows(self.window[0], self.windows.overlap, rows=max(1, rows // len(tiles))),
@@ -174,12 +177,12 @@ class Upsampler(FlowPipeline):
         noise=lambda start, stop: frame_noise(seed, np.array([index]), start, stop, shape)[0],
         solver=self._settings.solver_of_windows,
       )
-    for chunk in regroup((part[None] for part in self._on_devices(made)), CHUNK):
+    for chunk in regroup((part[None] for part in self._on_devices(enlarged)), CHUNK):
       padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], CHUNK - chunk.shape[1], axis=1)], 1)
       with self._devices():
         decoded = np.asarray(self._codec.decode(finite(jnp.asarray(padded))))
       large = decoded[0, : chunk.shape[1], :height, :width]
-      small = np.stack(list(itertools.islice(kept, len(large))))
+      small = np.stack(list(itertools.islice(pending, len(large))))
       yield from colours.keep_colours(large, small) if keep_colours else large
 
   @callable_as
@@ -206,7 +209,7 @@ class Upsampler(FlowPipeline):
     """Enlarges videos of no more than a window, several at a time."""
     count, frames = videos.shape[:2]
     batch_size = rows_of(count, batch_size)
-    made = []
+    decoded = []
     for begin in track(range(0, count, batch_size), -(-count // batch_size), 'batch'):
       rows = [min(row, count - 1) for row in range(begin, begin + batch_size)]
       indices = first + np.arange(begin, begin + batch_size)
@@ -215,8 +218,8 @@ class Upsampler(FlowPipeline):
         batch[KEY] = self._codec.encode(self._enlarged(videos[rows], size))
         noise = frame_noise(seed, indices, 0, frames, self._places(size))
         latents = finite(self._generate(self._params, batch, noise))
-        made.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
-    return np.concatenate(made)[:count]
+        decoded.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
+    return np.concatenate(decoded)[:count]
 
   def _covers(self, size: tuple[int, int]) -> tuple[Cover, Cover]:
     """Returns the windows of rows and columns, in latents.

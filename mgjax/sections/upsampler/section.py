@@ -96,11 +96,11 @@ def write_degraded(path: pathlib.Path, source: Degraded) -> None:
 
 
 class UpsamplerSection(VideoSection):
-  """Latents of clips, and of what degradation leaves of them, in, velocities out."""
+  """Maps latents of clips and of their degraded versions to velocities."""
 
   starts = ('video',)
   stand_in = Autoencoder(temporal=False, strides=((1, 2, 2),) * 3)
-  shown = 4
+  sheet_samples = 4
 
   def __init__(self, config: ConfigDict):
     super().__init__(config)
@@ -126,26 +126,26 @@ class UpsamplerSection(VideoSection):
 
     Beside the report of what was rejected it draws some of them, once.
     """
-    found = super().sources(data, split, report)
+    sources = super().sources(data, split, report)
     if data.latents:
-      return found
+      return sources
     which = 2 * self.settings.seed + (split != 'train')  # so that validation is degraded otherwise
-    made = {name: self.pairs.degraded(source, which) for name, source in found.items()}
+    degraded = {name: self.pairs.degraded(source, which) for name, source in sources.items()}
     if split == 'train' and report is not None and jax.process_index() == 0:
       sheet = report.with_name(SHEET)
       if not sheet.exists():
-        write_degraded(sheet, next(iter(made.values())))
-    return dict(made)
+        write_degraded(sheet, next(iter(degraded.values())))
+    return dict(degraded)
 
   def draw(
     self, samples: Sequence[dict[str, Any]], videos: np.ndarray, directory: pathlib.Path
   ) -> pathlib.Path:
-    """Writes a picture of inputs, what the model makes of them, and the truth."""
+    """Writes a picture of inputs, outputs and ground truth."""
     truth = 'latents' if 'latents' in samples[0] else 'video'
-    shown = [_clip(self.codec, [sample[name] for sample in samples]) for name in (KEY, truth)]
+    clips = [_clip(self.codec, [sample[name] for sample in samples]) for name in (KEY, truth)]
     path = directory / 'samples.png'
     if jax.process_index() == 0:
-      rows = [row for three in zip(shown[0], videos, shown[1], strict=True) for row in three]
+      rows = [row for three in zip(clips[0], videos, clips[1], strict=True) for row in three]
       titles = [
         f'{title}: {sample["caption"]}'
         for sample in samples

@@ -66,15 +66,15 @@ class Samples(Request):
     for prompt in self.prompts:
       frame_rate_of(prompt, self.fps, config.data.fps)
     _, usual = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
-    given = {CLIP: self.video} if self.video is not None else {}
-    frames = usual.frames if given else self.frames or usual.frames
+    clip_condition = {CLIP: self.video} if self.video is not None else {}
+    frames = usual.frames if clip_condition else self.frames or usual.frames
     shape = (frames, *(self.size or usual.size))
     self.place(frames)
-    found = find_autoencoder_config(workdir, config.autoencoder)
-    codec = make_autoencoder(fields_of(found, 'model'))
+    autoencoder_config = find_autoencoder_config(workdir, config.autoencoder)
+    codec = make_autoencoder(fields_of(autoencoder_config, 'model'))
     check_shape(model.backbone, codec, shape)
     fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
-    conditions = {**self.conditions, **given}
+    conditions = {**self.conditions, **clip_condition}
     for name in (FIRST, LAST, CLIP):
       if conditions.get(name) is not None:
         check_reads(tuple(fields), name, os.fspath(workdir))
@@ -97,7 +97,7 @@ class Samples(Request):
     return out, alone
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Makes the videos with a `VideoPipeline` and writes them, sheets of all and a json.
+    """Generates the videos with a `VideoPipeline`; writes them, sheets of all and a json.
 
     Small videos are written enlarged by a whole number, which the json states; its digests are
     those of the model's own pixels. Pixels are changed as they are written, and files signed, as
@@ -129,23 +129,25 @@ class Samples(Request):
     else:
       videos = iter(pipeline.extend(prompts, video, frames=frames, **options))
       conditions['video'] = video
-    shown = []
+    sheet_videos = []
     digests = []
     writing = None
     scale = self.scale
-    with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
-      for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
+    with concurrent.futures.ThreadPoolExecutor(
+      1
+    ) as writer:  # writes a clip while the next one is generated
+      for index, (path, rate, clip) in enumerate(zip(paths, rates, videos, strict=True)):
         if self.upsampler is not None:
-          given = {'video': made, 'fps': rate, 'seed': self.seed, 'first': index}
-          made = self.upsampler.generate([prompts[index]], **given)[0]
-        digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
-        scale = scale or viewing_scale(*made.shape[1:3])
-        made, repeats = release.postprocess_enlarged(made, scale)
+          upsampling = {'video': clip, 'fps': rate, 'seed': self.seed, 'first': index}
+          clip = self.upsampler.generate([prompts[index]], **upsampling)[0]
+        digests.append(hashlib.sha256(clip.tobytes()).hexdigest()[:16])
+        scale = scale or viewing_scale(*clip.shape[1:3])
+        clip, repeats = release.postprocess_enlarged(clip, scale)
         if writing is not None:
           writing.result()
-        writing = writer.submit(write_clip, path, made, rate, repeats)
-        shown += [made] if len(shown) < SHEET_ROWS else []
-      sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
+        writing = writer.submit(write_clip, path, clip, rate, repeats)
+        sheet_videos += [clip] if len(sheet_videos) < SHEET_ROWS else []
+      sheets = write_sheets(sheet, sheet_videos, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
       if writing is not None:
         writing.result()
     samples = []
@@ -190,7 +192,7 @@ class Samples(Request):
       raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
     if alone:
       return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
-    names = [f'{index:04d}_{prompt_hash(each)}' for index, each in enumerate(self.prompts)]
+    names = [f'{index:04d}_{prompt_hash(prompt)}' for index, prompt in enumerate(self.prompts)]
     kind = '.mp4' if frames > 1 else '.png'
     return [out / f'{name}{kind}' for name in names], out / 'sheet.png', out / 'samples.json'
 

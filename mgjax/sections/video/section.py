@@ -32,17 +32,17 @@ Samples = Sequence[dict[str, Any]]
 
 
 class VideoSection(FlowSection):
-  """Latents of videos and whatever else the model reads in, velocities out.
+  """Maps latents of videos and the model's conditions to velocities.
 
   Attributes:
-    shown: samples in a picture.
+    sheet_samples: samples in a picture.
   """
 
   raw = 'video'
   stand_in: ClassVar[Autoencoder] = Autoencoder()
   load_codec = staticmethod(load_codec)
   make_codec = staticmethod(make_autoencoder)
-  shown: ClassVar[int] = 8
+  sheet_samples: ClassVar[int] = 8
 
   def sizes(self, codec: Autoencoder, bucket: str) -> Sizes:
     shape = _thw(self.settings.shapes[bucket])
@@ -65,7 +65,7 @@ class VideoSection(FlowSection):
     self, generate: Callable[..., Array], bucket: ShapeBucket, params: Tree, directory: pathlib.Path
   ) -> pathlib.Path:
     shape = self.settings.shapes[bucket.name]
-    count = min(self.shown, len(bucket.source))
+    count = min(self.sheet_samples, len(bucket.source))
     samples = [bucket.source[index] for index in range(count)]
     batch = prepare_samples(self.settings.model, samples, self.codec.encode)
     latents = self.codec.latent_shape(_thw(shape))

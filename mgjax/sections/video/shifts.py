@@ -28,14 +28,14 @@ def moved(video: Video, by: tuple[int, int, int]) -> Video:
   return video
 
 
-def put_back(video: Video, made: Video, by: tuple[int, int, int]) -> Video:
-  """Returns a video with what was made of `moved(video, by)` where it belongs."""
+def put_back(video: Video, shifted: Video, by: tuple[int, int, int]) -> Video:
+  """Returns a video with the result for `moved(video, by)` at its original position."""
   time, row, column = by
-  found = video.copy()
-  found[:, time:, row:, column:] = made[
+  result = video.copy()
+  result[:, time:, row:, column:] = shifted[
     :, : video.shape[1] - time, : video.shape[2] - row, : video.shape[3] - column
   ]
-  return found
+  return result
 
 
 def since_on(times: Float[np.ndarray, '_'], since: float) -> Float[np.ndarray, '_']:
