@@ -111,11 +111,11 @@ class WorldWithAudio(Wrapped):
   def _start(self, index: int, events: np.ndarray) -> int:
     step = self._step
     generator = np.random.default_rng((*self.source.key, index, 1))
-    near, place, which = generator.uniform(size=3)
-    if near >= _NEAR_EVENTS or not events.size:
-      return int(place * (self._last + 1)) * step
+    chance, position, which = generator.uniform(size=3)
+    if chance >= _NEAR_EVENTS or not events.size:
+      return int(position * (self._last + 1)) * step
     event = events[int(which * events.size)]
-    start = (event - place * (self._samples - step)) // step
+    start = (event - position * (self._samples - step)) // step
     return int(np.clip(start, 0, self._last)) * step
 
 
@@ -157,12 +157,12 @@ def _mixed(audio: np.ndarray, channels: int) -> np.ndarray:
 def _world_sounds(data: DataSettings, shape: AudioShape, split: str) -> WorldWithAudio:
   seconds, fps = shape.seconds, data.fps
   frames = seconds * fps
-  more = {'fps': fps, 'sound': True}
+  options = {'fps': fps, 'sound': True}
   if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
-    more['size'] = shape.size
+    options['size'] = shape.size
   frames = max(data.world.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
-  world = make_world(data, split, frames=frames, **more)
+  world = make_world(data, split, frames=frames, **options)
   if world.silence:
     raise ConfigError(f'config.data.{data.kind}.{world.silence}')
   return WorldWithAudio(world, seconds, bool(shape.size), data.channels)
@@ -183,8 +183,8 @@ def _sounds(
     rejected.append(Rejected(clips.name(index), reason))
   taken = _by_length(clips, lengths, alone=data.share == 'samples')
   used = len(np.unique(np.concatenate(list(taken.values()))))
-  wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
-  announce(data.path_of(split), used, rejected, wanted, report)
+  expected = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
+  announce(data.path_of(split), used, rejected, expected, report)
   return {
     name: AudioClips(clips.take(indices), seconds=lengths[name], **form)
     for name, indices in taken.items()
@@ -195,12 +195,14 @@ def _sounds(
 def _by_length(
   clips: ClipIndex, lengths: Mapping[str, float], alone: bool
 ) -> dict[str, np.ndarray]:
-  """The clips that each bucket takes: those that fill it and, if `alone`, no longer one."""
-  left = clips.columns['seconds'] - clips.begin + 1e-6
-  best = np.max([np.where(left >= each, each, 0) for each in lengths.values()], axis=0)
+  """Returns the clips of each bucket: those that fill it and, if `alone`, no longer one."""
+  remaining = clips.columns['seconds'] - clips.begin + 1e-6
+  best = np.max([np.where(remaining >= length, length, 0) for length in lengths.values()], axis=0)
   return {
-    name: np.flatnonzero(clips.columns['sounding'] & (best == each if alone else (left >= each)))
-    for name, each in lengths.items()
+    name: np.flatnonzero(
+      clips.columns['sounding'] & (best == length if alone else (remaining >= length))
+    )
+    for name, length in lengths.items()
   }
 
 

@@ -87,7 +87,7 @@ class Windows(abc.ABC):
     number = int(np.searchsorted(self._ends, index, side='right'))
     clip = self._clips[number]
     sample = self.read(clip, self._start(clip, number, index), number, index)
-    return {**clip.more, **sample, 'caption': clip.caption, 'source': clip.name}
+    return {**clip.extra, **sample, 'caption': clip.caption, 'source': clip.name}
 
   def _start(self, clip: Clip, number: int, index: int) -> float:
     if clip.start is not None:
@@ -137,16 +137,16 @@ class Clips(Windows):
     if (captions := super().every_caption()) is None or self._shape.frames == 1:
       return captions
     return (
-      each | {'fps': float(rate) / interval}
-      for each, rate in zip(captions, self._rates, strict=True)
+      caption | {'fps': float(rate) / interval}
+      for caption, rate in zip(captions, self._rates, strict=True)
       for interval in self._intervals
     )
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     fps = float(self._rates[number]) / self._interval(number, index)
     files = {'video': clip.file}
-    if SOURCE in clip.more:  # of a pair both have the same window
-      files[SOURCE] = clip.more[SOURCE]
+    if SOURCE in clip.extra:  # of a pair both have the same window
+      files[SOURCE] = clip.extra[SOURCE]
     shape = self._shape
     window = {'frames': shape.frames, 'size': shape.size, 'fps': fps, 'start': start}
     read = {

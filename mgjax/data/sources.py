@@ -75,7 +75,7 @@ def from_each_source(
     ConfigError: a bucket names a source that there is not.
   """
   of = {name: data.of(name) for name in dict.fromkeys(shape.source for shape in shapes.values())}
-  made = {}
+  samples = {}
   for name, settings in of.items():
     mine = {
       bucket: dataclasses.replace(shape, source='')
@@ -84,15 +84,15 @@ def from_each_source(
     }
     if report is not None and name:
       path = pathlib.Path(report)
-      made |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+      samples |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
     else:
-      made |= make(settings, mine, report)
-  return {bucket: made[bucket] for bucket in shapes if bucket in made}
+      samples |= make(settings, mine, report)
+  return {bucket: samples[bucket] for bucket in shapes if bucket in samples}
 
 
-def make_world(data: DataSettings, split: str, **more: Any) -> Any:
+def make_world(data: DataSettings, split: str, **options: Any) -> Any:
   """Makes the source of a synthetic dataset as `config.data` has it, see `open_world`."""
-  return open_world(data.kind, data.world, split, **more)
+  return open_world(data.kind, data.world, split, **options)
 
 
 def stored_latents(

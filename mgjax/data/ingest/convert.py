@@ -107,7 +107,7 @@ def convert(
   workers: Workers = Workers(),
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
-  """Writes clip records; the same call again, with the same inputs, goes on where it stopped.
+  """Writes clip records; repeating the call with the same inputs resumes it.
 
   Args:
     directory: of the records, a path or a URL.
@@ -142,8 +142,8 @@ def convert(
 
       def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
         nonlocal done
-        found = inputs.between(indices.start, indices.stop)
-        for row in _converted(found, *begin):
+        batch = inputs.between(indices.start, indices.stop)
+        for row in _converted(batch, *begin):
           done += 1
           if isinstance(row, Rejected):
             rejected.append(row)
@@ -153,7 +153,9 @@ def convert(
           progress(done, total)
 
       writer.write_shard(
-        shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
+        shard,
+        rows(),
+        lambda rejected=rejected: [[rejection.name, rejection.reason] for rejection in rejected],
       )
   return dataclasses.replace(_finish(writer, directory, len(inputs)), remarks=remarks)
 
@@ -161,7 +163,7 @@ def convert(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
   finished = not writer.missing_shards()
   shards = writer.shards()
-  rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
+  rejected = [Rejected(*note) for shard in shards for note in shard['notes']]
   outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
     write_rejected(directory, rejected)
@@ -173,7 +175,10 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
 
 def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
   """Writes `rejected.jsonl` beside records: a line of JSON an entry, with its reason."""
-  lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
+  lines = [
+    json.dumps({'entry': rejection.name, 'reason': rejection.reason}) + '\n'
+    for rejection in rejected
+  ]
   open_storage(directory).replace(REJECTED, ''.join(lines).encode())
 
 
@@ -185,9 +190,9 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 
 def _converted(
-  found: Iterator[Input | Rejected], submit: _Submit, count: int
+  clips: Iterator[Input | Rejected], submit: _Submit, count: int
 ) -> Iterator[dict[str, Any] | Rejected]:
-  """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
+  """Yields rows in the order of the inputs, made by workers in bounded memory."""
   waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
     collections.deque()
   )
@@ -201,11 +206,11 @@ def _converted(
     return Rejected(first.name, row.reason) if isinstance(row, Lost) else row
 
   try:
-    for each in found:
-      size = _size(each)
+    for clip in clips:
+      size = _size(clip)
       while waiting and (len(waiting) > 2 * count or held + size > _HELD):
         yield finished()
-      waiting.append((each, submit(each)))
+      waiting.append((clip, submit(clip)))
       held += size
     while waiting:
       yield finished()
@@ -214,27 +219,27 @@ def _converted(
       future.cancel()
 
 
-def _size(each: Input | Rejected) -> int:
-  return 0 if isinstance(each, Rejected) else each.size
+def _size(clip: Input | Rejected) -> int:
+  return 0 if isinstance(clip, Rejected) else clip.size
 
 
 def _row(
-  treatment: ConvertOptions, limits: Limits, each: Input | Rejected
+  treatment: ConvertOptions, limits: Limits, clip: Input | Rejected
 ) -> dict[str, Any] | Rejected:
-  if isinstance(each, Rejected):
-    return each
+  if isinstance(clip, Rejected):
+    return clip
   try:
-    if each.size > treatment.megabytes * _MEGABYTE:
+    if clip.size > treatment.megabytes * _MEGABYTE:
       raise DataError(
-        f'has {each.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
+        f'has {clip.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
       )
-    data, limits = each.load(), limits.begun()
+    data, limits = clip.load(), limits.begun()
     remarks: list[str] = []
-    named = {'caption': each.caption, 'source': each.name, 'start': each.start, 'limits': limits}
+    named = {'caption': clip.caption, 'source': clip.name, 'start': clip.start, 'limits': limits}
     row = make_row(data, **named, full=treatment.full, remarks=remarks)
     if treatment.reencode:
       data = reencode(
-        Blob(each.name, data),
+        Blob(clip.name, data),
         gop=treatment.gop,
         crf=treatment.crf,
         side=treatment.side,
@@ -243,11 +248,11 @@ def _row(
       )
       row = make_row(data, **named) | {'sounding': row['sounding']}
     # What is encoded anew is progressive.
-    told = [each for each in remarks if each != INTERLACED or not treatment.deinterlace]
-    return row | {_REMARKS: told}
+    remaining = [remark for remark in remarks if remark != INTERLACED or not treatment.deinterlace]
+    return row | {_REMARKS: remaining}
   except StorageError:
-    raise  # what is read next would fail as well: better to stop and go on another day
+    raise  # the next read would fail as well: stop, and resume later
   except DataError as error:
-    return Rejected(each.name, str(error).removeprefix(printable(f'{each.name}: ', keep='\n')))
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
-    return Rejected(each.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')
+    return Rejected(clip.name, str(error).removeprefix(printable(f'{clip.name}: ', keep='\n')))
+  except Exception as error:  # no untrusted file may end the run
+    return Rejected(clip.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

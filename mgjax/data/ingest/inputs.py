@@ -73,9 +73,9 @@ class Inputs(abc.ABC):
 
 
 class _Part(Inputs):
-  def __init__(self, whole: Inputs, first: int, last: int):
-    self._whole, self._first, self._last = whole, first, last
-    self.identity = {'part': [first, last], **whole.identity}
+  def __init__(self, inputs: Inputs, first: int, last: int):
+    self._whole, self._first, self._last = inputs, first, last
+    self.identity = {'part': [first, last], **inputs.identity}
 
   def __len__(self) -> int:
     return self._last - self._first
@@ -89,12 +89,12 @@ class ListedInputs(Inputs):
 
   def __init__(self, entries: Sequence[Any], layout: str):
     self._entries = entries
-    self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
+    self.identity = {'layout': layout, 'names': digest(entry.name for entry in entries)}
 
   @property
   def uncaptioned(self) -> list[Rejected]:
-    found = ((each.name, why_uncaptioned(each)) for each in self._entries)
-    return [Rejected(name, reason) for name, reason in found if reason]
+    reasons = ((entry.name, why_uncaptioned(entry)) for entry in self._entries)
+    return [Rejected(name, reason) for name, reason in reasons if reason]
 
   @property
   def clips(self) -> int:
@@ -102,7 +102,7 @@ class ListedInputs(Inputs):
 
   @property
   def rejected(self) -> list[Rejected]:
-    return [each for each in self._entries if isinstance(each, Rejected)]
+    return [entry for entry in self._entries if isinstance(entry, Rejected)]
 
   def __len__(self) -> int:
     return len(self._entries)
@@ -135,7 +135,7 @@ class FileInputs(ListedInputs):
 
   def look(self, entry: Entry) -> Input:
     """Looks at a file, and opens none."""
-    if entry.more:
+    if entry.extra:
       raise DataError(
         "is a pair, which records of clips do not hold; train on the manifest, data.kind = 'clips'"
       )

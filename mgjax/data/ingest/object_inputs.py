@@ -36,7 +36,7 @@ class ObjectInputs(ListedInputs):
   """The videos below a URL, in the order of their names."""
 
   def __init__(self, url: str):
-    """Lists the objects, and reads none.
+    """Lists the objects without reading them.
 
     Raises:
       ConfigError: no such place can be.
@@ -45,19 +45,19 @@ class ObjectInputs(ListedInputs):
     """
     self._store = ObjectStore(url)
     names = self._store.names(below=True)
-    shown = sorted(
+    visible = sorted(
       name for name in names if not any(part.startswith('.') for part in name.split('/'))
     )
-    videos = [name for name in shown if _suffix(name) in VIDEO.suffixes]
+    videos = [name for name in visible if _suffix(name) in VIDEO.suffixes]
     if not videos:
       raise DataError(
-        f'{url} has no video among {len(shown)} objects; expected names that end in '
+        f'{url} has no video among {len(visible)} objects; expected names that end in '
         f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
       )
     stems = {_stem(name) for name in videos}
-    texts = {_stem(name): name for name in reversed(shown) if _suffix(name) in TEXTS}
+    texts = {_stem(name): name for name in reversed(visible) if _suffix(name) in TEXTS}
     entries: list[_Object | Rejected] = []
-    for name in shown:
+    for name in visible:
       if _suffix(name) in VIDEO.suffixes:
         entries.append(_Object(name, texts.get(_stem(name), '')))
       elif _suffix(name) not in TEXTS:

@@ -87,11 +87,14 @@ class ParquetInputs(Inputs):
       if not path.is_file():  # opening a pipe could wait for ever
         raise DataError('is not a regular file, or is not there')
       with path.open('rb') as opened:
-        if told := impostor(opened.read(BEGIN), 'parquet'):
-          raise DataError(told)
+        if problem := impostor(opened.read(BEGIN), 'parquet'):
+          raise DataError(problem)
       with self._parquet.ParquetFile(path) as file:
-        found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]
+        row_groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        groups, unpacked = (
+          [group.num_rows for group in row_groups],
+          [g.total_byte_size for g in row_groups],
+        )
         size = os.path.getsize(path)
         if min(groups, default=0) < 0 or sum(groups) > size:
           raise DataError(f'declares {sum(groups)} rows in {size} bytes')
@@ -184,18 +187,18 @@ def _holds_bytes(kind: Any) -> bool:
 def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple[str, str]:
   from pyarrow import types
 
-  def choose(what: str, given: str, usual: str | None, fitting: list[str]) -> str:
-    found = [name for name in (given or usual,) if name]
-    found = found or (fitting if len(fitting) == 1 else [])
-    if not found or found[0] not in fitting:
+  def choose(what: str, named: str, usual: str | None, fitting: list[str]) -> str:
+    candidates = [name for name in (named or usual,) if name]
+    candidates = candidates or (fitting if len(fitting) == 1 else [])
+    if not candidates or candidates[0] not in fitting:
       has = ', '.join(f'{field.name} ({field.type})' for field in schema)
       raise ConfigError(
-        f'{path}: no column of {what}{f" named {given}" if given else ""}; it has '
+        f'{path}: no column of {what}{f" named {named}" if named else ""}; it has '
         f'{printable(has):.400}'
       )
-    if schema.names.count(found[0]) > 1:
-      raise DataError(f'has several columns named {found[0]!r}; rename all but one')
-    return found[0]
+    if schema.names.count(candidates[0]) > 1:
+      raise DataError(f'has several columns named {candidates[0]!r}; rename all but one')
+    return candidates[0]
 
   def holds_text(kind: Any) -> bool:
     if types.is_list(kind) or types.is_dictionary(kind):  # several captions, a category

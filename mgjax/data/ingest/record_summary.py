@@ -44,8 +44,8 @@ def describe_records(
   lines = [f'{len(records)} rows, {len(taken) + len(damaged)} of them looked into']
   if taken:
     lines += _clips(records, taken) if holds_clips(records) else _arrays(taken)
-  shown = [printable(row['caption']) for row in taken if 'caption' in row][:captions]
-  lines += ['', 'captions:', *(f'  {caption:.96}' for caption in shown)] if shown else []
+  excerpts = [printable(row['caption']) for row in taken if 'caption' in row][:captions]
+  lines += ['', 'captions:', *(f'  {caption:.96}' for caption in excerpts)] if excerpts else []
   for name, value in (('meta', records.meta), ('summary', records.summary)):
     lines += [f'{name}: {value!s:.400}'] if value else []
   return lines, damaged
@@ -120,8 +120,8 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
   ratios = np.log(list(_ASPECTS.values()))
   nearest = np.abs(np.log(width / height)[:, None] - ratios).argmin(axis=1)
   shares = np.bincount(nearest, minlength=len(names)) / len(nearest)
-  told = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)
-  yield f'shape, the nearest of: {", ".join(told)}'
+  parts = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)
+  yield f'shape, the nearest of: {", ".join(parts)}'
 
 
 def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
@@ -145,5 +145,5 @@ def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
 
 def _spread(title: str, values: np.ndarray) -> str:
   """The ends of some numbers, and their tenth, half and nine tenths."""
-  told = ', '.join(f'{each:.4g}' for each in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
-  return f'{title}: {told} (0, 10, 50, 90 and 100% of the clips)'
+  quantiles = ', '.join(f'{value:.4g}' for value in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
+  return f'{title}: {quantiles} (0, 10, 50, 90 and 100% of the clips)'

@@ -23,7 +23,7 @@ _PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
 def show(
-  made: Any,
+  media: Any,
   titles: Sequence[str] = (),
   *,
   rate: int | None = None,
@@ -37,7 +37,7 @@ def show(
   plays in a notebook, an .mp4 with its sound, and elsewhere its path is printed.
 
   Args:
-    made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
+    media: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
       floats (b s c) or one (s c); samples of a source, such as a world's; or an .mp4 or .wav file.
     titles: a line above each; by default its number, of a sample its caption.
     rate: samples a second of sounds; by default their own, or 48,000.
@@ -47,13 +47,13 @@ def show(
     ConfigError: an array of another shape or type, a rate out of its range or another kind of file.
   """
   notebook = _in_notebook()
-  if isinstance(made, str | os.PathLike):
-    return _show_file(pathlib.Path(made), notebook)
-  if isinstance(made, Sequence) and made and isinstance(made[0], Mapping):
-    titles = titles or [str(sample['caption']) for sample in made]
-    made = [sample['video'] for sample in made]
-  items, moving = _split(made)
-  rates, rate = _rates(made, len(items), fps, rate)
+  if isinstance(media, str | os.PathLike):
+    return _show_file(pathlib.Path(media), notebook)
+  if isinstance(media, Sequence) and media and isinstance(media[0], Mapping):
+    titles = titles or [str(sample['caption']) for sample in media]
+    media = [sample['video'] for sample in media]
+  items, moving = _split(media)
+  rates, rate = _rates(media, len(items), fps, rate)
   titles = [titles] if isinstance(titles, str) else list(titles or map(str, range(len(items))))
   if len(titles) != len(items):
     raise ConfigError(f'{len(titles)} titles for {len(items)} items; give one for each')
@@ -90,7 +90,7 @@ def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
 
 
 def save(
-  made: Any,
+  media: Any,
   out: str | os.PathLike[str],
   *,
   fps: float | np.floating | None = None,
@@ -100,7 +100,7 @@ def save(
   """Writes what a pipeline made: one file, or into a folder a file of each and a sheet of all.
 
   Args:
-    made: as `show`.
+    media: as for `show`.
     out: a file for one video or sound, 'one.mp4', '.gif', '.webp', '.png' (a picture, or of a video
       some frames) or '.wav'; else a folder, in which each is an .mp4, .png or .wav.
     fps: frames a second of videos; by default their own, or 16.
@@ -115,8 +115,8 @@ def save(
     ConfigError: an array of another shape or type, a number out of its range, or a name for one
       file that does not suit.
   """
-  items, moving = _split(made)
-  rates, rate = _rates(made, len(items), fps, rate)
+  items, moving = _split(media)
+  rates, rate = _rates(media, len(items), fps, rate)
   scale = checked(Positive | None, scale, 'scale')
   out = pathlib.Path(out)
   kind = out.suffix[1:]

@@ -242,10 +242,10 @@ def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> by
       return None
   data = buffer.getvalue()
   try:
-    whole = decode_all(Blob(str(file), data), limits) == len(packets)
+    is_complete = decode_all(Blob(str(file), data), limits) == len(packets)
   except DataError:
     return None
-  return data if whole else None
+  return data if is_complete else None
 
 
 def _packets_between(
