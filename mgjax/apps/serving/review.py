@@ -72,8 +72,8 @@ class Review(AnnotationQueue):
   def close(self) -> None:
     self._cut.close(for_good=True)
 
-  def plan(self, person: str, more: bool) -> Iterator[Task]:
-    """Yields all clips that nobody has decided about."""
+  def plan(self, person: str, take_over: bool) -> Iterator[Task]:
+    """Yields all undecided clips."""
     return (Task(key, person) for key in self.open)
 
   def identity(self, task: Task) -> str:
@@ -165,14 +165,14 @@ class Review(AnnotationQueue):
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     decided = self._decided()
     total = len(self._rows)
-    kept = sum(d.keep for d in decided)
+    num_kept = sum(d.keep for d in decided)
     own = sum(d.person == person for d in decided)
     ended = f'All {total} clips are decided. You can close this page.'
     if self.open:
       ended = f'Others are looking at the last {len(self.open)}; reload later for what they leave.'
     return {
       'title': _TITLE,
-      'count': f'{len(decided)} of {total} decided, {kept} kept, {own} by {person}',
+      'count': f'{len(decided)} of {total} decided, {num_kept} kept, {own} by {person}',
       'done': len(decided),
       'total': total,
       'ended': ended,
@@ -198,10 +198,10 @@ class Review(AnnotationQueue):
     }
 
 
-def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
-  """Returns the secret of links, and the names of people: those in the file, and `more`."""
+def _people(path: pathlib.Path, added: Sequence[str]) -> tuple[str, list[str]]:
+  """Returns the secret of links, and the names of people: those in the file, and `added`."""
   known = read_json(path) if path.exists() else {'secret': secrets.token_hex(32), 'people': []}
-  names = list(dict.fromkeys([*known['people'], *more]))
+  names = list(dict.fromkeys([*known['people'], *added]))
   if not names:
     raise ConfigError('nobody looks at clips; give names, --people=ann,ben')
   if names != known['people']:

@@ -128,12 +128,12 @@ class Votes(AnnotationQueue):
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
 
-  def plan(self, person: str, more: bool) -> list[Task]:
-    """Returns what is for a rater, in its order, and perhaps what others have left."""
+  def plan(self, person: str, take_over: bool) -> list[Task]:
+    """Returns a rater's tasks in order; with `take_over` also those that others have left."""
     own = self._plans[person]
     taken = []
     known = {task.key for task in own}
-    for key in (key for key in reversed(self.open) if more and key not in known):
+    for key in (key for key in reversed(self.open) if take_over and key not in known):
       item, question = self._items[key[0]], self._questions[key[1]]
       turned = self.study.draw('taken', item.id, person).randrange(2)
       taken.append(_task(item, question, person, turned))
@@ -207,7 +207,7 @@ class Votes(AnnotationQueue):
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     done = self.done[person]
-    free = 0 if waiting else len(self.waiting(person, more=True))
+    free = 0 if waiting else len(self.waiting(person, take_over=True))
     total = done + len(waiting)
     ended = f'{done} {"answer is" if done == 1 else "answers are"} saved. ' + (
       f'{free} of other people are still missing.' if free else 'You can close this page.'
@@ -223,7 +223,7 @@ class Votes(AnnotationQueue):
     }
 
   def state(self) -> dict[str, Any]:
-    """Returns how far the study is; not who wins, lest it be stopped when that pleases."""
+    """Returns the study's progress. It hides who wins, lest results decide when to stop."""
     study = self.study
     pairs = [item for item in self.study.items if not item.gold]
     questions = []
@@ -231,7 +231,7 @@ class Votes(AnnotationQueue):
       counts = [len(self.answer_counts((item.id, question.name))) for item in pairs]
       answers = sum(min(count, question.raters) for count in counts)
       questions.append([question.name, answers, len(pairs) * question.raters])
-    left = sum(needed - answers for _, answers, needed in questions)
+    missing = sum(needed - answers for _, answers, needed in questions)
     known = {rater.name: rater for rater in raters(self.answers.values())}
     rows = []
     for token, name in self.people.items():
@@ -242,7 +242,7 @@ class Votes(AnnotationQueue):
     return {
       'title': study.name,
       'sum': f'{len(self.answers)} votes about {size}; '
-      + (f'{left} answers are missing.' if left else 'every pair has its raters.'),
+      + (f'{missing} answers are missing.' if missing else 'every pair has its raters.'),
       'tables': [
         {'title': 'Questions', 'head': ['Question', 'Answers', 'Wanted'], 'rows': questions},
         {'title': 'Raters', 'head': ['Rater', 'to do', *RATER], 'rows': rows},

@@ -191,15 +191,18 @@ def _import_adapters(
   source: str | os.PathLike[str],
   weights: WeightFormat,
 ) -> None:
-  """Makes a run of adapters at step 0, of the model at `config.start_from`."""
+  """Writes a run of adapters at step 0, for the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
   adapters = read_adapters(source, base, weights.maps)
   kernels = pairs(adapters)
   padded = {}
   rank = max(b.shape[-2] for _, b in kernels.values())
   for name, (a, b) in kernels.items():  # a run has one rank
-    more = 0, rank - b.shape[-2]
-    padded |= {f'{name}/{LORA_A}': np.pad(a, {-1: more}), f'{name}/{LORA_B}': np.pad(b, {-2: more})}
+    padding = 0, rank - b.shape[-2]
+    padded |= {
+      f'{name}/{LORA_A}': np.pad(a, {-1: padding}),
+      f'{name}/{LORA_B}': np.pad(b, {-2: padding}),
+    }
   lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
   config = ConfigDict({**config, 'lora': {**config.get('lora', {}), **lora}}).to_dict()
   if _is_another_run(workdir, config):
@@ -223,7 +226,7 @@ def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
 
 
 def _read_ours(
-  path: str | os.PathLike[str], wanted: str, weights: WeightFormat
+  path: str | os.PathLike[str], expected: str, weights: WeightFormat
 ) -> tuple[Tensors, dict[str, Any]] | None:
   if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
     return None
@@ -234,9 +237,9 @@ def _read_ours(
   mend = 'export the weights again'
   header = parse_json(metadata['mgjax'], name, error=ConfigError, mend=mend)
   component = header.get('component', header.get('part'))
-  if component != wanted:
+  if component != expected:
     raise ConfigError(
-      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {wanted!r}'
+      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {expected!r}'
     )
   try:
     header = migrate(header)
@@ -256,12 +259,12 @@ def _read_ours(
 
 
 def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -> None:
-  """Raises ConfigError unless quantised tensors are of their type, and others finite floats."""
+  """Raises ConfigError unless quantised tensors have their type and others are finite floats."""
   for name, tensor in tensors.items():
     quantised = is_quantised([name])
-    whole = quantised and tensor.dtype == np.int8
+    is_int8 = quantised and tensor.dtype == np.int8
     wrong = quantised and not (weights and tensor.dtype == stored_type(weights))
-    if wrong or not (whole or are_finite_floats(tensor)):
+    if wrong or not (is_int8 or are_finite_floats(tensor)):
       raise ConfigError(
         f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite, and its header '
         f'says {weights!r}; export the weights again'
@@ -269,12 +272,12 @@ def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -
 
 
 def _check_notes(header: Mapping[str, Any]) -> None:
-  """Raises ValueError unless notes are such that everybody can read them."""
+  """Raises ValueError unless notes have readable types."""
   for name in ('source', 'encoders'):
     if not isinstance(header.get(name, {}), dict):
       raise ValueError(f'{name} = {header[name]!r:.100}')
   types = header.get('source', {}).get('types', {}).values()
-  if unknown := [each for each in types if each not in FLOATS]:
+  if unknown := [dtype for dtype in types if dtype not in FLOATS]:
     raise ValueError(f'a tensor was of {unknown[0]!r:.100}')
   if wrong := [key for key, value in header.items() if key not in ABOUT and not _is_note(value, 3)]:
     raise ValueError(f'{wrong[0]:.100} = {header[wrong[0]]!r:.100}')
@@ -283,7 +286,7 @@ def _check_notes(header: Mapping[str, Any]) -> None:
 def _is_note(value: Any, depth: int) -> bool:
   if isinstance(value, dict | list):
     inside = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_is_note(each, depth - 1) for each in inside)
+    return depth > 0 and all(_is_note(entry, depth - 1) for entry in inside)
   return value is None or isinstance(value, str | int) or math.isfinite(value)
 
 
@@ -297,9 +300,9 @@ def _from_ours(
     shapes = parameter_shapes(weights, fields, notes)
     shapes = stored_shapes(shapes, header.get('weights', ''))
   names = {name: name for name in named_leaves(shapes)}
-  found = {name: tensors[name] for name in names if name in tensors}
+  present = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
-  params = arrange(shapes, names, found, tensors, expected)
+  params = arrange(shapes, names, present, tensors, expected)
   return ImportedWeights(fields, params, notes)
 
 
@@ -432,14 +435,15 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """
-  asked, workdir = read_name(name), find_run(workdir)
-  if asked.place.startswith('file://') and workdir.resolve() == _folder_of(asked):
+  target = read_name(name)
+  workdir = find_run(workdir)
+  if target.place.startswith('file://') and workdir.resolve() == _folder_of(target):
     raise ConfigError(f'--out={name} is the folder of the run itself; give another place')
   config = read_config(workdir).to_dict()
-  with tempfile.TemporaryDirectory() as made:
+  with tempfile.TemporaryDirectory() as scratch:
     folder = workdir
     if not (workdir / FILE).exists():
-      export_weights(workdir, folder := pathlib.Path(made, 'weights'), 'workdir')
+      export_weights(workdir, folder := pathlib.Path(scratch, 'weights'), 'workdir')
     files = _files_in(folder)
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
     files |= {f'samples/{file}': path for file, path in _files_in(samples, workdir).items()}
@@ -450,15 +454,15 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     if (
       needed and not ships(needed) and not is_name(needed) and f'{inside}/config.json' not in files
     ):
-      export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
+      export_weights(needed, beside := pathlib.Path(scratch, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
-    _fix_names(files, pathlib.Path(made, 'fixed'), asked)
-    files[CARD] = pathlib.Path(made, CARD)
-    title = asked.place.rpartition('/')[2]
-    shown = {file: told for file, told in _prompts(samples).items() if file in files}
-    files[CARD].write_text(make_card(folder, title, shown))
+    _fix_names(files, pathlib.Path(scratch, 'fixed'), target)
+    files[CARD] = pathlib.Path(scratch, CARD)
+    title = target.place.rpartition('/')[2]
+    prompts = {file: prompt for file, prompt in _prompts(samples).items() if file in files}
+    files[CARD].write_text(make_card(folder, title, prompts))
     for file, path in files.items():
-      if file.endswith('.safetensors') and not path.is_relative_to(made):  # written just now
+      if file.endswith('.safetensors') and not path.is_relative_to(scratch):  # written just now
         _check_tensors(path)
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
@@ -475,42 +479,42 @@ def _check_tensors(path: pathlib.Path) -> None:
     raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
-def _folder_of(asked: Name) -> pathlib.Path:
-  return pathlib.Path(asked.place.removeprefix('file://')).resolve()
+def _folder_of(target: Name) -> pathlib.Path:
+  return pathlib.Path(target.place.removeprefix('file://')).resolve()
 
 
-def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) -> None:
-  """Has the configurations among files name published runs by their SHA-256, in copies in `made`.
+def _fix_names(files: dict[str, pathlib.Path], scratch: pathlib.Path, target: Name) -> None:
+  """Pins by SHA-256 the published runs that configurations name, in copies in `scratch`.
 
-  Raises ConfigError if they name a place that no SHA-256 fixes.
+  Raises ConfigError if a configuration names a path or URL that no SHA-256 pins.
   """
   for name, path in list(files.items()):
     folder, _, file = name.rpartition('/')
     if file != 'config.json':
       continue
     there = f'{folder}/' * bool(folder)
-    inside = {each.removeprefix(there).split('/')[0] for each in files if each.startswith(there)}
+    inside = {key.removeprefix(there).split('/')[0] for key in files if key.startswith(there)}
     config = read_json(path)
     fixed = pinned(config)
-    if os.path.isabs(place := str(config.get('autoencoder') or '')):  # of this machine
-      fixed['autoencoder'] = pathlib.Path(place).name
+    if os.path.isabs(autoencoder := str(config.get('autoencoder') or '')):  # of this machine
+      fixed['autoencoder'] = pathlib.Path(autoencoder).name
     if fixed != config:
-      write_json(made / name, fixed)
-      files[name] = made / name
-    check_fixed(migrate(fixed), inside.__contains__, asked.place)
+      write_json(scratch / name, fixed)
+      files[name] = scratch / name
+    check_fixed(migrate(fixed), inside.__contains__, target.place)
 
 
 def _files_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
-  """Files of a folder by their names in it, but for hidden ones, samples and the list of others.
+  """Returns the files of a folder by relative name, without hidden ones, samples and the list.
 
   Raises ConfigError if one is a link that leads out of the folder, or of `root`, which it lies in:
   nobody meant to publish that.
   """
-  found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
+  paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
   own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
-  found = {name: path for name, path in found.items() if own.fullmatch(name)}
-  found = {name: _inside(root or folder, path) for name, path in found.items()}
-  return {name: path for name, path in found.items() if path.is_file()}
+  paths = {name: path for name, path in paths.items() if own.fullmatch(name)}
+  paths = {name: _inside(root or folder, path) for name, path in paths.items()}
+  return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
@@ -527,12 +531,12 @@ def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 
 def _prompts(samples: pathlib.Path) -> dict[str, str]:
-  """Prompts of what `launch.sample` wrote, by file."""
-  found = {}
+  """Reads the prompts of the files that `launch.sample` wrote, by file name."""
+  prompts = {}
   for path in sorted(samples.glob('*.json')):
     if record := read_optional_json(path, lambda read: _prompts_in(read) is not None):
-      found |= _prompts_in(record)
-  return found
+      prompts |= _prompts_in(record)
+  return prompts
 
 
 def _prompts_in(record: Mapping[str, Any]) -> dict[str, str]:
