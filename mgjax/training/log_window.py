@@ -80,14 +80,14 @@ class LogWindow:
   def bound(self) -> None:
     """Waits until all steps but the last `AHEAD` - 1 are done, to limit batches on the devices."""
     if len(self._pending) >= AHEAD:
-      self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
+      self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), still_running=AHEAD - 1)
       if self._progress.due():
         self._show()
 
   def check(self, done: int) -> None:
     """Fetches the pending metrics, up to step `done`; raises as `drop_skipped` does."""
     # Only here does the host wait for all work on the devices.
-    rows = self._wait(lambda: jax.device_get(self._pending), left=0)
+    rows = self._wait(lambda: jax.device_get(self._pending), still_running=0)
     self._pending = []
     self._steps += len(rows)
     for row in drop_skipped(rows, done):
@@ -116,16 +116,16 @@ class LogWindow:
       means.add(row)
     self._progress.report(self._done - (AHEAD - 1), means.means())
 
-  def _wait(self, wait: Callable[[], Any], left: int) -> Any:
-    """Waits for devices; `left` of the steps may still run then."""
+  def _wait(self, wait: Callable[[], Any], still_running: int) -> Any:
+    """Waits for devices; `still_running` steps may be unfinished on return."""
     phases = self._session.phases
     before = phases.clock()
     result = wait()
     self._waited += phases.clock() - before
-    if (count := self._unseen - left) > 0:
+    if (count := self._unseen - still_running) > 0:
       now = phases.working()
       self._times.extend([(now - self._seen) / count] * count)
-      self._seen, self._unseen = now, left
+      self._seen, self._unseen = now, still_running
     return result
 
   def _speed(self) -> Metrics:

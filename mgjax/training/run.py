@@ -447,8 +447,8 @@ def _first_params(
   params = initialise(key)
   if start is None:
     return params
-  place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-  return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
+  sharding_of = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
+  return jax.tree.map(jax.device_put, start_from(start(sharding_of), params), shardings)
 
 
 def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Repository(NamedTuple):
       path = pathlib.Path(_download(repository, LIST, revision=revision))
     data = path.read_bytes()
     if self.run.digest not in ('', hashlib.sha256(data).hexdigest()):
-      for kept in (path.resolve(), path):
-        kept.unlink(missing_ok=True)
+      for cached in (path.resolve(), path):
+        cached.unlink(missing_ok=True)
     return path.parent.name, data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
@@ -76,14 +76,14 @@ class Folder:
   """A folder at a URL of fsspec, as `Repository`, but without commits."""
 
   def __init__(self, run: Name):
-    """Opens it. Raises ConfigError where fsspec does not know it, or lacks a package for it."""
+    """Opens the URL. Raises ConfigError if fsspec does not know it, or lacks a package for it."""
     import fsspec
 
     self.run = run
     self._scheme = run.place.partition(':')[0]
-    more = {'auto_mkdir': True} if self._scheme in LOCAL else {}
+    options = {'auto_mkdir': True} if self._scheme in LOCAL else {}
     with self._in_sentences(''):
-      self._files, self._root = fsspec.core.url_to_fs(run.place, **more)
+      self._files, self._root = fsspec.core.url_to_fs(run.place, **options)
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns '' and the bytes of the list."""
@@ -101,19 +101,19 @@ class Folder:
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    whole = folder / file
+    target = folder / file
     part = folder / '.cache' / 'part'
     there = f'{self._root}/{file}'
-    if whole.is_file() and whole.stat().st_size == size:
+    if target.is_file() and target.stat().st_size == size:
       return
     with self._in_sentences(f'it lacks {file}, which is listed; publish it anew'):
       _check_size(self.run, file, self._files.size(there), size)
-      for path in (whole, part):
+      for path in (target, part):
         path.parent.mkdir(parents=True, exist_ok=True)
       try:
         with _bar(file) as bar:
           self._files.get_file(there, os.fspath(part), callback=bar)
-        os.replace(part, whole)
+        os.replace(part, target)
       finally:
         part.unlink(missing_ok=True)
 
@@ -155,11 +155,11 @@ def _check_size(run: Name, file: str, there: int | None, size: int) -> None:
 
 
 def _bar(file: str) -> Any:
-  """A bar of the bytes of a file, on a terminal."""
+  """Returns a progress bar of a file's bytes, shown on a terminal."""
   from fsspec.callbacks import TqdmCallback
 
-  shown = {'desc': file, 'unit': 'B', 'unit_scale': True, 'disable': None}
-  return TqdmCallback(tqdm_kwargs=shown)
+  options = {'desc': file, 'unit': 'B', 'unit_scale': True, 'disable': None}
+  return TqdmCallback(tqdm_kwargs=options)
 
 
 @contextlib.contextmanager
@@ -193,7 +193,7 @@ def _url_error(scheme: str, missing: str, error: Exception) -> ErrorSentence:
   from fsspec.registry import available_protocols, known_implementations
 
   package = known_implementations.get(scheme, {'class': ''})['class'].split('.')[0]
-  said = f'{type(error).__name__}: {first_line(error)}'
+  problem = f'{type(error).__name__}: {first_line(error)}'
   if scheme not in available_protocols():
     return ConfigError, f'{scheme}:// is unknown; expected hf://, gs://, s3:// or another of fsspec'
   if isinstance(error, ImportError):
@@ -201,6 +201,6 @@ def _url_error(scheme: str, missing: str, error: Exception) -> ErrorSentence:
     return ConfigError, f'{first_line(error)}{advice}'
   if isinstance(error, FileNotFoundError | NotADirectoryError):
     return ConfigError, missing
-  if isinstance(error, PermissionError) or 'Credentials' in said:
-    return ConfigError, f'no access ({said}); look at your rights there and the credentials'
-  return DataError, f'{said}; look at the connection and the credentials; {_GOES_ON}'
+  if isinstance(error, PermissionError) or 'Credentials' in problem:
+    return ConfigError, f'no access ({problem}); look at your rights there and the credentials'
+  return DataError, f'{problem}; look at the connection and the credentials; {_GOES_ON}'

@@ -123,22 +123,22 @@ def pin(name: str) -> str:
   return str(run if run.digest else _resolve(run)[0])
 
 
-def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
+def pinned(value: Any, path: tuple[str, ...] = (), run_field: Place | None = None) -> Any:
   """Returns a configuration, or a part of one, in which all names of published runs are pinned.
 
-  `path` are the keys that lead to a part, `place` what its field names; in other fields URLs are
-  of data and services, and names on the Hub alone are of runs.
+  `path` are the keys that lead to a part, `run_field` what its field names. In other fields
+  URLs name data and services, and only names on the Hub are runs.
   """
   if isinstance(value, Mapping):
-    places = {key: place or place_of((*path, key)) for key in value}
+    places = {key: run_field or place_of((*path, key)) for key in value}
     return {key: pinned(field, (*path, key), places[key]) for key, field in value.items()}
   if isinstance(value, list | tuple):
-    return type(value)(pinned(entry, path, place) for entry in value)
+    return type(value)(pinned(entry, path, run_field) for entry in value)
   if not isinstance(value, str):
     return value
-  parts = (place or RUNS['start_from']).split(value)
+  parts = (run_field or RUNS['start_from']).split(value)
   for index in range(1, len(parts), 2):
-    if is_name(parts[index]) and (place or parts[index].startswith('hf:/')):
+    if is_name(parts[index]) and (run_field or parts[index].startswith('hf:/')):
       parts[index] = pin(parts[index])
   return ''.join(parts)
 

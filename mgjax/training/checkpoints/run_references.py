@@ -100,28 +100,28 @@ DATA = (
 
 
 def place_of(path: tuple[str, ...]) -> Place | None:
-  """Returns what the field at a path of keys names; None of one that names no runs."""
-  for key, place in RUNS.items():
+  """Returns the run field at a path of keys; None if the field names no runs."""
+  for key, run_field in RUNS.items():
     pattern = key.split('.')
     tail = path[-len(pattern) :]
     if len(tail) == len(pattern) and all(p in ('*', t) for p, t in zip(pattern, tail, strict=True)):
-      return place
+      return run_field
   return None
 
 
 def names_in(
-  value: Any, path: tuple[str, ...] = (), place: Place | None = None
+  value: Any, path: tuple[str, ...] = (), run_field: Place | None = None
 ) -> Iterator[tuple[str, str, Place]]:
   """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
   if isinstance(value, Mapping):
     for key, field in value.items():
-      yield from names_in(field, (*path, key), place or place_of((*path, key)))
+      yield from names_in(field, (*path, key), run_field or place_of((*path, key)))
   elif isinstance(value, list | tuple):
     for entry in value:
-      yield from names_in(entry, path, place)
-  elif isinstance(value, str) and value and place is not None:
-    for name in place.split(value)[1::2]:
-      yield '.'.join(path), name, place
+      yield from names_in(entry, path, run_field)
+  elif isinstance(value, str) and value and run_field is not None:
+    for name in run_field.split(value)[1::2]:
+      yield '.'.join(path), name, run_field
 
 
 def is_pinned(name: str | os.PathLike[str]) -> bool:
@@ -135,11 +135,11 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
   `has` says whether there is something by a name in the run's folder; `run` is for the message.
   Raises ConfigError, which names the field.
   """
-  for key, name, place in names_in(config):
+  for key, name, run_field in names_in(config):
     if is_name(name):
       if not is_pinned(name):
         raise _unfixed(run, key, name, 'a name with the SHA-256 that launch.weights push prints')
-    elif not place.compared and not _is_inside(name, has):
+    elif not run_field.compared and not _is_inside(name, has):
       raise _unfixed(run, key, name, 'a published run with its SHA-256, or what lies in the folder')
   checkpoints = (config.get('train') or {}).get('checkpoints')
   if checkpoints and not has(WEIGHTS):
@@ -165,12 +165,13 @@ def may_lead_to(name: str, origin: Name | None) -> bool:
   """
   if not is_pinned(name):
     return False
-  place, own = read_name(name).place, origin.place if origin else ''
-  return place.startswith('hf://') or _host(place) == _host(own)
+  address = read_name(name).place
+  own = origin.place if origin else ''
+  return address.startswith('hf://') or _host(address) == _host(own)
 
 
-def _host(place: str) -> tuple[str, str]:
-  scheme, _, rest = place.partition('://')
+def _host(address: str) -> tuple[str, str]:
+  scheme, _, rest = address.partition('://')
   return scheme, rest.partition('/')[0]
 
 

@@ -165,8 +165,8 @@ def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float,
 
 
 def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, float]:
-  """Spans up to a step, and how many steps and seconds lay behind it."""
-  kept = []
+  """Returns the spans up to a step, and the steps and seconds beyond it."""
+  cut_spans = []
   steps = 0.0
   lost = 0.0
   for first, last, took in spans:
@@ -174,8 +174,8 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
     part = took * over / (last - first)
     steps, lost = steps + over, lost + part
     if last - over > first:
-      kept.append((first, last - over, took - part))
-  return kept, steps, lost
+      cut_spans.append((first, last - over, took - part))
+  return cut_spans, steps, lost
 
 
 def _whole(line: Any) -> dict[str, Any]:
@@ -183,7 +183,9 @@ def _whole(line: Any) -> dict[str, Any]:
   steps = [line['step'], line.get('from')]
   times = [line['began'], line['at'], *line['seconds'].values()]
   numbers = [*times, *(step for step in steps if step is not None)]
-  right = isinstance(line['attempt'], str) and all(type(each) in (int, float) for each in numbers)
-  if not right or not all(abs(each) < 2**53 for each in numbers):  # nor is NaN
+  right = isinstance(line['attempt'], str) and all(
+    type(number) in (int, float) for number in numbers
+  )
+  if not right or not all(abs(number) < 2**53 for number in numbers):  # nor is NaN
     raise ValueError('not a line of a ledger')
   return line

@@ -22,9 +22,9 @@ class JsonLines:
   def __init__(self, workdir: str | os.PathLike[str], resume_step: int | None = None):
     self._path = pathlib.Path(workdir) / FILE
     if resume_step is not None and self._path.exists():
-      # Whole lines up to this step are kept.
-      kept = b''.join(line for at, line in _lines(self._path) if at <= resume_step)
-      write_bytes(self._path, kept)
+      # Complete lines up to this step stay.
+      content = b''.join(line for at, line in _lines(self._path) if at <= resume_step)
+      write_bytes(self._path, content)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends a line."""
@@ -60,13 +60,13 @@ def reached_step(workdir: str | os.PathLike[str]) -> int:
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, float]]]:
-  """Yields step and metrics of every line; damaged lines are left out, with a warning."""
+  """Yields step and metrics of every line; skips damaged lines with a warning."""
 
   def parse(row: Any) -> tuple[int, dict[str, float]]:
     values = {name: float(value) for name, value in row.items() if name != 'step'}
     return _step_of(row), values
 
-  return (found for found, _ in read_json_lines(pathlib.Path(workdir) / FILE, parse))
+  return (row for row, _ in read_json_lines(pathlib.Path(workdir) / FILE, parse))
 
 
 def _step_of(row: Any) -> int:

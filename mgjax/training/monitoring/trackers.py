@@ -212,13 +212,13 @@ class WeightsAndBiases(Tracker):
 
 
 def _wandb_rows(run: Run) -> Iterator[tuple[int, str]]:
-  """Yields steps and names in the files that wandb wrote of a run."""
+  """Yields steps and metric names in the files that wandb wrote for a run."""
   from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
 
   for path in sorted(run.workdir.glob(f'wandb/*-{run.id}/run-{run.id}.wandb')):
     for data in _level_records(path.read_bytes()):
       items = Record.FromString(data).history.item
-      names = {each.key or each.nested_key[0]: each.value_json for each in items}
+      names = {item.key or item.nested_key[0]: item.value_json for item in items}
       if 'step' in names:
         yield from ((int(float(names['step'])), name) for name in names)
 

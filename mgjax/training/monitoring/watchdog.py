@@ -86,16 +86,16 @@ def watched(
 
 
 def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
-  """Returns what takes too long, and the exit code; None if nothing does."""
+  """Returns the message about a phase that takes too long, and the exit code; None without one."""
   moment = phases.clock()
   now = phases.now
   if phases.stopping is not None and limits.stop:
     spent = moment - phases.stopping
     if spent > limits.stop:
-      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits.stop:g})'
+      reason = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits.stop:g})'
       if not phases.unsaved:
-        return f'{said}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
-      return f'{said}, but the phase {now.name} does not end; unsaved steps are done again', (
+        return f'{reason}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
+      return f'{reason}, but the phase {now.name} does not end; unsaved steps are done again', (
         EXIT_CODE
       )
   name = 'step' if now.name == 'data' else now.name
@@ -105,9 +105,9 @@ def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
   spent = moment - now.since
   if not limit or spent <= limit:
     return None
-  more = ' with that of compile' if now.compiles else ''
+  suffix = ' with that of compile' if now.compiles else ''
   return (
-    f'the phase {now.name} has taken {spent:.3g} s, its limit{more} is {limit:g} s '
+    f'the phase {now.name} has taken {spent:.3g} s, its limit{suffix} is {limit:g} s '
     f'(train.limits.{name}); this process is stuck, or the limit too low. The same command goes on '
     'from the newest checkpoint',
     EXIT_CODE,
