@@ -22,7 +22,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mgjax.core.configuration.config_files import load_config
-from mgjax.core.configuration.keys import LARGEST, did_you_mean, flatten
+from mgjax.core.configuration.keys import LARGEST_INTEGER, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.core.version import __version__
 from mgjax.parallel import compilation_cache
@@ -127,7 +127,7 @@ def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> 
       kind, least, most = limits.get(key, (str, 0, 0))
       try:
         values[key] = kind(value)
-        right = bool(equals) and least <= values[key] <= min(most, LARGEST)
+        right = bool(equals) and least <= values[key] <= min(most, LARGEST_INTEGER)
       except (ValueError, TypeError):
         right = False
       if not right:
@@ -361,7 +361,7 @@ def _check_numbers() -> None:
   for name in flags.FLAGS:
     value = flags.FLAGS[name].value
     own = getattr(flags.FLAGS[name].parser, 'upper_bound', None)  # checked as it was read
-    most = own or (LARGEST if isinstance(value, int) else sys.float_info.max)
+    most = own or (LARGEST_INTEGER if isinstance(value, int) else sys.float_info.max)
     if isinstance(value, int | float) and not abs(value) <= most:
       raise ConfigError(f'--{name}={value}: expected a number up to {most:g}')
 

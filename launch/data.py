@@ -231,7 +231,7 @@ def _opened():
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
-  structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
+  structured = entries.Captions(captions.CAPTION_COLUMNS, captions.caption_of_row)
   with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
     inputs = open_inputs.open_inputs(
       source,
@@ -246,7 +246,9 @@ def _opened():
       f'{entries.without_caption(lacking, inputs.clips)}; write one into a .txt of the same name '
       'or a list (docs/how_to/prepare_data.md), or take the names of files for captions with '
       '--allow_names',
-      *entries.listed(list({clip.name: clip for clip in (*inputs.rejected, *lacking)}.values())),
+      *entries.list_rejected(
+        list({clip.name: clip for clip in (*inputs.rejected, *lacking)}.values())
+      ),
     ]
     raise DataError('\n'.join(lines))
   return inputs
@@ -277,8 +279,8 @@ def _tell_rejected(outcome, inputs) -> None:
   left_out = [rejection for rejection in outcome.rejected if entries.why_uncaptioned(rejection)]
   lacking = {clip.name: clip for clip in (*inputs.uncaptioned, *left_out)}
   print(entries.without_caption(list(lacking.values()), inputs.clips))
-  reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
-  for line in entries.listed(outcome.rejected, reasons):
+  reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED_FILE}'
+  for line in entries.list_rejected(outcome.rejected, reasons):
     print(line)
   if outcome.finished and outcome.rejected:
     print(f'all reasons are in {reasons}')
@@ -306,7 +308,7 @@ def _encode() -> None:
 
 
 def _open_faces():
-  smallest = (_REFERENCES.value or {}).get('smallest', recognition.SMALLEST)
+  smallest = (_REFERENCES.value or {}).get('smallest', recognition.SMALLEST_FACE)
   return recognition.open_faces(_FACES.value, smallest, _THRESHOLD.value)
 
 
@@ -334,7 +336,7 @@ def _references() -> None:
 def _calibrate_faces() -> None:
   with contextlib.closing(progress.Counted('file')) as report:
     lines, rejected = face_calibration.calibrate_folder(_INPUT.value, _open_faces(), report)
-  print(*lines, *entries.listed(rejected), sep='\n')
+  print(*lines, *entries.list_rejected(rejected), sep='\n')
 
 
 def _pairs() -> None:
@@ -436,7 +438,7 @@ def _inspect_records(records) -> int:
     if drawn:
       print(_SHEET.value)
   if damaged:
-    print('damaged:', *entries.listed([damaged[row] for row in sorted(damaged)]), sep='\n')
+    print('damaged:', *entries.list_rejected([damaged[row] for row in sorted(damaged)]), sep='\n')
   return len(damaged)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, join_list, split_list
+from mgjax.core.configuration.keys import LARGEST_INTEGER, LARGEST_SEED, join_list, split_list
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 
@@ -125,7 +125,7 @@ def factor(text: str) -> int | float:
   """Reads the number of --factor: an int if it has digits alone."""
   try:
     number = int(text) if text.strip().isdecimal() else float(text)
-    if 0 < number <= LARGEST:
+    if 0 < number <= LARGEST_INTEGER:
       return number
   except ValueError:
     pass
@@ -135,7 +135,7 @@ def factor(text: str) -> int | float:
 def price(text: str) -> float:
   """Reads dollars as '2.5' or '$2.5'."""
   with contextlib.suppress(ValueError):
-    if 0 <= (number := float(text.removeprefix('$'))) <= LARGEST:
+    if 0 <= (number := float(text.removeprefix('$'))) <= LARGEST_INTEGER:
       return number
   raise ConfigError(f'--price={text:.80}: expected dollars a chip-hour, as in 2.5')
 
@@ -152,7 +152,7 @@ def spans(text: str) -> list[tuple[float, float]]:
   """Reads '0-4,6-8', seconds of a sound."""
   try:
     pairs = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
-    if all(0 <= begin < end <= LARGEST for begin, end in pairs):
+    if all(0 <= begin < end <= LARGEST_INTEGER for begin, end in pairs):
       return [(begin, end) for begin, end in pairs]
   except ValueError:
     pass
@@ -232,7 +232,7 @@ def guidance(text: str | None) -> Any:
 
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
   scale, *interval = (float(group or 0) for group in entry.group('scale', 'low', 'high'))
-  if not abs(scale) <= LARGEST or not 0 <= interval[0] <= interval[1] <= 1:
+  if not abs(scale) <= LARGEST_INTEGER or not 0 <= interval[0] <= interval[1] <= 1:
     raise ValueError(entry[0])
   return scale if entry['low'] is None else (scale, (interval[0], interval[1]))
 

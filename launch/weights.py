@@ -59,7 +59,7 @@ from absl import flags
 from etils import epy
 
 from mgjax.core import files
-from mgjax.core.configuration.keys import LARGEST
+from mgjax.core.configuration.keys import LARGEST_INTEGER
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
 from . import command_line, flag_values
@@ -84,7 +84,7 @@ _GREEDY = 'greedy'
 def _shares(text: str) -> list[float] | str:
   try:
     shares = _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
-    if shares == _GREEDY or all(0 < share <= LARGEST for share in shares):
+    if shares == _GREEDY or all(0 < share <= LARGEST_INTEGER for share in shares):
       return shares
   except ValueError:
     pass

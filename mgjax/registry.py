@@ -60,7 +60,7 @@ COMPONENTS = {
     family='autoencoder',
     section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
-    weights=Late('mgjax.models.tae.weights:FORMAT'),
+    weights=Late('mgjax.models.tae.weights:AUTOENCODER_FORMAT'),
   ),
   'video': Component(
     noun='a video model',
@@ -70,7 +70,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.video.files:Samples'),
     sample_command='video',
     suites=('video', 'sound'),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'upsampler': Component(
     noun='an upsampler',
@@ -79,7 +79,7 @@ COMPONENTS = {
     load=Late('mgjax.sections.upsampler.pipeline:Upsampler'),
     request=Late('mgjax.sections.upsampler.files:Enlarged'),
     sample_command='upsample',
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'personalization': Component(
     noun='a personalized video model',
@@ -89,7 +89,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.personalization.files:PersonalSamples'),
     sample_command='personalize',
     suites=('video', 'sound'),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'editing': Component(
     noun='a video editor',
@@ -99,14 +99,14 @@ COMPONENTS = {
     request=Late('mgjax.sections.editing.files:Edited'),
     sample_command='edit',
     suites=('edit',),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'codec': Component(
     noun='an audio codec',
     family='codec',
     section=Late('mgjax.sections.codec.section:CodecSection'),
     load=Late('mgjax.sections.codec.pipeline:load_audio_codec'),
-    weights=Late('mgjax.models.codec.weights:FORMAT'),
+    weights=Late('mgjax.models.codec.weights:CODEC_FORMAT'),
   ),
   'audio': Component(
     noun='an audio model',
@@ -116,7 +116,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.audio.files:Soundtrack'),
     sample_command='audio',
     suites=('sound',),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'clip': Component(
     noun='a CLIP',
@@ -129,7 +129,7 @@ COMPONENTS = {
     noun='an encoder of the T5 family',
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
-    weights=Late('mgjax.models.text.t5_weights:FORMAT'),
+    weights=Late('mgjax.models.text.t5_weights:T5_FORMAT'),
   ),
   'clip_text': Component(
     noun="CLIP's text tower",

@@ -26,7 +26,7 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Positive, check, fields_of, unpack
 from mgjax.core.typing import Array
 from mgjax.data.broken_samples import Replacing
-from mgjax.data.loader import WORLDS
+from mgjax.data.loader import MOVING_WORLDS
 from mgjax.data.records.rows import text_key
 from mgjax.data.records.writer import RecordWriter, Share
 from mgjax.data.settings import DataSettings, data_settings
@@ -42,7 +42,7 @@ from mgjax.parallel.shard import batch_sharding
 from mgjax.registry import make_section
 from mgjax.sections.flow.section import FlowSection
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
-from mgjax.sections.text.encoder import identity_of
+from mgjax.sections.text.encoder import encoder_identity
 from mgjax.training.monitoring.progress import Progress
 
 ROWS_PER_SHARD = 512  # at most
@@ -124,7 +124,7 @@ def encode(
   share = _stripe(process, processes)
   text = TextSettings.of(config.to_dict())
   for encoder in text.encoders.values():
-    identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
+    encoder_identity(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   settings = unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
   # What latents are made from, which is what is encoded.
@@ -262,7 +262,7 @@ def _open_writer(
 
 def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
   """Returns what records said of their data before all fields of `config.data` counted."""
-  named = None if str(fingerprint).startswith(WORLDS) else fingerprint
+  named = None if str(fingerprint).startswith(MOVING_WORLDS) else fingerprint
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 
 

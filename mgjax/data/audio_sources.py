@@ -10,9 +10,9 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Wrapped
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.clip_index import Clip, ClipIndex, announce
-from mgjax.data.clips import Clips, Windows, probe_video
-from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
+from mgjax.data.clip_index import ClipIndex, IndexedClip, announce
+from mgjax.data.clips import ClipWindows, VideoClips, probe_video
+from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, RejectedEntry
 from mgjax.data.media.audio import probe_audio, read_audio
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.shape import whole
@@ -119,31 +119,31 @@ class WorldWithAudio(Wrapped):
     return int(np.clip(start, 0, self._last)) * step
 
 
-class AudioClips(Windows):
+class AudioClips(ClipWindows):
   """Windows of sound files: `source[i]` is {'audio': float32 (s c), 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, *, seconds: float, rate: int, channels: int):
     super().__init__(clips, seconds)
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
-class VideoClipsWithAudio(Clips):
+class VideoClipsWithAudio(VideoClips):
   """Windows of videos with what is heard meanwhile: {'video', 'audio', 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, shape: Shape, *, rate: int, channels: int):
     super().__init__(clips, shape)
     self._rate, self._channels = rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
     return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}
 
 
-def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
+def _read(clip: IndexedClip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
   return read_audio(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
@@ -180,7 +180,7 @@ def _sounds(
   for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
     lasting = clips.columns['seconds'][index]
     reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
-    rejected.append(Rejected(clips.name(index), reason))
+    rejected.append(RejectedEntry(clips.name(index), reason))
   taken = _by_length(clips, lengths, alone=data.share == 'samples')
   used = len(np.unique(np.concatenate(list(taken.values()))))
   expected = f'sounds of at least {least:.2f} s with {SOUND.wanted}'

@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError, printable
 from mgjax.data.clip_index import ClipIndex, announce, tell_once
-from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.data.ingest.entries import VIDEO, RejectedEntry
 from mgjax.data.media.video import TOLERANCE, cover_size
 from mgjax.data.shape import Shape
 
@@ -76,7 +76,7 @@ def assign_buckets(
 
 def sort_out(
   clips: ClipIndex,
-  rejected: Sequence[Rejected],
+  rejected: Sequence[RejectedEntry],
   shapes: Mapping[str, Shape],
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
@@ -142,7 +142,9 @@ def _tell_repeats(
     )
 
 
-def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: float) -> Rejected:
+def _lack(
+  clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: float
+) -> RejectedEntry:
   """Says what a clip lacks for the bucket that asks for the least."""
   clip = clips.take(np.array([index]))
   seconds = float(clip.columns['seconds'][0])
@@ -153,7 +155,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: fl
     rate = float(shape.rates(np.array([seconds - begin]))[0])
     if usable_clips(clip, shape)[0]:
       fps = clip.columns['fps'][0]
-      return Rejected(
+      return RejectedEntry(
         clip.name(0),
         f'would repeat frames: it has {fps:g} a second, {shape.frames} frames at {rate:g} per '
         f'second{since} are taken, and data.repeats = {repeats:g}',
@@ -161,7 +163,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: fl
     needs.append((begin + (shape.frames - 1) / rate, shape.frames, rate))
   last, frames, rate = min(needs)
   need = f'{frames} frames at {rate:g} per second{since} need more than {last:.2f} s'
-  return Rejected(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
+  return RejectedEntry(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
 
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:

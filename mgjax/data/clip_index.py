@@ -27,13 +27,13 @@ from mgjax.data.ingest.entries import (
   PLAIN,
   SOURCE,
   Captions,
-  Entry,
+  MediaEntry,
   Medium,
-  Rejected,
+  RejectedEntry,
   commonest,
   count_clips,
   list_entries,
-  listed,
+  list_rejected,
   why_uncaptioned,
   without_caption,
 )
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class IndexedClip:
   """A readable file with its caption; with a `start`, only what follows it counts.
 
   Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as displayed, upright. `extra`
@@ -76,7 +76,7 @@ class ClipIndex:
   def __init__(
     self,
     columns: Mapping[str, np.ndarray],
-    get: Callable[[int], Clip],
+    get: Callable[[int], IndexedClip],
     name: Callable[[int], str],
     fingerprint: str,
     captions: Sequence[str] | None = None,
@@ -96,7 +96,7 @@ class ClipIndex:
   def __len__(self) -> int:
     return len(self._chosen)
 
-  def __getitem__(self, index: int) -> Clip:
+  def __getitem__(self, index: int) -> IndexedClip:
     return self._get(int(self._chosen[index]))
 
   def name(self, index: int) -> str:
@@ -126,7 +126,7 @@ class ClipIndex:
     return part
 
 
-def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
+def index_of_clips(clips: Sequence[IndexedClip]) -> ClipIndex:
   """Returns an index of clips in memory."""
   clips = tuple(clips)
   values = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
@@ -166,12 +166,12 @@ def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   return clips.take(np.flatnonzero(records.column(name).astype(bool) != (name != only)))
 
 
-def _recorded_clip(records: Records, index: int) -> Clip:
+def _recorded_clip(records: Records, index: int) -> IndexedClip:
   row = records[index]
   fields = {key: row[key] for key in COLUMNS}
   fields['start'] = None if fields['start'] == WHOLE else fields['start']
   extra = {key: value for key, value in row.items() if key not in _OF_EVERY_ROW}
-  return Clip(open_row(row), row['caption'], name=row['source'], extra=extra, **fields)
+  return IndexedClip(open_row(row), row['caption'], name=row['source'], extra=extra, **fields)
 
 
 def probe_entries(
@@ -180,11 +180,12 @@ def probe_entries(
   probe: Callable[[pathlib.Path], Mapping[str, float | bool]],
   report: str | os.PathLike[str] | None = None,
   captions: Captions = PLAIN,
-) -> tuple[list[Clip], list[Rejected]]:
+) -> tuple[list[IndexedClip], list[RejectedEntry]]:
   """Probes what a folder or manifest (.csv, .jsonl) names, many files at once, each file once.
 
   Args:
-    probe: file -> fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
+    probe: file -> fields of an `IndexedClip`, at least `seconds`; a DataError says why it is
+      unusable.
     report: a file that is no entry, should it lie in the folder.
 
   Raises:
@@ -198,7 +199,7 @@ def probe_entries(
     except DataError as error:
       return error
 
-  named = [entry for entry in entries if isinstance(entry, Entry)]
+  named = [entry for entry in entries if isinstance(entry, MediaEntry)]
   sources = [pathlib.Path(entry.extra[SOURCE]) for entry in named if entry.extra]
   files = list(dict.fromkeys([*(entry.path for entry in named), *sources]))
   with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
@@ -207,16 +208,16 @@ def probe_entries(
   rejected = []
   tell_captions(path, entries)
   for entry in entries:
-    if isinstance(entry, Rejected):
+    if isinstance(entry, RejectedEntry):
       rejected.append(entry)
     elif isinstance(known := _of_both(entry, probed), DataError):
       reason = str(known).removeprefix(printable(f'{entry.path}: ', keep='\n'))
-      rejected.append(Rejected(entry.name, reason))
+      rejected.append(RejectedEntry(entry.name, reason))
     else:
       file = str(entry.path)
       caption = entry.caption
       origin = {'start': entry.start, 'name': entry.name, 'extra': entry.extra}
-      clips.append(Clip(file, caption, **origin, **known))
+      clips.append(IndexedClip(file, caption, **origin, **known))
   counted = {
     CUT: sum(len(entry.caption) >= CAPTION_CHARACTERS for entry in named),
     INTERLACED: sum(clip.interlaced for clip in clips),
@@ -228,7 +229,7 @@ def probe_entries(
 
 
 def _of_both(
-  entry: Entry, probed: Mapping[pathlib.Path, Mapping[str, float | bool] | DataError]
+  entry: MediaEntry, probed: Mapping[pathlib.Path, Mapping[str, float | bool] | DataError]
 ) -> Mapping[str, float | bool] | DataError:
   """Returns what is known of an entry; a pair lasts as long as its shorter clip."""
   known = probed[entry.path]
@@ -241,7 +242,7 @@ def _of_both(
 def announce(
   path: str | os.PathLike[str],
   used: int,
-  rejected: Sequence[Rejected],
+  rejected: Sequence[RejectedEntry],
   expected: str,
   report: str | os.PathLike[str] | None = None,
   unlisted: int = 0,
@@ -270,14 +271,16 @@ def announce(
   new = [entry for entry in rejected if (root, entry.name) not in _told]
   _told.update((root, entry.name) for entry in new)
   if new:
-    lines = '\n'.join(listed(new, report))
+    lines = '\n'.join(list_rejected(new, report))
     _log.warning('%s: %d clips, %d rejected%s\n%s', path, used, count, ending, lines)
   elif (root, used, count) not in _told:
     _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
   _told.add((root, used, count))
 
 
-def tell_captions(path: str | os.PathLike[str], entries: Sequence[Entry | Rejected]) -> None:
+def tell_captions(
+  path: str | os.PathLike[str], entries: Sequence[MediaEntry | RejectedEntry]
+) -> None:
   """Logs how many entries have no caption, once in a process."""
   if lacking := [entry for entry in entries if why_uncaptioned(entry)]:
     sentence = without_caption(lacking, count_clips(entries))

@@ -38,7 +38,7 @@ _NO_CONTENT = (
   'repeats',  # the fingerprint has what is left
   'worlds',  # the fingerprint has them
 )
-Workers = Annotated[int, Range(least=0, most=1024)]
+_Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
 
 
@@ -84,8 +84,8 @@ class DataSettings:
   intervals: tuple[Positive, ...] = (1,)
   in_memory: Count = 0
   repeats: Fraction = 1.0
-  threads: Workers = 16
-  workers: Workers = 0
+  threads: _Workers = 16
+  workers: _Workers = 0
   rate: Positive = RATE
   channels: Annotated[int, Range(least=1, most=2)] = 1
   worlds: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

@@ -14,8 +14,8 @@ from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
-from mgjax.data.clips import Clips, InMemory, probe_video
-from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
+from mgjax.data.clips import InMemory, VideoClips, probe_video
+from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, RejectedEntry
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.records.writer import MANIFEST
@@ -124,7 +124,7 @@ def open_clip_index(
   probe: Any,
   report: Report = None,
   captions: Captions = PLAIN,
-) -> tuple[ClipIndex, list[Rejected]]:
+) -> tuple[ClipIndex, list[RejectedEntry]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
   `probe` maps a file to fields of a `Clip`; records were probed, and have captions, since they were
@@ -198,7 +198,7 @@ def _clips(
   assigned = sort_out(clips, rejected, shapes, data.path_of(split), report, repeats=data.repeats)
   intervals = data.intervals if split == 'train' else (1,)
   windows = {
-    name: Clips(clips.take(indices), shapes[name], intervals=intervals)
+    name: VideoClips(clips.take(indices), shapes[name], intervals=intervals)
     for name, indices in assigned.items()
   }
   if not data.in_memory:

@@ -17,7 +17,7 @@ from mgjax.training.state import State
 
 JUDGED = ('loss', 'gradient_norm', 'discriminator_gradient_norm')
 COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
-SHOWN = 8  # samples that are named: each is read for its file name
+_SHOWN = 8  # samples that are named: each is read for its file name
 
 _log = logging.getLogger(__name__)
 _all_finite = jax.jit(lambda leaf: jnp.isfinite(leaf).all())
@@ -114,8 +114,8 @@ def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Ite
     if error.step is None:
       raise
     bucket, indices = samples_of_batch(buckets, error.step - 1 - begin, seed=seed)
-    names = [_file_of(bucket, index) for index in indices[:SHOWN]]
-    suffix = f' and {len(indices) - SHOWN} more' if len(indices) > SHOWN else ''
+    names = [_file_of(bucket, index) for index in indices[:_SHOWN]]
+    suffix = f' and {len(indices) - _SHOWN} more' if len(indices) > _SHOWN else ''
     raise NonFiniteError(
       f'{error}. Of the bucket {bucket.name!r} that step read {", ".join(names)}{suffix}. The same '
       'command with JAX_DEBUG_NANS=1 shows the operation that made the first NaN',

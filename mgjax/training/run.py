@@ -68,7 +68,7 @@ from mgjax.training.validation import make_evaluate
 MakeSpec = Callable[[ConfigDict, pathlib.Path], TrainSpec]
 Orders = list[tuple[int, str]]  # (step, hash): from which step on the data came in which order
 
-RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+_RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def train(
     session = stack.enter_context(run_session(workdir, settings.limits, spent))
     interval = save_interval(workdir, settings.save_every)
     allowed = {'new_data': new_data, 'new_rate': new_rate}
-    claim_workdir(config.to_dict(), workdir, packages=RECORDED, **allowed)
+    claim_workdir(config.to_dict(), workdir, packages=_RECORDED, **allowed)
     session.note()
 
     # The mesh of all devices; `rules` say how parameters are sharded over it.

@@ -33,8 +33,8 @@ from mgjax.data.synthetic_datasets import judged
 from mgjax.lab.evaluation.metrics.embeddings import directional_similarity
 from mgjax.lab.evaluation.metrics.similarity import structural_similarity
 from mgjax.lab.language_models.endpoint import Endpoint, EndpointSettings, Question
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.clip.pipeline import Clip

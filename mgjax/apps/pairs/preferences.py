@@ -30,7 +30,7 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import whole
 from mgjax.data.sources import SPLITS, make_world
 from mgjax.data.synthetic_datasets import judge_of, judged, prompts_of, source_of
-from mgjax.flow.distillation.preference import REJECTED
+from mgjax.flow.distillation.preference import REJECTED_KEY
 from mgjax.lab.worlds.judging import Asked
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.sections.autoencoder.pipeline import load_codec
@@ -277,7 +277,7 @@ def _row(
 ) -> dict[str, Any]:
   return {
     'latents': chosen.astype(dtype),
-    REJECTED: rejected.astype(dtype),
+    REJECTED_KEY: rejected.astype(dtype),
     'caption': caption,
     'text_key': text_key(caption),
     'fps': float(fps),

@@ -17,7 +17,7 @@ from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Guarded, Lost
 from mgjax.data.media.transcode import cut_video
@@ -26,7 +26,7 @@ from mgjax.lab.curation.review.candidates import read_candidates
 from mgjax.lab.curation.review.decisions import FILE, Decision, key_of, read_decisions
 from mgjax.lab.curation.review.labels import CAMERA, SHOTS
 from mgjax.lab.curation.scores.camera_motion import ANSWERS
-from mgjax.models.text.prompts import LONGEST, clean_prompt
+from mgjax.models.text.prompts import LONGEST_PROMPT, clean_prompt
 
 PEOPLE = 'people.json'
 SHOWN = 'shown'
@@ -135,8 +135,8 @@ class Review(AnnotationQueue):
     caption = ''
     with contextlib.suppress(ConfigError):  # nothing is left of it
       caption = clean_prompt(fields['caption'])
-    if len(fields['caption']) > LONGEST or len(fields['reason']) > _REASON:
-      raise Refused(400, f'A caption has at most {LONGEST} letters, a reason {_REASON}.')
+    if len(fields['caption']) > LONGEST_PROMPT or len(fields['reason']) > _REASON:
+      raise Refused(400, f'A caption has at most {LONGEST_PROMPT} letters, a reason {_REASON}.')
     if not all(isinstance(label, str) for label in fields['labels']):
       raise Refused(400, 'labels are names.')
     if fields['keep'] and not caption:
@@ -217,7 +217,7 @@ def _put(path: pathlib.Path, data: bytes) -> None:
     old.unlink(missing_ok=True)
 
 
-def _cut(clip: tuple[Input | Rejected, float, float]) -> bytes | str:
+def _cut(clip: tuple[Input | RejectedEntry, float, float]) -> bytes | str:
   """Returns an mp4 of a clip that browsers play, or why there is none."""
   video, start, end = clip
   cut = functools.partial(cut_video, crf=_CRF, anew=True)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
-from mgjax.core.settings import LARGEST
+from mgjax.core.settings import LARGEST_INTEGER
 from mgjax.lab.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.lab.evaluation.human.questions import Question
 from mgjax.lab.evaluation.human.study import (
@@ -184,8 +184,8 @@ class Votes(AnnotationQueue):
     """Makes a vote of what was sent, if both videos were there."""
     if fields['choice'] not in CHOICES:
       raise Refused(400, f'choice is one of {", ".join(CHOICES)}.')
-    if not 0 <= fields['milliseconds'] <= LARGEST:
-      raise Refused(400, f'milliseconds are a number from 0 to {LARGEST}.')
+    if not 0 <= fields['milliseconds'] <= LARGEST_INTEGER:
+      raise Refused(400, f'milliseconds are a number from 0 to {LARGEST_INTEGER}.')
     about: Asked = task.about
     for side, model in (('left', about.left), ('right', about.right)):
       path, _ = self._file(model, about.item.prompt)

@@ -29,7 +29,7 @@ from mgjax.lab.report.tables import aligned
 from mgjax.registry import find_component
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.progress import in_stage
 
@@ -360,7 +360,7 @@ def _evaluate(
   evaluation: Evaluation, options: Mapping[str, Any], root: pathlib.Path, at: str
 ) -> Numbers:
   """Evaluates in an empty folder; reuses what an earlier call measured with the same weights."""
-  weights = SHIPPED / evaluation.workdir / FILE
+  weights = SHIPPED / evaluation.workdir / WEIGHTS_FILE
   digest = hashlib.sha256(weights.read_bytes())  # with the fingerprint of the autoencoder in it
   key = fingerprint_of([dict(options), digest.hexdigest()])
   folder = root / f'{evaluation.workdir.replace("/", "_")}_{key}'

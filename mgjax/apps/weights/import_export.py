@@ -27,7 +27,7 @@ from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, LORA_A, LORA_B, stored_type
-from mgjax.core.run_names import Name, is_name, own_folder, read_name
+from mgjax.core.run_names import RunName, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
@@ -50,16 +50,16 @@ from mgjax.models.foreign_weights.format import (
   understanding,
 )
 from mgjax.models.foreign_weights.names import arrange
-from mgjax.models.foreign_weights.torch_pickle import SUFFIXES
+from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES
 from mgjax.models.tae.latents import Statistics
-from mgjax.models.text.tokenizer_files import KNOWN
+from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
 from mgjax.nn.lora import lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
 from mgjax.registry import feature
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
-  FORMS,
+  ADAPTER_FORMATS,
   AboutAdapters,
   are_adapters,
   read_adapters,
@@ -67,9 +67,9 @@ from mgjax.sections.flow.lora_files import (
   write_adapters,
 )
 from mgjax.sections.text.tokenizer_folder import (
-  NAMES,
   READERS,
-  Files,
+  TOKENIZER_NAMES,
+  TokenizerFiles,
   digests,
   find_tokenizer,
   read_tokenizer,
@@ -85,7 +85,7 @@ from mgjax.training.checkpoints.load_params import (
 )
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import LIST, check_fixed
-from mgjax.training.checkpoints.weights_file import ABOUT, FILE, WeightsFile, packed
+from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, WeightsFile, packed
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
@@ -128,7 +128,7 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
-  if os.path.isfile(inside := os.path.join(source, FILE)):  # of the format 'workdir'
+  if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
     source = inside
   with hold(workdir):
     _import_into(workdir, config.to_dict(), source, weights, tokenizer)
@@ -228,7 +228,7 @@ def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
 def _read_ours(
   path: str | os.PathLike[str], expected: str, weights: WeightFormat
 ) -> tuple[Tensors, dict[str, Any]] | None:
-  if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
+  if os.path.isdir(path) or os.fspath(path).endswith((*TORCH_SUFFIXES, INDEX)):
     return None
   metadata = read_metadata(path)
   if 'mgjax' not in metadata:
@@ -306,14 +306,16 @@ def _from_ours(
   return ImportedWeights(fields, params, notes)
 
 
-def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> TokenizerFiles:
   """Returns the tokenizer files that an exported encoder brings along."""
   try:
     files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
     intact = digests(files) == header.get('source', {}).get('tokenizer', {})
   except (AttributeError, TypeError, ValueError):
     intact = False
-  if not intact or not all(name in KNOWN or NAMES.fullmatch(name) for name in files):
+  if not intact or not all(
+    name in KNOWN_FILES or TOKENIZER_NAMES.fullmatch(name) for name in files
+  ):
     raise ConfigError(
       f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
     )
@@ -354,7 +356,7 @@ def export_weights(
     raise ConfigError(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
     )
-  if form in FORMS:
+  if form in ADAPTER_FORMATS:
     adapters, meta = load_adapters(workdir, which, step)
     words = words_in(meta['notes'])
     about = AboutAdapters(config.component, config.start_from, out.stem, words)
@@ -364,7 +366,7 @@ def export_weights(
   if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
-      f'{" or ".join(known)}, or of adapters {", ".join(FORMS)}'
+      f'{" or ".join(known)}, or of adapters {", ".join(ADAPTER_FORMATS)}'
     )
   if form == 'workdir' or (form != 'mgjax' and section.folder):
     if out.exists() and not out.is_dir():
@@ -406,7 +408,7 @@ def export_weights(
     write_tokenizer(out, files)
     before = leaves
     leaves = packed(leaves, weights or quantised)
-    out = out / FILE
+    out = out / WEIGHTS_FILE
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
@@ -414,7 +416,7 @@ def export_weights(
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 
 
-def publish(workdir: str | os.PathLike[str], name: str) -> Name:
+def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
   """Publishes weights with configuration, card, evaluation and samples, on the Hub or at a URL.
 
   A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
@@ -442,7 +444,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
   config = read_config(workdir).to_dict()
   with tempfile.TemporaryDirectory() as scratch:
     folder = workdir
-    if not (workdir / FILE).exists():
+    if not (workdir / WEIGHTS_FILE).exists():
       export_weights(workdir, folder := pathlib.Path(scratch, 'weights'), 'workdir')
     files = _files_in(folder)
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
@@ -471,7 +473,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
 def _check_tensors(path: pathlib.Path) -> None:
   try:
-    if path.name == FILE:
+    if path.name == WEIGHTS_FILE:
       WeightsFile(path.parent).verify(0)
     else:
       check_tensors(path)
@@ -479,11 +481,11 @@ def _check_tensors(path: pathlib.Path) -> None:
     raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
-def _folder_of(target: Name) -> pathlib.Path:
+def _folder_of(target: RunName) -> pathlib.Path:
   return pathlib.Path(target.place.removeprefix('file://')).resolve()
 
 
-def _fix_names(files: dict[str, pathlib.Path], scratch: pathlib.Path, target: Name) -> None:
+def _fix_names(files: dict[str, pathlib.Path], scratch: pathlib.Path, target: RunName) -> None:
   """Pins by SHA-256 the published runs that configurations name, in copies in `scratch`.
 
   Raises ConfigError if a configuration names a path or URL that no SHA-256 pins.

@@ -18,7 +18,7 @@ from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, make_row
-from mgjax.data.ingest.entries import Rejected, commonest
+from mgjax.data.ingest.entries import RejectedEntry, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
 from mgjax.data.media.containers import LIMITS, Blob, Limits
@@ -26,14 +26,14 @@ from mgjax.data.media.transcode import reencode
 from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import ALONE, RecordWriter, Share
 
-REJECTED = 'rejected.jsonl'
+REJECTED_FILE = 'rejected.jsonl'
 _REMARKS = 'remarks'  # of a row, until it is written
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
 _MEGABYTE = 1 << 20
 _PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
 
-_Row = Callable[[Input | Rejected], Any]
-_Submit = Callable[[Input | Rejected], concurrent.futures.Future]
+_Row = Callable[[Input | RejectedEntry], Any]
+_Submit = Callable[[Input | RejectedEntry], concurrent.futures.Future]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ConvertResult:
 
   inputs: int
   rows: int
-  rejected: list[Rejected]
+  rejected: list[RejectedEntry]
   finished: bool  # else other processes are still at work
   # of the rows that this call made, why they may not be what is wanted
   remarks: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -137,15 +137,15 @@ def convert(
   progress(0, total)
   with workers.calling(functools.partial(_row, treatment, workers.limits)) as begin:
     for shard in missing:
-      rejected: list[Rejected] = []
+      rejected: list[RejectedEntry] = []
       indices = writer.shard_rows(shard)
 
-      def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
+      def rows(indices: range = indices, rejected: list[RejectedEntry] = rejected) -> Iterator:
         nonlocal done
         batch = inputs.between(indices.start, indices.stop)
         for row in _converted(batch, *begin):
           done += 1
-          if isinstance(row, Rejected):
+          if isinstance(row, RejectedEntry):
             rejected.append(row)
           else:
             remarks.update(row.pop(_REMARKS))
@@ -163,23 +163,23 @@ def convert(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
   finished = not writer.missing_shards()
   shards = writer.shards()
-  rejected = [Rejected(*note) for shard in shards for note in shard['notes']]
+  rejected = [RejectedEntry(*note) for shard in shards for note in shard['notes']]
   outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
     write_rejected(directory, rejected)
     if not outcome.rows:
-      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
+      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED_FILE}')
     writer.finish({'inputs': count, 'rejected': len(rejected)})
   return outcome
 
 
-def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
+def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[RejectedEntry]) -> None:
   """Writes `rejected.jsonl` beside records: a line of JSON an entry, with its reason."""
   lines = [
     json.dumps({'entry': rejection.name, 'reason': rejection.reason}) + '\n'
     for rejection in rejected
   ]
-  open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+  open_storage(directory).replace(REJECTED_FILE, ''.join(lines).encode())
 
 
 def _described(treatment: ConvertOptions) -> dict[str, Any]:
@@ -190,20 +190,20 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 
 def _converted(
-  clips: Iterator[Input | Rejected], submit: _Submit, count: int
-) -> Iterator[dict[str, Any] | Rejected]:
+  clips: Iterator[Input | RejectedEntry], submit: _Submit, count: int
+) -> Iterator[dict[str, Any] | RejectedEntry]:
   """Yields rows in the order of the inputs, made by workers in bounded memory."""
-  waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
+  waiting: collections.deque[tuple[Input | RejectedEntry, concurrent.futures.Future]] = (
     collections.deque()
   )
   held = 0
 
-  def finished() -> dict[str, Any] | Rejected:
+  def finished() -> dict[str, Any] | RejectedEntry:
     nonlocal held
     first, future = waiting.popleft()
     row = future.result()
     held -= _size(first)
-    return Rejected(first.name, row.reason) if isinstance(row, Lost) else row
+    return RejectedEntry(first.name, row.reason) if isinstance(row, Lost) else row
 
   try:
     for clip in clips:
@@ -219,14 +219,14 @@ def _converted(
       future.cancel()
 
 
-def _size(clip: Input | Rejected) -> int:
-  return 0 if isinstance(clip, Rejected) else clip.size
+def _size(clip: Input | RejectedEntry) -> int:
+  return 0 if isinstance(clip, RejectedEntry) else clip.size
 
 
 def _row(
-  treatment: ConvertOptions, limits: Limits, clip: Input | Rejected
-) -> dict[str, Any] | Rejected:
-  if isinstance(clip, Rejected):
+  treatment: ConvertOptions, limits: Limits, clip: Input | RejectedEntry
+) -> dict[str, Any] | RejectedEntry:
+  if isinstance(clip, RejectedEntry):
     return clip
   try:
     if clip.size > treatment.megabytes * _MEGABYTE:
@@ -253,6 +253,6 @@ def _row(
   except StorageError:
     raise  # the next read would fail as well: stop, and resume later
   except DataError as error:
-    return Rejected(clip.name, str(error).removeprefix(printable(f'{clip.name}: ', keep='\n')))
+    return RejectedEntry(clip.name, str(error).removeprefix(printable(f'{clip.name}: ', keep='\n')))
   except Exception as error:  # no untrusted file may end the run
-    return Rejected(clip.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')
+    return RejectedEntry(clip.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

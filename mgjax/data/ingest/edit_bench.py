@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.entries import VIDEO
 
-TABLES = ('.csv', '.jsonl', '.parquet')
+_TABLES = ('.csv', '.jsonl', '.parquet')
 _NAMES = {
   'video': ('video', 'video_name', 'video_file', 'video_path', 'video_id', 'file', 'name'),
   'instruction': ('instruction', 'edit_instruction', 'edit_prompt', 'edit', 'prompt'),
@@ -56,8 +56,8 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
   """
   path = pathlib.Path(path)
   table = _find_table(path) if path.is_dir() else path
-  if table.suffix.lower() not in TABLES or not table.is_file():
-    raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(TABLES)}')
+  if table.suffix.lower() not in _TABLES or not table.is_file():
+    raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(_TABLES)}')
   rows = list(_rows(table))
   if not rows:
     raise DataError(f'{table}: has no rows; write one for each edit')
@@ -91,10 +91,12 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
 
 
 def _find_table(folder: pathlib.Path) -> pathlib.Path:
-  tables = sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES)
+  tables = sorted(file for file in folder.iterdir() if file.suffix.lower() in _TABLES)
   if len(tables) != 1:
     names = ', '.join(table.name for table in tables) or 'none'
-    raise ConfigError(f'{folder}: expected one table ({", ".join(TABLES)}), found {names}; name it')
+    raise ConfigError(
+      f'{folder}: expected one table ({", ".join(_TABLES)}), found {names}; name it'
+    )
   return tables[0]
 
 

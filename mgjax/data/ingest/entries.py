@@ -35,7 +35,13 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.columns import caption_column, file_column, shown_names
-from mgjax.data.ingest.manifest import SUFFIXES, Columns, encoding_of, is_unicode, manifest_rows
+from mgjax.data.ingest.manifest import (
+  MANIFEST_SUFFIXES,
+  Columns,
+  encoding_of,
+  is_unicode,
+  manifest_rows,
+)
 from mgjax.data.ingest.places import Places, unreadable
 
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
@@ -50,7 +56,7 @@ _JOINERS = '\u200c\u200d'  # without which words of Persian or Hindi are other w
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 _COPY = 'copy of '
-EMPTY = 'its caption is empty'
+_EMPTY = 'its caption is empty'
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 
@@ -95,7 +101,7 @@ PLAIN = Captions()
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class MediaEntry:
   """A listed file with its caption, not opened yet."""
 
   name: str  # as the user wrote it
@@ -107,7 +113,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rejected:
+class RejectedEntry:
   """An entry that cannot be used, and why."""
 
   name: str
@@ -127,7 +133,7 @@ def list_entries(
   captions: Captions = PLAIN,
   media_column: str = '',
   caption_column: str = '',
-) -> list[Entry | Rejected]:
+) -> list[MediaEntry | RejectedEntry]:
   """Lists what a folder or manifest names, in a fixed order.
 
   Args:
@@ -144,10 +150,10 @@ def list_entries(
   lists = _Lists(medium, captions, columns, progress)
   if path.is_dir():
     return list(_folder_entries(path, report, lists))
-  if path.suffix.lower() in SUFFIXES and path.is_file():
+  if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
     places = Places(path.parent, medium.suffixes)
     return [entry for _, entry in lists.entries(places, lists.rows(path))]
-  kinds = f'{", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+  kinds = f'{", ".join(MANIFEST_SUFFIXES[:-1])} or {MANIFEST_SUFFIXES[-1]}'
   what = archived(path) or f'is neither a folder nor a {kinds}'
   what = what if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
@@ -174,8 +180,8 @@ def without_caption(lacking: Sequence[Any], count: int) -> str:
 
 def why_uncaptioned(entry: Any) -> str:
   """Returns why an entry has no caption but its name, or is rejected for that; '' otherwise."""
-  if isinstance(entry, Rejected):
-    return entry.reason if entry.reason.startswith((NO_CAPTION, EMPTY)) else ''
+  if isinstance(entry, RejectedEntry):
+    return entry.reason if entry.reason.startswith((NO_CAPTION, _EMPTY)) else ''
   return getattr(entry, 'uncaptioned', '')
 
 
@@ -192,11 +198,11 @@ def clean_caption(caption: str) -> str:
   caption = ' '.join(caption.split())[:CAPTION_CHARACTERS]
   # Marks, and what controls, separates or joins letters, cannot be seen alone.
   if all(unicodedata.category(letter)[0] in 'CMZ' for letter in caption):
-    raise _Uncaptioned(EMPTY)
+    raise _Uncaptioned(_EMPTY)
   return caption
 
 
-def captioned(entry: Entry, caption: str | None, file: str) -> Entry:
+def captioned(entry: MediaEntry, caption: str | None, file: str) -> MediaEntry:
   """Returns an entry with its caption or, if there is none, with what the name of its file says."""
   try:
     if caption is None:
@@ -219,14 +225,16 @@ def alike(reasons: Iterable[str]) -> dict[str, int]:
   return dict(sorted(counted.items(), key=lambda pair: -pair[1]))
 
 
-def commonest(rejected: Sequence[Rejected]) -> str:
+def commonest(rejected: Sequence[RejectedEntry]) -> str:
   """Formats the commonest reasons: ' (3 x ..., 2 x ...)'."""
   groups = list(alike(entry.reason for entry in rejected).items())[:3]
   summary = '; '.join(f'{count} x {printable(reason)}' for reason, count in groups)
   return f' ({summary})' if summary else ''
 
 
-def listed(rejected: Sequence[Rejected], report: str | os.PathLike[str] | None = None) -> list[str]:
+def list_rejected(
+  rejected: Sequence[RejectedEntry], report: str | os.PathLike[str] | None = None
+) -> list[str]:
   """Returns a line for each of the first entries, then how many more `report` lists."""
   lines = [f'  {printable(entry.name)}: {printable(entry.reason)}' for entry in rejected[:_LISTED]]
   if unlisted := rejected[_LISTED:]:
@@ -254,7 +262,7 @@ class _Lists(NamedTuple):
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     below: str = '',
     of: str = '',
-  ) -> Iterator[tuple[pathlib.Path | None, Entry | Rejected]]:
+  ) -> Iterator[tuple[pathlib.Path | None, MediaEntry | RejectedEntry]]:
     """Yields the path of each row's file, None if unknown, and its entry.
 
     Paths are relative to the folder `below`; names of entries begin with `of`.
@@ -272,7 +280,7 @@ class _Lists(NamedTuple):
         if not is_unicode(file):
           raise DataError('its path holds half a character (a lone surrogate)')
         where, path = places.locate(file, below)
-        entry = Entry(name, path, '', _start(row.get('start')), _of_pair(row, places, below))
+        entry = MediaEntry(name, path, '', _start(row.get('start')), _of_pair(row, places, below))
         caption = self.captions.write(row)
         if not isinstance(caption, str) and row.get('caption', ()) is not None:
           raise DataError(f'{NO_CAPTION} that is text among its fields: {shown_names(row)}')
@@ -281,15 +289,15 @@ class _Lists(NamedTuple):
         raise
       except DataError as error:
         label = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
-        yield where, Rejected(label.encode('utf-8', 'backslashreplace').decode(), str(error))
+        yield where, RejectedEntry(label.encode('utf-8', 'backslashreplace').decode(), str(error))
 
 
 def _folder_entries(
   root: pathlib.Path, report: str | os.PathLike[str] | None, lists: _Lists
-) -> Iterator[Entry | Rejected]:
+) -> Iterator[MediaEntry | RejectedEntry]:
   paths, links, unlisted = _walk(root)
   for error in unlisted:
-    yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}', False)
+    yield RejectedEntry(str(error.filename), f'cannot be listed: {error.strerror}', False)
   medium = lists.medium
   ignored = report and pathlib.Path(report).resolve()
   folder = _Folder(root, lists)
@@ -317,9 +325,9 @@ def _folder_entries(
     except StorageError:
       raise
     except DataError as error:
-      yield Rejected(name, str(error), is_clip)
+      yield RejectedEntry(name, str(error), is_clip)
     except OSError as error:
-      yield Rejected(name, str(unreadable(error, root)), is_clip)
+      yield RejectedEntry(name, str(unreadable(error, root)), is_clip)
   yield from folder.missing
 
 
@@ -335,14 +343,14 @@ class _Folder:
   def __init__(self, root: pathlib.Path, lists: _Lists):
     self.used: set[pathlib.Path] = set()
     self.refused: dict[pathlib.Path, str] = {}
-    self.missing: list[Entry | Rejected] = []
+    self.missing: list[MediaEntry | RejectedEntry] = []
     self._root, self._lists = root, lists
     self._places = Places(root, lists.medium.suffixes)
     # Name of a clip -> name of what names it -> its entries there.
-    self._said: dict[str, dict[str, list[Entry | Rejected]]] = {}
+    self._said: dict[str, dict[str, list[MediaEntry | RejectedEntry]]] = {}
     self._folders: set[str] = set()  # that hold clips
 
-  def entries(self, clip: pathlib.Path) -> Iterator[Entry | Rejected]:
+  def entries(self, clip: pathlib.Path) -> Iterator[MediaEntry | RejectedEntry]:
     """Yields the entries of a clip: its own, or one for each list row that names it."""
     name = self._name(clip)
     by_list = self._said.get(name, {})
@@ -355,7 +363,7 @@ class _Folder:
     for number, entry in enumerate(next(iter(by_list.values()), []), 1):
       yield dataclasses.replace(entry, name=name if number == 1 else f'{name} ({number})')
     if not by_list:
-      yield captioned(Entry(name, self._places.find(name), ''), None, name)
+      yield captioned(MediaEntry(name, self._places.find(name), ''), None, name)
 
   def read_texts(self, paths: Sequence[pathlib.Path]) -> None:
     """Reads files with the caption of one clip: of the same name, or in a folder of captions."""
@@ -392,18 +400,18 @@ class _Folder:
   def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> None:
     """Reads the caption of a clip, if there is one in a .json."""
     name = self._name(clip)
-    entry: Entry | Rejected
+    entry: MediaEntry | RejectedEntry
     try:
       caption = self._text(path, _CAPTION_BYTES)
       if path.suffix.lower() == '.json':
         caption = self._lists.columns.caption_of(caption)
         if caption is None:
           return
-      entry = captioned(Entry(name, self._places.find(name), ''), caption, name)
+      entry = captioned(MediaEntry(name, self._places.find(name), ''), caption, name)
     except StorageError:
       raise
     except DataError as error:
-      entry = Rejected(name, str(error))
+      entry = RejectedEntry(name, str(error))
     self._said.setdefault(name, {})[self._name(path)] = [entry]
     self.used.add(path)
 
@@ -413,7 +421,7 @@ class _Folder:
     folders = {path.parent for path in files if _may_hold_captions(path)}
     for path in files:
       try:
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
           self._places.find(self._name(path))
           self._read_list(path, self._lists.rows(path))
         elif path.suffix.lower() == '.txt' and path.parent in folders:
@@ -454,11 +462,13 @@ class _Folder:
     there = [*map(_is_there, entries)]
     if not any(there):
       first = entries[0][1] if entries else None
-      if isinstance(first, Rejected):
+      if isinstance(first, RejectedEntry):
         self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
-      if isinstance(first, Entry) and path.suffix.lower() == '.json':  # it may be of something else
+      if (
+        isinstance(first, MediaEntry) and path.suffix.lower() == '.json'
+      ):  # it may be of something else
         self.refused[path] = f'names no {medium.word} that is there; its first row is {first.name}'
-      if path in self.refused or not isinstance(first, Entry):
+      if path in self.refused or not isinstance(first, MediaEntry):
         return
     self.used.add(path)
     for (where, entry), is_there in zip(entries, there, strict=True):
@@ -500,8 +510,8 @@ def _is_there(located: tuple[pathlib.Path | None, Any]) -> bool:
   return located[0] is not None and located[0].is_file()
 
 
-def _text_of(entry: Entry | Rejected) -> str:
-  return entry.caption if isinstance(entry, Entry) else entry.reason
+def _text_of(entry: MediaEntry | RejectedEntry) -> str:
+  return entry.caption if isinstance(entry, MediaEntry) else entry.reason
 
 
 def _may_hold_captions(path: pathlib.Path) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected, count_clips, why_uncaptioned
+from mgjax.data.ingest.entries import MediaEntry, RejectedEntry, count_clips, why_uncaptioned
 from mgjax.data.ingest.places import unreadable
 
 
@@ -34,13 +34,13 @@ class Input:
 class Inputs(abc.ABC):
   """Inputs in a fixed order, which `identity`, plain JSON values, tells from others.
 
-  An entry that cannot be used is a `Rejected` among them.
+  An entry that cannot be used is a `RejectedEntry` among them.
   """
 
   identity: dict[str, object]
 
   @property
-  def uncaptioned(self) -> list[Rejected]:
+  def uncaptioned(self) -> list[RejectedEntry]:
     """Those that have no caption but the name of their file, or are rejected for it, and why."""
     return []
 
@@ -50,7 +50,7 @@ class Inputs(abc.ABC):
     return len(self)
 
   @property
-  def rejected(self) -> list[Rejected]:
+  def rejected(self) -> list[RejectedEntry]:
     """Those that are known not to be usable before they are read."""
     return []
 
@@ -59,14 +59,14 @@ class Inputs(abc.ABC):
     """How many there are, rejected ones too."""
 
   @abc.abstractmethod
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     """Yields the inputs first, first + 1, ..., last - 1."""
 
   def part(self, first: int, last: int) -> 'Inputs':
     """Returns the inputs from `first` to `last` as inputs that pickle: places, never clips."""
     return _Part(self, first, last)
 
-  def __getitem__(self, index: int) -> Input | Rejected:
+  def __getitem__(self, index: int) -> Input | RejectedEntry:
     if not 0 <= index < len(self):
       raise IndexError(f'input {index} of {len(self)}')
     return next(self.between(index, index + 1))
@@ -80,7 +80,7 @@ class _Part(Inputs):
   def __len__(self) -> int:
     return self._last - self._first
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     return self._whole.between(self._first + first, self._first + last)
 
 
@@ -92,17 +92,17 @@ class ListedInputs(Inputs):
     self.identity = {'layout': layout, 'names': digest(entry.name for entry in entries)}
 
   @property
-  def uncaptioned(self) -> list[Rejected]:
+  def uncaptioned(self) -> list[RejectedEntry]:
     reasons = ((entry.name, why_uncaptioned(entry)) for entry in self._entries)
-    return [Rejected(name, reason) for name, reason in reasons if reason]
+    return [RejectedEntry(name, reason) for name, reason in reasons if reason]
 
   @property
   def clips(self) -> int:
     return count_clips(self._entries)
 
   @property
-  def rejected(self) -> list[Rejected]:
-    return [entry for entry in self._entries if isinstance(entry, Rejected)]
+  def rejected(self) -> list[RejectedEntry]:
+    return [entry for entry in self._entries if isinstance(entry, RejectedEntry)]
 
   def __len__(self) -> int:
     return len(self._entries)
@@ -112,14 +112,14 @@ class ListedInputs(Inputs):
     some._entries = self._entries[first:last]
     return some
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     for entry in self._entries[first:last]:
       try:
-        yield entry if isinstance(entry, Rejected) else self.look(entry)
+        yield entry if isinstance(entry, RejectedEntry) else self.look(entry)
       except StorageError:
         raise
       except DataError as error:
-        yield Rejected(entry.name, str(error))
+        yield RejectedEntry(entry.name, str(error))
 
   @abc.abstractmethod
   def look(self, entry: Any) -> Input:
@@ -129,11 +129,11 @@ class ListedInputs(Inputs):
 class FileInputs(ListedInputs):
   """The files that `entries.list_entries` lists."""
 
-  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
+  def __init__(self, root: pathlib.Path, entries: list[MediaEntry | RejectedEntry]):
     self._root = root
     super().__init__(entries, 'files')
 
-  def look(self, entry: Entry) -> Input:
+  def look(self, entry: MediaEntry) -> Input:
     """Looks at a file, and opens none."""
     if entry.extra:
       raise DataError(

@@ -27,7 +27,7 @@ from mgjax.data.ingest.columns import (
   shown_names,
 )
 
-SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
+MANIFEST_SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
 Row = dict[str, Any]
 _Line = tuple[int, str | DataError]  # its number, and what it says
 _CHARACTERS = 1 << 20  # of a line

@@ -14,7 +14,7 @@ from mgjax.data.ingest.entries import (
   NO_CAPTION,
   TEXTS,
   VIDEO,
-  Rejected,
+  RejectedEntry,
   clean_caption,
   decode_text,
   spoken,
@@ -56,14 +56,14 @@ class ObjectInputs(ListedInputs):
       )
     stems = {_stem(name) for name in videos}
     texts = {_stem(name): name for name in reversed(visible) if _suffix(name) in TEXTS}
-    entries: list[_Object | Rejected] = []
+    entries: list[_Object | RejectedEntry] = []
     for name in visible:
       if _suffix(name) in VIDEO.suffixes:
         entries.append(_Object(name, texts.get(_stem(name), '')))
       elif _suffix(name) not in TEXTS:
-        entries.append(Rejected(name, 'is not a video', False))
+        entries.append(RejectedEntry(name, 'is not a video', False))
       elif _stem(name) not in stems:
-        entries.append(Rejected(name, 'is a caption without a video of the same name', False))
+        entries.append(RejectedEntry(name, 'is a caption without a video of the same name', False))
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:

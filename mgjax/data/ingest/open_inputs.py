@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.object_inputs import ObjectInputs
-from mgjax.data.ingest.parquet import ParquetInputs, holds_clips
+from mgjax.data.ingest.parquet import ParquetInputs, holds_clip_bytes
 from mgjax.data.ingest.tar import TarInputs
 
 LAYOUTS = ('auto', 'files', 'tar', 'parquet')
@@ -49,7 +49,7 @@ def open_inputs(
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
   tars, parquets = _ending(path, ('.tar',)), _ending(path, ('.parquet',))
-  if layout == 'auto' and parquets and not holds_clips(parquets[0]):
+  if layout == 'auto' and parquets and not holds_clip_bytes(parquets[0]):
     parquets = []
   if layout == 'auto':
     by_layout = {'tar': tars, 'parquet': parquets}

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError, StorageError, printable
 from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.columns import caption_column, file_column, first_of_several
-from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, Rejected, clean_caption
+from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, RejectedEntry, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest
 
 _ROWS = 4  # read at a time
@@ -110,17 +110,17 @@ class ParquetInputs(Inputs):
     except Exception as error:  # whatever a stranger's file brings about
       return _File(path, [], problem=f'is not a parquet file that can be read ({error!s:.200})')
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     """Yields them; a damaged part gives as many rejected inputs as it should have rows."""
     for file, end in zip(self._files, self._ends, strict=True):
       begin = end - len(file)
       if begin < last and end > first:
         if file.problem:
-          yield Rejected(file.path.name, file.problem)
+          yield RejectedEntry(file.path.name, file.problem)
         else:
           yield from self._rows(file, max(first - begin, 0), min(last, end) - begin)
 
-  def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | Rejected]:
+  def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     begin = 0
     for group, count in enumerate(file.groups):
       done = max(first - begin, 0)
@@ -141,7 +141,7 @@ class ParquetInputs(Inputs):
         if done < high:
           self._lost[file.path, group] = done, lost
       for number in range(begin + done, begin + high):
-        yield Rejected(f'{file.path.name} row {number}', lost)
+        yield RejectedEntry(f'{file.path.name} row {number}', lost)
       begin += count
 
   def _cells(self, file: _File, group: int, first: int) -> Iterator[tuple[Any, Any]]:
@@ -166,7 +166,7 @@ class ParquetInputs(Inputs):
         skip -= min(skip, batch.num_rows)
 
 
-def holds_clips(path: pathlib.Path) -> bool:
+def holds_clip_bytes(path: pathlib.Path) -> bool:
   """Returns whether a parquet file has a column of bytes, or cannot be read; else it is a list."""
   parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
   try:
@@ -213,20 +213,20 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
   )
 
 
-def _input(name: str, column: str, media: Any, caption: Any) -> Input | Rejected:
+def _input(name: str, column: str, media: Any, caption: Any) -> Input | RejectedEntry:
   try:
     cell, text = media.as_py(), first_of_several(caption.as_py())
   except Exception as error:  # text that is not UTF-8, and what else a stranger's file brings about
-    return Rejected(name, f'cannot be read ({error!s:.200})')
+    return RejectedEntry(name, f'cannot be read ({error!s:.200})')
   if isinstance(cell, dict):
     if isinstance(cell.get('path'), str):
       name += f': {cell["path"]:.200}'
     cell = cell['bytes']
   if cell is None:
-    return Rejected(name, f'its {column} holds no bytes, which must be in the file itself')
+    return RejectedEntry(name, f'its {column} holds no bytes, which must be in the file itself')
   try:
     if not isinstance(text, str):
       raise DataError(NO_CAPTION)
     return Input(name, clean_caption(text), len(cell), functools.partial(bytes, cell))
   except DataError as error:
-    return Rejected(name, str(error))
+    return RejectedEntry(name, str(error))

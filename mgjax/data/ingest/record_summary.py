@@ -13,12 +13,12 @@ import numpy as np
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.reader import Records
 
-Damaged = dict[int, Rejected]  # by the index of the row
+DamagedRows = dict[int, RejectedEntry]  # by the index of the row
 
 _TALL = 160  # pixels of a frame on the contact sheet
 _FRAMES = 8  # of a clip on it
@@ -36,7 +36,7 @@ _ASPECTS = {
 
 def describe_records(
   records: Records, rows: int = 64, captions: int = 8
-) -> tuple[list[str], Damaged]:
+) -> tuple[list[str], DamagedRows]:
   """Reads `rows` rows; returns lines to print with `captions` captions, and what cannot be read."""
   if not len(records):
     return ['no rows'], {}
@@ -53,7 +53,7 @@ def describe_records(
 
 def draw_clips(
   records: Records, path: str | os.PathLike[str], clips: int = 8
-) -> tuple[int, Damaged]:
+) -> tuple[int, DamagedRows]:
   """Writes a PNG of some clips, evenly spaced, a row of frames each.
 
   Returns how many are on it (with none it is not written), and which could not be decoded.
@@ -89,7 +89,7 @@ def holds_clips(records: Records) -> bool:
     return False
 
 
-def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
+def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], DamagedRows]:
   taken = []
   damaged = {}
   for index in evenly(len(records), count):
@@ -100,9 +100,9 @@ def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
   return taken, damaged
 
 
-def _damaged(index: int, error: DataError, source: str = '') -> Rejected:
+def _damaged(index: int, error: DataError, source: str = '') -> RejectedEntry:
   reason = str(error).removeprefix(f'{printable(source)}: ')
-  return Rejected(f'row {index}' + (f', {source}' if source else ''), reason)
+  return RejectedEntry(f'row {index}' + (f', {source}' if source else ''), reason)
 
 
 def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:

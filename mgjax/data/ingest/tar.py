@@ -22,7 +22,7 @@ from mgjax.data.ingest.entries import (
   TEXTS,
   VIDEO,
   Captions,
-  Rejected,
+  RejectedEntry,
   clean_caption,
   decode_text,
 )
@@ -66,7 +66,7 @@ class TarInputs(ListedInputs):
     `captions` are of key.json; with columns of its own, or a field `caption` that is asked for, it
     comes before key.txt.
     """
-    samples: list[_Sample | Rejected] = []
+    samples: list[_Sample | RejectedEntry] = []
     self._captions, self._field = captions, caption
     texts = [suffix[1:] for suffix in TEXTS]
     kinds = ['json', *texts] if captions.columns or caption else [*texts, 'json']
@@ -156,7 +156,7 @@ def _problem(member: tarfile.TarInfo) -> str:
   return ''
 
 
-def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | Rejected]:
+def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | RejectedEntry]:
   keys: dict[str, dict[str, Member]] = {}
   for member in list_members(tar):
     label = f'{tar.name}/{member.name}' if member.name else tar.name
@@ -165,12 +165,12 @@ def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | Reje
       continue
     problem = member.problem or _path_problem(member.name)
     if problem:
-      yield Rejected(label, problem)
+      yield RejectedEntry(label, problem)
       continue
     stem, _, ends = base.partition('.')
     parts = keys.setdefault(f'{folder}/{stem}'.lstrip('/'), {})
     if ends.lower() in parts:
-      yield Rejected(label, 'comes twice in its tar')
+      yield RejectedEntry(label, 'comes twice in its tar')
     else:
       parts[ends.lower()] = member
   for key, parts in keys.items():
@@ -186,7 +186,7 @@ def _path_problem(name: str) -> str:
 
 def _sample(
   tar: pathlib.Path, key: str, parts: dict[str, Member], kinds: Sequence[str]
-) -> _Sample | Rejected:
+) -> _Sample | RejectedEntry:
   def ending(suffix: str) -> list[Member]:
     return [m for ends, m in parts.items() if ends == suffix or ends.endswith('.' + suffix)]
 
@@ -194,10 +194,10 @@ def _sample(
   captions = [member for kind in kinds for member in ending(kind)]
   if not media:
     only = ', '.join(sorted(parts))[:100]
-    return Rejected(f'{tar.name}/{key}', f'has no video, only {only}', False)
+    return RejectedEntry(f'{tar.name}/{key}', f'has no video, only {only}', False)
   name = f'{tar.name}/{media[0].name}'
   if not captions:
-    return Rejected(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
+    return RejectedEntry(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
   return _Sample(tar, name, media[0], captions[0])
 
 

@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, checked
 
 Fps = Annotated[float, Range(least=0.01, most=1000)]
-Rate = Annotated[int, Range(least=1, most=10_000_000)]
+SampleRate = Annotated[int, Range(least=1, most=10_000_000)]
 _FIELDS = ('frames', 'images', 'audios', 'videos')  # of what pipelines of diffusers return
 
 
@@ -34,7 +34,7 @@ class Clips(np.ndarray):
     Raises ConfigError for what is no rate, or not one for each.
     """
     clips = np.asarray(array).view(cls)
-    clips.rate = checked(Rate | None, rate, 'rate')
+    clips.rate = checked(SampleRate | None, rate, 'rate')
     values = np.atleast_1d(fps).tolist()
     rates = [checked(Fps | None, value, 'fps') for value in values]
     if np.ndim(fps) and len(rates) != len(clips):

@@ -15,7 +15,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, checked
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
-from mgjax.data.media.clips import Fps, Rate, fps_of
+from mgjax.data.media.clips import Fps, SampleRate, fps_of
 from mgjax.data.media.viewing import FILES, write_clip, write_file, write_sheets
 
 _PICTURE = 'mgjax_show.png'
@@ -169,7 +169,7 @@ def _rates(
   """Returns frames a second of each of `count` videos, and samples a second of sounds."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
   fps = checked(Fps | None, fps, 'fps')
-  rate = checked(Rate | None, rate, 'rate')
+  rate = checked(SampleRate | None, rate, 'rate')
   rates = fps_of(output, count, 16) if fps is None else [fps] * count
   rates = [checked(Fps, frame_rate, 'fps of the clips') for frame_rate in rates]
   return rates, rate or getattr(output, 'rate', None) or 48_000

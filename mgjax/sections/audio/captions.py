@@ -14,7 +14,7 @@ MUSIC_QUALITY = 8.0  # ... and effects with music; people notice little above 6.
 MUSIC_LIKELIHOOD = 0.9  # of music that is asked for; the one of the report's example
 
 # Columns of a list, fields of a json, that a caption is made of beside the description.
-COLUMNS = ('quality', 'speech', 'singing', 'music', 'music_description')
+CAPTION_COLUMNS = ('quality', 'speech', 'singing', 'music', 'music_description')
 
 _START = 'This audio has quality:'
 _CAPTION = re.compile(
@@ -131,16 +131,16 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
 
 
 def caption_of_row(row: Mapping[str, Any]) -> Any:
-  """Returns the caption of a row of a list: structured if it has any of `COLUMNS`, else as it is.
+  """Returns the caption of a list row, structured if the row has any of `CAPTION_COLUMNS`.
 
   Numbers and truth values may be text, as a .csv has them. What is empty or missing is not known:
   its sentence is left out. Raises DataError if `AudioCaption` cannot say it, or a whole caption
   comes with the other columns.
   """
   caption = row.get('caption')
-  if not isinstance(caption, str) or not any(name in row for name in COLUMNS):
+  if not isinstance(caption, str) or not any(name in row for name in CAPTION_COLUMNS):
     return caption
-  columns = {name: row.get(name) for name in COLUMNS}
+  columns = {name: row.get(name) for name in CAPTION_COLUMNS}
   columns = {name: value for name, value in columns.items() if value is not None and value != ''}
   if _is_whole(caption):
     if columns:

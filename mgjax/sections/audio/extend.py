@@ -26,9 +26,11 @@ from mgjax.flow.windows import Cover, windows
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 _LONGEST = 4 * 3600.0  # seconds, as of files that are read
 ALONG = {'frame_features': 1, 'context': 1}  # what a batch has for every latent, on axis 1
-Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
+GenerateAudio = Callable[
+  [Batch, np.ndarray], Array | np.ndarray
+]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
-Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
+DrawNoise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
 
 
@@ -120,9 +122,9 @@ NO_SEARCH = Search()
 
 
 def autoregress(
-  generate: Generate,
+  generate: GenerateAudio,
   conditions: Conditions,
-  noise: Noise,
+  noise: DrawNoise,
   cover: Cover,
   *,
   read_known: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None,
@@ -188,7 +190,7 @@ def autoregress(
 
 
 def concatenate(
-  generate: Generate, conditions: Conditions, noise: Noise, cover: Cover, **options
+  generate: GenerateAudio, conditions: Conditions, noise: DrawNoise, cover: Cover, **options
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
   """Yields independent windows, with the arguments of `autoregress`.
 
@@ -207,7 +209,7 @@ def _known(read_known, start: int, like: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _fill(
-  generate: Generate,
+  generate: GenerateAudio,
   batch: Batch,
   draws: np.ndarray,
   latents: np.ndarray,

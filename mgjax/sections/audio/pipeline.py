@@ -18,14 +18,14 @@ from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.windows import Cover
 from mgjax.models.codec.latents import AudioCodec
-from mgjax.models.conditioning.frame_features import KEY as FRAME_FEATURES
-from mgjax.models.conditioning.known_latents import KEY as CONTEXT
+from mgjax.models.conditioning.frame_features import FRAME_FEATURES_KEY as FRAME_FEATURES
+from mgjax.models.conditioning.known_latents import CONTEXT_KEY as CONTEXT
 from mgjax.models.flow_model.build import make_sampler_of
 from mgjax.models.flow_model.conditions import Fields, condition_fields
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.sections.audio.extend import ALONG, Extension, Search, Seconds, autoregress, concatenate
 from mgjax.sections.audio.files import Soundtrack
-from mgjax.sections.audio.frame_features import WAYS, See, resample
+from mgjax.sections.audio.frame_features import FRAME_ENCODERS, See, resample
 from mgjax.sections.audio.known_audio import KnownAudio
 from mgjax.sections.audio.length import VISION, as_video, check_length
 from mgjax.sections.audio.rerank import OnsetAlignment, Scorer, best_of, count_candidates
@@ -114,8 +114,8 @@ class AudioPipeline(FlowPipeline):
   @functools.cached_property
   def _see(self) -> See:
     vision = self.config.get(VISION) or ''
-    if vision in WAYS:
-      return WAYS[vision][0]
+    if vision in FRAME_ENCODERS:
+      return FRAME_ENCODERS[vision][0]
     return find_frame_encoder(self._workdir, vision, self._learnt.get(VISION, ''))
 
   def given(

@@ -13,7 +13,7 @@ from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, UInt8
 
 CANDIDATES = 8  # of which the report takes the best
-RATE = 25  # moments a second at which sound and picture are compared
+ALIGNMENT_RATE = 25  # moments a second at which sound and picture are compared
 _HOPS = 4  # looks at the sound a moment
 _BANDS = 24  # from 60 Hz up, evenly spaced in log frequency
 _FLOOR = 1e-6  # power of a band below which it is silent: 60 dB under full scale
@@ -111,7 +111,7 @@ def onset_strength(sounds: Float[np.ndarray, 'n s c'], rate: int) -> Float[np.nd
   `o = r / (1 + r)` of the sum of the bands, the largest of each 40 ms. What sounds from the first
   moment on has not begun.
   """
-  hop = max(rate // (RATE * _HOPS), 1)
+  hop = max(rate // (ALIGNMENT_RATE * _HOPS), 1)
   size = 2 * hop
   sounds = np.asarray(sounds, np.float32)
   count = -(-sounds.shape[1] // (hop * _HOPS)) * _HOPS
@@ -169,7 +169,7 @@ def motion_change(
   turn = np.maximum(turn - _STEADY, 0) / (1 - _STEADY)
   moments = np.zeros(count)
   # A frame is on show from its time on; of several within one moment the most abrupt counts.
-  places = np.floor((1 + np.arange(len(turn))) * RATE / fps + 1e-6).astype(int)
+  places = np.floor((1 + np.arange(len(turn))) * ALIGNMENT_RATE / fps + 1e-6).astype(int)
   inside = places < count
   np.maximum.at(moments, places[inside], turn[inside])
   return moments

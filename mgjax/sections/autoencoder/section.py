@@ -49,8 +49,8 @@ from mgjax.training.spec import (
   make_buckets,
 )
 
-SHOWN = 4  # clips in a picture
-STATISTICS_BATCHES = 8  # per bucket
+_SHOWN = 4  # clips in a picture
+_STATISTICS_BATCHES = 8  # per bucket
 SHORTCUT_SAMPLES, SHORTCUT_BLOCKS = 256, 64  # whose components a shortcut starts as; of a sample
 
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class AutoencoderSection:
       callbacks=_Reconstructions(settings, buckets, longest.source),
       start=make_start(settings.start_from, settings.component, self._fit)
       or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
-      discriminator=make_adversary(settings, perceptual),
+      discriminator=_make_adversary(settings, perceptual),
       frozen={} if frozen is None else {'lpips': frozen},
     )
 
@@ -137,7 +137,7 @@ class _Reconstructions(Callbacks):
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = self._source
-    video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
+    video = np.stack([source[i]['video'] for i in range(min(_SHOWN, len(source)))])
     again = fetch(self._reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]
     path = directory / 'reconstruction.png'
@@ -210,7 +210,7 @@ def _read_perceptual(
   return Perceptual(widths_of(params), settings.model.dtype), params
 
 
-def make_adversary(
+def _make_adversary(
   settings: ReconstructionSettings, perceptual: Perceptual | None = None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
@@ -227,7 +227,7 @@ def make_adversary(
 def latent_statistics(
   buckets: Sequence[ShapeBucket],
   encode: Callable[[Batch], Array],
-  batches: int = STATISTICS_BATCHES,
+  batches: int = _STATISTICS_BATCHES,
 ) -> Statistics:
   """Estimates mean and deviation of each channel over the first batches of every bucket.
 

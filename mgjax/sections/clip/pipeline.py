@@ -23,7 +23,7 @@ from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.load_params import describe_average, load_params
 from mgjax.training.checkpoints.workdir import read_config, read_config_of
 
-BATCH_SIZE = 256  # images or texts at once
+_BATCH_SIZE = 256  # images or texts at once
 FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations
 
 
@@ -208,7 +208,7 @@ def _check_images(images: np.ndarray) -> None:
 
 
 def _in_batches(
-  run: Callable[..., Array], *arrays: np.ndarray, most: int = BATCH_SIZE, least: int = 1
+  run: Callable[..., Array], *arrays: np.ndarray, most: int = _BATCH_SIZE, least: int = 1
 ) -> Float[np.ndarray, 'b p']:
   """Runs over at most `most` rows at once; pads fewer to `least`, 2 `least`, 4 `least` ..."""
   vectors = []

@@ -24,8 +24,8 @@ from mgjax.flow.guidance import make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.streaming import TimeWindows
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
 from mgjax.models.flow_model.conditions import condition_fields
 from mgjax.models.flow_model.initial_noise import draw, seeds_of
 from mgjax.models.flow_model.model import FlowModel
@@ -39,18 +39,18 @@ from mgjax.sections.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, 
 from mgjax.sections.editing.sdedit import noised, rest_of_grid
 from mgjax.sections.editing.windows import edit_windows
 from mgjax.sections.flow.calls import (
-  FORMS,
+  OUTPUT_TYPES,
   Callback,
   Seeds,
   callable_as,
   rows_of,
-  watched,
+  watch_steps,
 )
-from mgjax.sections.flow.requests import Frame, checked_video, model_rate
+from mgjax.sections.flow.requests import VideoFrame, checked_video, model_rate
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import read_config
 
-Video = UInt8[np.ndarray, 't h w 3']
+_Video = UInt8[np.ndarray, 't h w 3']
 _STILL = 0.5  # of latents; edits that change something reach 0.7 and more, others 0.3 at most
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 class _Edit(NamedTuple):
   """One video to edit; `index` is that among those of a seed."""
 
-  video: Video
+  video: _Video
   prompt: str
   task: str
   rate: float
@@ -156,7 +156,7 @@ class Editor(VideoPipeline):
       options |= {'callback': callback, 'output_type': output_type}
       yield from super().stream(prompts or None, **options)
       return
-    check_one_of(f'output_type = {output_type!r}', output_type, FORMS[:2])
+    check_one_of(f'output_type = {output_type!r}', output_type, OUTPUT_TYPES[:2])
     if options:
       raise ConfigError(f'{min(options)} does not go with a video, which has its own')
     tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
@@ -204,7 +204,7 @@ class Editor(VideoPipeline):
 
   def edit_frames(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     prompt: str,
     *,
     task: str | None = None,
@@ -214,7 +214,7 @@ class Editor(VideoPipeline):
     seed: int = 0,
     index: int = 0,
     rows: int = 8,
-  ) -> Iterator[Frame]:
+  ) -> Iterator[VideoFrame]:
     """Yields the edited frame of each frame, in memory that does not grow with their number.
 
     Args:
@@ -289,7 +289,7 @@ class Editor(VideoPipeline):
         return size
     return usual
 
-  def _read_clip(self, video: Any) -> tuple[Video, float]:
+  def _read_clip(self, video: Any) -> tuple[_Video, float]:
     """Returns a video that the model can make, and its frames a second, by default training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)
@@ -324,7 +324,7 @@ class Editor(VideoPipeline):
       if strength < 1:
         source = self._encode(jnp.asarray(videos)) if how == SDEDIT else batch[SOURCE]
         noise = noised(source, noise, strength, self._sigma_min)
-      latents = self._sample(batch, noise, watched(callback, decode), *times)
+      latents = self._sample(batch, noise, watch_steps(callback, decode), *times)
       if how == EDIT:
         self._tell_unchanged(edits, latents, batch[SOURCE])
       return decode(latents)
@@ -350,12 +350,12 @@ class Editor(VideoPipeline):
 
   def _stream_windows(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     edit: _Edit,
     how: str,
     strength: float | None,
     rows: int,
-  ) -> Iterator[Frame]:
+  ) -> Iterator[VideoFrame]:
     """Edits a video of any length."""
     strength, times = self._rest(how, strength)
     height, width = edit.video.shape[1:3]

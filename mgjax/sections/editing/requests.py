@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from mgjax.core.errors import ConfigError
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
 from mgjax.models.conditioning.edit_task import EditTask
 from mgjax.models.flow_model.conditions import field_names
 from mgjax.models.flow_model.model import FlowModel

@@ -12,9 +12,9 @@ import numpy as np
 
 from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float, Sample, UInt8, Wrapped
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
-from mgjax.models.conditioning.temporal_place import KEY as PLACE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
+from mgjax.models.conditioning.temporal_place import TEMPORAL_PLACE_KEY as PLACE
 
 Unit = Annotated[float, Range(least=0, most=1)]
 

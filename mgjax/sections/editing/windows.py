@@ -9,7 +9,7 @@ import numpy as np
 
 from mgjax.core.typing import Array, Batch, UInt8
 from mgjax.flow.streaming import TimeWindows, WindowVelocity, stream_windows
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
 from mgjax.models.flow_model.conditions import LATENTS
 from mgjax.models.tae.latents import LatentCodec
 

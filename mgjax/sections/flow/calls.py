@@ -14,10 +14,10 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
-from mgjax.sections.flow.diffusers_names import INSTEAD, NAMES, renamed, unknown_option
+from mgjax.sections.flow.diffusers_names import DIFFUSERS_NAMES, INSTEAD, renamed, unknown_option
 
 _SETTINGS = ('steps', 'guidance', 'solver', 'schedule')  # of `load` that a call may change
-FORMS = ('np', 'pil', 'latent')
+OUTPUT_TYPES = ('np', 'pil', 'latent')
 Seeds = int | Sequence[int]
 _Method = TypeVar('_Method', bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Preview:
 Callback = Callable[[int, int, Preview], None]
 
 
-def watched(
+def watch_steps(
   callback: Callback | None, decode: Callable[[Array], np.ndarray]
 ) -> Callable[[int, int, Array], None] | None:
   """Returns what watches the steps of a sampler for a callback."""
@@ -52,7 +52,7 @@ def watched(
   return lambda step, total, latents: callback(step, total, Preview(latents, decode))
 
 
-def prompts_of(prompts: Any) -> list[str]:
+def prompt_list(prompts: Any) -> list[str]:
   """Returns prompts as a list. Raises ConfigError if they are neither text nor texts."""
   if isinstance(prompts, str):
     return [prompts]
@@ -140,7 +140,9 @@ class _Arguments:
   def signature(self) -> inspect.Signature:
     """Returns the signature for `help`, with per-call settings and alternative names."""
     extra_names = [name for name in _SETTINGS if name not in self.own]
-    extra_names += [name for name, ours in NAMES.items() if ours in (*self.own, *_SETTINGS)]
+    extra_names += [
+      name for name, ours in DIFFUSERS_NAMES.items() if ours in (*self.own, *_SETTINGS)
+    ]
     added = [
       inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in extra_names
     ]
@@ -174,7 +176,7 @@ class _Arguments:
     known = {*self.own, *_SETTINGS, *(pipeline.reads if self.rest else ())}
     open_ended = self.rest is not None and self.rest.name == 'options'
     if options.get('prompts') is not None:
-      options['prompts'] = prompts_of(options['prompts'])
+      options['prompts'] = prompt_list(options['prompts'])
     count = len(options.get('prompts') or [''])
     for name, value in options.items():
       if name not in known and not open_ended:
@@ -200,16 +202,16 @@ def _plain(name: str, value: Any, count: int) -> Any:
 def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Method:
   """Lets a method of a pipeline be called in the style of diffusers.
 
-  Prompts may be one text, arguments may have the names of `NAMES`, those with a range are held to
-  it, and steps, guidance, solver and schedule may differ from those of the pipeline. The signature
-  that `help` shows has them all. What the method takes as `**options` are arguments of `like`.
+  Prompts may be one text, arguments may have the names of `DIFFUSERS_NAMES`, and their ranges are
+  checked. Steps, guidance, solver and schedule may differ from those of the pipeline. The signature
+  that `help` shows has them all. The method's `**options` are arguments of `like`.
   """
   arguments = _Arguments.of(method, like)
   settings = [name for name in _SETTINGS if name not in arguments.own]
 
   @functools.wraps(method)
   def called(self: Any, *args: Any, **keywords: Any) -> Any:
-    typed = {NAMES.get(name, name): name for name in keywords}
+    typed = {DIFFUSERS_NAMES.get(name, name): name for name in keywords}
     options = arguments.by_name(args, keywords)
     arguments.check(options, typed, self)
     changes = {name: options.pop(name) for name in settings if name in options}

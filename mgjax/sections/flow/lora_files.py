@@ -37,7 +37,7 @@ from mgjax.core.precision import LORA_A, LORA_B
 from mgjax.core.safetensors_files import TensorFile, in_file, open_tensors, read_metadata, shown
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
-from mgjax.models.foreign_weights.lora_keys import WHOLE, kind_of, map_in, split_key
+from mgjax.models.foreign_weights.lora_keys import WHOLE_PARAMETERS, kind_of, map_in, split_key
 from mgjax.models.foreign_weights.names import LAYER
 from mgjax.models.foreign_weights.numbers import is_number, number_in
 from mgjax.models.foreign_weights.peft_config import check_settings, scales_of_maps
@@ -56,7 +56,7 @@ from mgjax.training.checkpoints.find_run import find_run
 from mgjax.training.checkpoints.load_params import load_adapters
 from mgjax.training.checkpoints.workdir import read_config, read_notes
 
-FORMS = ('peft', 'comfyui', 'kohya')
+ADAPTER_FORMATS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}
 _TEXT = 'lora_te_'
 _CONFIG = 'adapter_config.json'
@@ -107,8 +107,10 @@ def write_adapters(
   Raises:
     ConfigError: there is no such format, or `out` is not what it wants.
   """
-  if form not in FORMS:
-    raise ConfigError(f'there is no format {form!r} of adapters; expected {", ".join(FORMS)}')
+  if form not in ADAPTER_FORMATS:
+    raise ConfigError(
+      f'there is no format {form!r} of adapters; expected {", ".join(ADAPTER_FORMATS)}'
+    )
   folder = form == 'peft'
   if folder != (out.suffix != '.safetensors') or out.is_dir() != (folder and out.exists()):
     expected = 'a folder' if folder else 'a .safetensors file'
@@ -212,7 +214,7 @@ def are_adapters(path: str | os.PathLike[str]) -> bool:
     return False
   with open_tensors(where) as file:
     kinds = {split_key(key)[1] or kind_of(key) for key in file.names}
-  return bool(kinds - {'', 'alpha', WHOLE})
+  return bool(kinds - {'', 'alpha', WHOLE_PARAMETERS})
 
 
 def words_of_adapters(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.sections.flow.calls import prompts_of
-from mgjax.sections.flow.diffusers_names import NAMES, instead_of, unknown_option
+from mgjax.sections.flow.calls import prompt_list
+from mgjax.sections.flow.diffusers_names import DIFFUSERS_NAMES, instead_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
@@ -189,7 +189,7 @@ class FlowPipeline:
     raise AttributeError(message, name=name, obj=self)
 
   def __setattr__(self, name: str, value: Any) -> None:
-    advice = f'give {name} to a call, or to mgjax.load' * (name in NAMES)
+    advice = f'give {name} to a call, or to mgjax.load' * (name in DIFFUSERS_NAMES)
     if hint := instead_of(name) or advice:  # nothing would read such an attribute
       raise AttributeError(f'{name} cannot be set; {hint}', name=name, obj=self)
     super().__setattr__(name, value)
@@ -259,7 +259,7 @@ class FlowPipeline:
       The words of each prompt that training never showed.
     """
     samples: list[dict[str, Any]] = [
-      {'caption': with_frame_rate(prompt, None)} for prompt in prompts_of(prompts)
+      {'caption': with_frame_rate(prompt, None)} for prompt in prompt_list(prompts)
     ]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]

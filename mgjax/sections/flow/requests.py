@@ -33,7 +33,7 @@ from mgjax.models.text.prompts import RATES, clean_prompt, frame_rate_of
 from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.progress import Progress
 
-Frame = UInt8[np.ndarray, 'h w 3']
+VideoFrame = UInt8[np.ndarray, 'h w 3']
 SHEET_FRAMES = 4  # of a changed video that its picture shows, before and after
 
 
@@ -155,9 +155,9 @@ class Change(Request):
     self,
     path: pathlib.Path,
     video: ClipInfo,
-    make: Callable[[Iterator[Frame]], Iterator[Frame]],
+    make: Callable[[Iterator[VideoFrame]], Iterator[VideoFrame]],
     size: tuple[int, int] | None = None,
-  ) -> tuple[list[list[Frame]], dict[str, str]]:
+  ) -> tuple[list[list[VideoFrame]], dict[str, str]]:
     """Writes the video changed by `make`, in memory that does not grow with its length.
 
     Args:
@@ -168,19 +168,19 @@ class Change(Request):
     Returns:
       Some frames, those before and those after; digests of all, as the model read and made them.
     """
-    sheet_pairs: list[tuple[Frame, Frame]] = []
+    sheet_pairs: list[tuple[VideoFrame, VideoFrame]] = []
     sheet_numbers = set(np.linspace(0, video.frames - 1, SHEET_FRAMES).round().astype(int).tolist())
     # Times and frames of the video that `make` has not returned yet.
-    waiting: collections.deque[tuple[float, float, Frame]] = collections.deque()
+    waiting: collections.deque[tuple[float, float, VideoFrame]] = collections.deque()
     digests = {name: hashlib.sha256() for name in ('source_pixels', 'pixels')}
 
-    def before() -> Iterator[Frame]:
+    def before() -> Iterator[VideoFrame]:
       for timed in stream_frames(self.video, limits=ANY_LENGTH, size=size):
         waiting.append(timed)
         digests['source_pixels'].update(timed[2].tobytes())
         yield timed[2]
 
-    def after() -> Iterator[tuple[float, float, Frame]]:
+    def after() -> Iterator[tuple[float, float, VideoFrame]]:
       changed = make(before())
       with progress.waiting('compiling the model and making the first frames'):
         first = next(changed)

@@ -26,8 +26,8 @@ from mgjax.models.flow_model.alignment import (
   without_projector,
 )
 from mgjax.models.flow_model.build import (
-  check_learnt,
   check_records,
+  check_training_inputs,
   make_flops,
   make_sampler_of,
 )
@@ -313,7 +313,7 @@ class _FlowCallbacks(Callbacks):
 
   def check(self, notes: dict[str, Any]) -> None:
     autoencoder = self._section.settings.autoencoder
-    check_learnt(autoencoder, self._section.codec.fingerprints, self._learnt, notes)
+    check_training_inputs(autoencoder, self._section.codec.fingerprints, self._learnt, notes)
     # Data may be new, and older runs did not record theirs.
     self._words.add(words_in(notes))
 

@@ -18,7 +18,7 @@ from mgjax.data.media.faces.face import Face, Frame, crop_face, mask_face
 from mgjax.data.media.faces.pictures import read_picture
 from mgjax.data.media.faces.recognition import Faces, open_faces
 from mgjax.models.flow_model.build import make_flow_model
-from mgjax.sections.personalization.references import References, identity_of
+from mgjax.sections.personalization.references import References, identity_conditioning
 from mgjax.sections.video.files import Samples
 from mgjax.training.checkpoints.workdir import read_config_of
 
@@ -48,7 +48,7 @@ class ReferenceReader:
       DataError: the deny list cannot be used.
     """
     config = read_config_of(workdir, COMPONENT, NOUN)
-    self.shape = identity_of(make_flow_model(fields_of(config, 'model'))).shape
+    self.shape = identity_conditioning(make_flow_model(fields_of(config, 'model'))).shape
     self._references = References.of(config.to_dict())
     self._denied = None if deny_list is None else _read_denied(deny_list, self.faces)
 

@@ -31,7 +31,7 @@ class References(Checked):
     return unpack(cls, fields_of(fields, 'references'), 'references')
 
 
-def identity_of(model: FlowModel) -> Identity:
+def identity_conditioning(model: FlowModel) -> Identity:
   """Returns the conditioning that reads references.
   Raises ConfigError if the model has none, or several.
   """

@@ -340,7 +340,7 @@ def embed_prompts(
 
 def _embed(name: str, workdir: str, directory: str, texts: Collection[str], share: Share) -> bool:
   """Fills the store of one encoder, which leaves the devices on return."""
-  identity = frozen.identity_of(workdir)
+  identity = frozen.encoder_identity(workdir)
   missing = len(Embeddings(directory).missing(texts))
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // share.processes), unit='text')
@@ -433,5 +433,5 @@ class Embedder:
   def _place(self, name: str) -> os.PathLike[str]:
     workdir = self._text.encoders[name].workdir
     noun = f'prompts are not stored, and the {name}'
-    read = lambda path: (path, [frozen.identity_of(path)])  # noqa: E731
+    read = lambda path: (path, [frozen.encoder_identity(path)])  # noqa: E731
     return read_needed(self._workdir, workdir, f'{noun} encoder', self._identity(name), read)

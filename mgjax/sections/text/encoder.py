@@ -23,11 +23,11 @@ from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 STATES = 'states'
 _MAKERS = {'t5': make_t5, 'clip_text': make_clip_text}
-BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
+_BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
 _SHORTEST = 16  # tokens; from here on the lengths of batches double, for each is a program
 
 
-def identity_of(workdir: str | os.PathLike[str]) -> str:
+def encoder_identity(workdir: str | os.PathLike[str]) -> str:
   """Returns a hash of everything that an encoder's states depend on, except the text.
 
   Weights and tokenizer by the SHA-256 of their source files, the model's fields with its compute
@@ -82,8 +82,8 @@ class TextEncoder:
     counts = mask.sum(axis=1)
     order = np.argsort(counts, kind='stable')  # short texts share batches
     states_by_index: dict[int, np.ndarray] = {}
-    for first in range(0, len(texts), BATCH_SIZE):
-      chosen = order[first : first + BATCH_SIZE]
+    for first in range(0, len(texts), _BATCH_SIZE):
+      chosen = order[first : first + _BATCH_SIZE]
       width = min(_doubled(_SHORTEST, int(counts[chosen].max())), self._length)
       rows = np.resize(chosen, _doubled(self._mesh.size, len(chosen)))  # some of them repeated
       batch = {'tokens': tokens[rows, :width], 'mask': mask[rows, :width]}

@@ -13,12 +13,17 @@ from typing import Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.core.settings import fields_of
-from mgjax.models.text.tokenizer_files import EXPECTED, KNOWN, read_tokenizer_file, tokenizer_files
+from mgjax.models.text.tokenizer_files import (
+  EXPECTED_TOKENIZER,
+  KNOWN_FILES,
+  read_tokenizer_file,
+  tokenizer_files,
+)
 from mgjax.models.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 from mgjax.training.checkpoints.workdir import read_config
 
 FOLDER = 'tokenizer'
-NAMES = re.compile(
+TOKENIZER_NAMES = re.compile(
   r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII
 )  # of files, beside those that are KNOWN
 DIGESTS = 'sha256.json'  # of the files as they were imported
@@ -26,7 +31,7 @@ READERS = ('t5', 'clip_text')  # components that read text
 
 _log = logging.getLogger(__name__)
 
-Files = dict[str, bytes]
+TokenizerFiles = dict[str, bytes]
 
 
 def find_tokenizer(
@@ -35,7 +40,7 @@ def find_tokenizer(
   model: Mapping[str, Any],
   source: str | os.PathLike[str],
   tokenizer_path: str | os.PathLike[str] | None,
-) -> Files:
+) -> TokenizerFiles:
   """Reads and checks the tokenizer files of an imported encoder: name -> content.
 
   Args:
@@ -66,13 +71,13 @@ def find_tokenizer(
     _log.warning(
       'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
       '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
-      EXPECTED,
+      EXPECTED_TOKENIZER,
       FOLDER,
     )
     return {}
   check_tokenizer(load_tokenizer(path), model, os.fspath(path))
   if path.is_dir():
-    files += [file for name in KNOWN if (file := path / name).is_file() and file not in files]
+    files += [file for name in KNOWN_FILES if (file := path / name).is_file() and file not in files]
   elif path.suffix == '.json' and len(files) == 1:
     return {'tokenizer.json': read_tokenizer_file(path)}  # the name that a folder's file has
   return {file.name: read_tokenizer_file(file) for file in files}
@@ -107,12 +112,12 @@ def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], path: str) -
   )
 
 
-def digests(files: Files) -> dict[str, str]:
+def digests(files: TokenizerFiles) -> dict[str, str]:
   """Returns the SHA-256 of each file."""
   return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
-def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
+def write_tokenizer(workdir: pathlib.Path, files: TokenizerFiles) -> None:
   """Writes the tokenizer files of a work directory atomically, in place of any before."""
   if not files:
     return
@@ -128,7 +133,7 @@ def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
   synchronise(workdir)
 
 
-def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
+def read_tokenizer(workdir: str | os.PathLike[str]) -> TokenizerFiles:
   """Reads the tokenizer files of a work directory, {} without any; ConfigError if they changed."""
   folder = pathlib.Path(workdir) / FOLDER
   if not folder.is_dir():
@@ -161,8 +166,8 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
     return load_tokenizer(BYTES)
   if not read_tokenizer(workdir):
     raise ConfigError(
-      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED}: copy what came with '
-      f'its weights into {os.fspath(folder)!r}'
+      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED_TOKENIZER}: copy what '
+      f'came with its weights into {os.fspath(folder)!r}'
     )
   tokenizer = load_tokenizer(folder, tried=(folder / DIGESTS).exists())
   check_tokenizer(tokenizer, fields_of(config, 'model'), os.fspath(folder))

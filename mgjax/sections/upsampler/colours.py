@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mgjax.core.resize import resize, to_bytes
+from mgjax.core.resize import resize, round_to_bytes
 from mgjax.core.typing import UInt8
 
 _PIXELS = 2  # of the small frame that an average is of, each way
@@ -22,4 +22,4 @@ def keep_colours(
   source, enlarged = (
     resize(frames.astype(np.float32), coarse, 'area') for frames in (small, large)
   )
-  return to_bytes(large + resize(source - enlarged, large.shape[1:3], 'bilinear'))
+  return round_to_bytes(large + resize(source - enlarged, large.shape[1:3], 'bilinear'))

@@ -14,7 +14,7 @@ from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import UInt8
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.media.video import ClipInfo
-from mgjax.sections.flow.requests import SHEET_FRAMES, Change, Frame
+from mgjax.sections.flow.requests import SHEET_FRAMES, Change, VideoFrame
 from mgjax.sections.upsampler.geometry import check_size, scaled_size
 
 Scale = Annotated[float, Range(least=1, most=16)]
@@ -71,7 +71,7 @@ class Enlarged(Change):
 
 def _write_sheet(
   path: pathlib.Path,
-  before: list[Frame],
+  before: list[VideoFrame],
   after: list[UInt8[np.ndarray, 'i j 3']],
   size: tuple[int, int],
 ) -> None:

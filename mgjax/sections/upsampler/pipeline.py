@@ -23,7 +23,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.streaming import TimeWindows, WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.models.tae.tiling import regroup
@@ -31,7 +31,7 @@ from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.calls import callable_as, rows_of
 from mgjax.sections.flow.pipeline import FlowPipeline
-from mgjax.sections.flow.requests import Frame, checked_video
+from mgjax.sections.flow.requests import VideoFrame, checked_video
 from mgjax.sections.upsampler import colours
 from mgjax.sections.upsampler.files import Enlarged, Scale
 from mgjax.sections.upsampler.geometry import CHUNK, Windows, frame_covers, scaled_size
@@ -133,7 +133,7 @@ class Upsampler(FlowPipeline):
 
   def stream(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     *,
     size: tuple[int, int],
     prompt: str = '',
@@ -142,7 +142,7 @@ class Upsampler(FlowPipeline):
     index: int = 0,
     rows: int = 8,
     keep_colours: bool = True,
-  ) -> Iterator[Frame]:
+  ) -> Iterator[VideoFrame]:
     """Yields the large frame of each small one, in memory that does not grow with their number.
 
     Frame i depends on (seed, index) and on the frames around it, but not on `rows`, but for
@@ -170,7 +170,7 @@ class Upsampler(FlowPipeline):
     with self._devices():
       enlarged = stream_windows(
         self._velocity(self._covers(size), rows),
-        ({KEY: latents} for latents in self._encoded(frames, size)),
+        ({LOW_RESOLUTION_KEY: latents} for latents in self._encoded(frames, size)),
         TimeWindows(self.window[0], self.windows.overlap, rows=max(1, rows // len(tiles))),
         constant=self._text([prompt], [frame_rate_of(prompt, fps, self.config.data.fps)]),
         times=make_time_grid(steps=self._settings.steps, **self._settings.schedule),
@@ -215,7 +215,7 @@ class Upsampler(FlowPipeline):
       indices = first + np.arange(begin, begin + batch_size)
       with self._devices():
         batch = self._text([prompts[row] for row in rows], [rates[row] for row in rows])
-        batch[KEY] = self._codec.encode(self._enlarged(videos[rows], size))
+        batch[LOW_RESOLUTION_KEY] = self._codec.encode(self._enlarged(videos[rows], size))
         noise = frame_noise(seed, indices, 0, frames, self._places(size))
         latents = finite(self._generate(self._params, batch, noise))
         decoded.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
@@ -253,7 +253,7 @@ class Upsampler(FlowPipeline):
     )
     return functools.partial(jax.jit(velocity), self._params)
 
-  def _encoded(self, frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[np.ndarray]:
+  def _encoded(self, frames: Iterable[VideoFrame], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yields latents (t h w c) of frames, a few at a time."""
     for few in _chunks(frames, CHUNK):
       filled = np.stack(few + few[-1:] * (CHUNK - len(few)))[None]
@@ -277,7 +277,7 @@ class Upsampler(FlowPipeline):
     return {name: np.asarray(value) for name, value in batch.items()}
 
 
-def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
+def _chunks(frames: Iterable[VideoFrame], count: int) -> Iterator[list[VideoFrame]]:
   """Yields `count` frames at a time, all of one size.
   Raises DataError if a frame has another size than the first, or is no uint8 (h w 3).
   """

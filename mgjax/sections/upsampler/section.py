@@ -19,14 +19,14 @@ from mgjax.data.media import compression
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.upsampler.degradation import SMALL, Compressors, Degraded
 from mgjax.sections.upsampler.geometry import Windows
-from mgjax.sections.upsampler.recipe import Degradation, describe
+from mgjax.sections.upsampler.recipe import Degradation, describe_degradation
 from mgjax.sections.video.section import VideoSection
 
 DEGRADED = 16  # in the picture of degraded samples
@@ -91,7 +91,7 @@ class Pairs:
 def write_degraded(path: pathlib.Path, source: Degraded) -> None:
   """Draws degraded clips below what was done to each."""
   indices = np.unique(np.linspace(0, len(source) - 1, DEGRADED).astype(int)).tolist()
-  titles = [describe(source.recipe(index)) for index in indices]
+  titles = [describe_degradation(source.recipe(index)) for index in indices]
   contact_sheet(path, [source.small(index) for index in indices], titles)
 
 
@@ -142,7 +142,10 @@ class UpsamplerSection(VideoSection):
   ) -> pathlib.Path:
     """Writes a picture of inputs, outputs and ground truth."""
     truth = 'latents' if 'latents' in samples[0] else 'video'
-    clips = [_clip(self.codec, [sample[name] for sample in samples]) for name in (KEY, truth)]
+    clips = [
+      _clip(self.codec, [sample[name] for sample in samples])
+      for name in (LOW_RESOLUTION_KEY, truth)
+    ]
     path = directory / 'samples.png'
     if jax.process_index() == 0:
       rows = [row for three in zip(clips[0], videos, clips[1], strict=True) for row in three]
@@ -179,7 +182,7 @@ class UpsamplerSection(VideoSection):
       level = drawn.uniform(0, self.pairs.noise)
       latents += level * drawn.standard_normal(latents.shape, np.float32)
     again = np.asarray(self._temporal.decode(latents, len(small), size=small.shape[1:3]))[0]
-    return {**sample, KEY: resize(again, size, 'bilinear')}
+    return {**sample, LOW_RESOLUTION_KEY: resize(again, size, 'bilinear')}
 
 
 def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 'b t h w 3']:

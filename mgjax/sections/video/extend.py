@@ -10,10 +10,10 @@ from mgjax.models.conditioning.frames import CLIP, KNOWN
 
 _APART = 2**20  # between the indices of the noises of a video's windows
 # Arguments: conditions by name, a list of one each, and the index of the first noise.
-Generate = Callable[[dict[str, list[np.ndarray]], int], UInt8[np.ndarray, 'b t h w 3']]
+GenerateVideos = Callable[[dict[str, list[np.ndarray]], int], UInt8[np.ndarray, 'b t h w 3']]
 
 
-def check_length(frames: int, clip_frames: int) -> None:
+def check_continuation(frames: int, clip_frames: int) -> None:
   """Raises ConfigError unless there are frames to continue and frames to add."""
   if clip_frames < 1 or frames <= clip_frames:
     raise ConfigError(
@@ -37,7 +37,7 @@ def default_overlap(window: int) -> int:
 
 
 def continued(
-  generate: Generate,
+  generate: GenerateVideos,
   clips: Sequence[UInt8[np.ndarray, 't h w 3']],
   *,
   frames: int,
@@ -66,7 +66,7 @@ def continued(
       f'windows of {window} frames that share {overlap}: expected 1 at least, and fewer than all'
     )
   length = len(clips[0])
-  check_length(frames, length)
+  check_continuation(frames, length)
   last = np.stack([clip[-overlap:] for clip in clips])
   index = 0
   while length < frames:

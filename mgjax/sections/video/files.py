@@ -26,7 +26,7 @@ from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.text.prompts import frame_rate_of, prompt_hash
 from mgjax.sections.flow.files import find_autoencoder_config
 from mgjax.sections.flow.requests import Request, describe_conditions, model_of
-from mgjax.sections.video.extend import check_length, check_reads, default_overlap
+from mgjax.sections.video.extend import check_continuation, check_reads, default_overlap
 
 SHEET_ROWS = 32
 _LARGEST = 2**31  # bytes of a clip that is continued
@@ -118,7 +118,7 @@ class Samples(Request):
       frames = self.frames or window
     else:
       frames = self.frames or len(video) + window - default_overlap(window)
-      check_length(frames, len(video))
+      check_continuation(frames, len(video))
     pipeline.check((frames if video is None else window, *size))
     paths, sheet, record = self._paths(frames)
     unknown = pipeline.tell(prompts, rates if frames > 1 else None)

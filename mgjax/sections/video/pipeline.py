@@ -30,13 +30,13 @@ from mgjax.models.tae.fitting import make_fit
 from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.calls import (
-  FORMS,
+  OUTPUT_TYPES,
   Callback,
   Seeds,
   callable_as,
-  prompts_of,
+  prompt_list,
   rows_of,
-  watched,
+  watch_steps,
 )
 from mgjax.sections.flow.pipeline import FlowPipeline
 from mgjax.sections.video.extend import check_reads, continued
@@ -69,7 +69,7 @@ class VideoPipeline(FlowPipeline):
 
   def frame_rates(self, prompts: Sequence[str], fps: float | None = None) -> list[float]:
     """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
-    prompts = prompts_of(prompts)
+    prompts = prompt_list(prompts)
     return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
 
   @callable_as
@@ -164,7 +164,7 @@ class VideoPipeline(FlowPipeline):
         an argument is of another type.
       DataError: a file cannot be read.
     """
-    check_one_of(f'output_type = {output_type!r}', output_type, FORMS)
+    check_one_of(f'output_type = {output_type!r}', output_type, OUTPUT_TYPES)
     shape = self._shape(shape, frames, height, width)
     self.check(shape)
     prompts = prompts or ['']
@@ -196,7 +196,7 @@ class VideoPipeline(FlowPipeline):
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
           decode = functools.partial(self._decode, count=len(chosen), frames=shape[0])
-          latents = self._sample(batch, noise, watched(callback, decode))
+          latents = self._sample(batch, noise, watch_steps(callback, decode))
           if self._settings.shifts:
             draws = functools.partial(draw, seeds_of(seeds, indices)[0], shape=latent_shape)
             latents = self._shifted(latents, batch, draws, indices, shape[0])
@@ -322,7 +322,7 @@ class VideoPipeline(FlowPipeline):
     """
     shape = videos.shape[1:4]
     self.check(shape)
-    if len(prompts := prompts_of(prompts)) != len(videos):
+    if len(prompts := prompt_list(prompts)) != len(videos):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     rates = self.frame_rates(prompts) if shape[0] > 1 else None
     samples = self._samples(prompts, {}, {}, rates)

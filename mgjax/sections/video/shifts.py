@@ -11,7 +11,7 @@ import numpy as np
 
 from mgjax.core.typing import Float, UInt8
 
-Video = UInt8[np.ndarray, 'b t h w 3']
+_Video = UInt8[np.ndarray, 'b t h w 3']
 
 
 def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, int]:
@@ -20,7 +20,7 @@ def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, in
   return min(time // 2, frames - 1), height // 2, width // 2
 
 
-def moved(video: Video, by: tuple[int, int, int]) -> Video:
+def moved(video: _Video, by: tuple[int, int, int]) -> _Video:
   """Returns a video from so many frames, rows and columns on; what it lacks is as its ends are."""
   for axis, start in enumerate(by, 1):
     places = (np.arange(video.shape[axis]) + start).clip(0, video.shape[axis] - 1)
@@ -28,7 +28,7 @@ def moved(video: Video, by: tuple[int, int, int]) -> Video:
   return video
 
 
-def put_back(video: Video, shifted: Video, by: tuple[int, int, int]) -> Video:
+def put_back(video: _Video, shifted: _Video, by: tuple[int, int, int]) -> _Video:
   """Returns a video with the result for `moved(video, by)` at its original position."""
   time, row, column = by
   result = video.copy()

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line
-from mgjax.core.run_names import LOCAL, Name
+from mgjax.core.run_names import LOCAL, RunName
 from mgjax.training.checkpoints.run_references import LIST
 
-LONGEST = 2**20  # bytes of the list
+_LONGEST = 2**20  # bytes of the list
 ErrorSentence = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'
 
@@ -27,15 +27,15 @@ _GOES_ON = 'the same command goes on with what is missing'
 class Repository(NamedTuple):
   """A repository on the Hub."""
 
-  run: Name
+  run: RunName
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns the commit of a revision, and the bytes of its list."""
     repository, revision = self.run.repository, self.run.revision
     with _in_sentences(self.run, _hub_error):
       about = _download(repository, LIST, revision=revision, dry_run=True)
-      if (about.file_size or 0) > LONGEST:
-        raise DataError(f'{self.run}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
+      if (about.file_size or 0) > _LONGEST:
+        raise DataError(f'{self.run}: {LIST} has {about.file_size:,} bytes, above {_LONGEST:,}')
       # By the revision, or it could not be found offline; its folder is called as the commit.
       path = pathlib.Path(_download(repository, LIST, revision=revision))
     data = path.read_bytes()
@@ -72,10 +72,10 @@ class Repository(NamedTuple):
     return done.oid
 
 
-class Folder:
+class UrlFolder:
   """A folder at a URL of fsspec, as `Repository`, but without commits."""
 
-  def __init__(self, run: Name):
+  def __init__(self, run: RunName):
     """Opens the URL. Raises ConfigError if fsspec does not know it, or lacks a package for it."""
     import fsspec
 
@@ -94,9 +94,9 @@ class Folder:
       # To read a pipe would wait for ever.
       if self._scheme in LOCAL and self._files.info(path)['type'] == 'other':
         raise ConfigError(f'{self.run}: {LIST} is no regular file; publish it anew')
-      data = self._files.cat_file(path, end=LONGEST + 1)
-    if len(data) > LONGEST:
-      raise DataError(f'{self.run}: {LIST} has more than {LONGEST:,} bytes')
+      data = self._files.cat_file(path, end=_LONGEST + 1)
+    if len(data) > _LONGEST:
+      raise DataError(f'{self.run}: {LIST} has more than {_LONGEST:,} bytes')
     return '', data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
@@ -132,9 +132,9 @@ class Folder:
     return _in_sentences(self.run, functools.partial(_url_error, self._scheme, missing))
 
 
-def open_place(run: Name) -> Repository | Folder:
+def open_place(run: RunName) -> Repository | UrlFolder:
   """Opens the place of a name. Raises ConfigError if it cannot be."""
-  return Repository(run) if run.repository else Folder(run)
+  return Repository(run) if run.repository else UrlFolder(run)
 
 
 def _download(repository: str, file: str, **options: Any) -> Any:
@@ -149,7 +149,7 @@ def _download(repository: str, file: str, **options: Any) -> Any:
       time.sleep(pause)
 
 
-def _check_size(run: Name, file: str, there: int | None, size: int) -> None:
+def _check_size(run: RunName, file: str, there: int | None, size: int) -> None:
   if there not in (None, size):
     raise DataError(f'{run}: {file} has {there:,} bytes; {LIST} says {size:,}')
 
@@ -163,7 +163,7 @@ def _bar(file: str) -> Any:
 
 
 @contextlib.contextmanager
-def _in_sentences(run: Name, describe: Callable[[Exception], ErrorSentence]) -> Iterator[None]:
+def _in_sentences(run: RunName, describe: Callable[[Exception], ErrorSentence]) -> Iterator[None]:
   """Says of what a client raises, which has tried several times, what is to be done."""
   try:
     yield

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.run_names import Name, is_name, read_name
+from mgjax.core.run_names import RunName, is_name, read_name
 
 ALLOW = 'MGJAX_ALLOW_OUTSIDE'  # of the environment
 LIST = 'mgjax.json'  # of the files of a published run
 WEIGHTS = 'weights.safetensors'  # of a published run, whose `train.checkpoints` nobody reads then
 
 
-class Place(NamedTuple):
+class RunField(NamedTuple):
   """What a field of a configuration names.
 
   Attributes:
@@ -68,17 +68,17 @@ def _is_number(text: str) -> bool:
 
 # Field -> what it names; '*' is any name, and fields of a stage or an arm are as those of a run.
 RUNS = {
-  'autoencoder': Place(_one, compared=True),
-  'start_from': Place(_sources, compared=True),
-  'vision': Place(_one, compared=True),
-  'text.*.workdir': Place(_one, compared=True),
-  'objective.*.teacher': Place(_one, compared=True),
-  'pairs.temporal_autoencoder': Place(_one, compared=True),
-  'preferences.model': Place(_one, compared=True),
-  'backtranslation.editor': Place(_one, compared=True),
-  'backtranslation.recogniser': Place(_one, compared=True),
-  'sample.expert': Place(_expert, compared=False),
-  'sample.lora': Place(_adapters, compared=False),
+  'autoencoder': RunField(_one, compared=True),
+  'start_from': RunField(_sources, compared=True),
+  'vision': RunField(_one, compared=True),
+  'text.*.workdir': RunField(_one, compared=True),
+  'objective.*.teacher': RunField(_one, compared=True),
+  'pairs.temporal_autoencoder': RunField(_one, compared=True),
+  'preferences.model': RunField(_one, compared=True),
+  'backtranslation.editor': RunField(_one, compared=True),
+  'backtranslation.recogniser': RunField(_one, compared=True),
+  'sample.expert': RunField(_expert, compared=False),
+  'sample.lora': RunField(_adapters, compared=False),
 }
 # Fields that name data, stores and programs. Who samples a run reads none of them, but for
 # checkpoints where there is no `WEIGHTS`, and stored embeddings, which pinned runs do without.
@@ -99,7 +99,7 @@ DATA = (
 )
 
 
-def place_of(path: tuple[str, ...]) -> Place | None:
+def place_of(path: tuple[str, ...]) -> RunField | None:
   """Returns the run field at a path of keys; None if the field names no runs."""
   for key, run_field in RUNS.items():
     pattern = key.split('.')
@@ -110,9 +110,9 @@ def place_of(path: tuple[str, ...]) -> Place | None:
 
 
 def names_in(
-  value: Any, path: tuple[str, ...] = (), run_field: Place | None = None
-) -> Iterator[tuple[str, str, Place]]:
-  """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
+  value: Any, path: tuple[str, ...] = (), run_field: RunField | None = None
+) -> Iterator[tuple[str, str, RunField]]:
+  """Yields field, name or path of a run, and its `RunField`, of all in a configuration."""
   if isinstance(value, Mapping):
     for key, field in value.items():
       yield from names_in(field, (*path, key), run_field or place_of((*path, key)))
@@ -158,7 +158,7 @@ def lies_within(folder: pathlib.Path, path: pathlib.Path) -> bool:
   return os.path.exists(path) and path.resolve().is_relative_to(folder.resolve())
 
 
-def may_lead_to(name: str, origin: Name | None) -> bool:
+def may_lead_to(name: str, origin: RunName | None) -> bool:
   """Says whether a published run from `origin`, if that is known, may name another one.
 
   It may where the name has a SHA-256, on the Hub or at the host, or bucket, that it came from.

@@ -70,14 +70,14 @@ def _unknown(name: str, names: Iterable[str]) -> str:
   return f' (it has no {first!r}{hint and f"; {hint}"})'
 
 
-class Source(NamedTuple):
+class WarmStartSource(NamedTuple):
   """Where the parameters of a subtree come from: a subtree, '' for all, of a run's parameters."""
 
   workdir: str
   subtree: str
 
 
-def parse_sources(start_from: Any) -> dict[str, Source]:
+def parse_sources(start_from: Any) -> dict[str, WarmStartSource]:
   """Parses `start_from` of a configuration: subtree of this model -> its source.
 
   It is the work directory of a run, '' for none; or subtree -> work directory, as a map or as text,
@@ -102,7 +102,9 @@ def parse_sources(start_from: Any) -> dict[str, Source]:
       )
     workdir, colon, inside = ('', '', '') if os.path.isdir(value) else value.rpartition(':')
     has_no_subtree = not colon or re.match(r'[/\d]', inside)  # as in hf://owner/name
-    sources[subtree.strip('/')] = Source(value, '') if has_no_subtree else Source(workdir, inside)
+    sources[subtree.strip('/')] = (
+      WarmStartSource(value, '') if has_no_subtree else WarmStartSource(workdir, inside)
+    )
   return sources
 
 
@@ -132,7 +134,7 @@ def make_start(
 
 
 def _read(
-  subtree: str, source: Source, components: Sequence[str], sharding_of: Place
+  subtree: str, source: WarmStartSource, components: Sequence[str], sharding_of: Place
 ) -> dict[str, Tree]:
   """Reads the leaves of one source, under their names in this model."""
   workdir = source.workdir

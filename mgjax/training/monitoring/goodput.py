@@ -19,7 +19,7 @@ import jax
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.training.monitoring.phases import PHASES, Phases
 
-FILE = 'goodput.jsonl'
+GOODPUT_FILE = 'goodput.jsonl'
 SELDOM = 1.0  # seconds between two lines, at least
 
 
@@ -58,7 +58,7 @@ class Ledger:
   def __init__(self, workdir: str | os.PathLike[str], phases: Phases):
     """Begins an attempt; nothing is written before the first `note`."""
     self.phases = phases
-    self._path = pathlib.Path(workdir) / FILE
+    self._path = pathlib.Path(workdir) / GOODPUT_FILE
     self._writes = jax.process_index() == 0
     began = time.time() - sum(phases.seconds().values())
     self._attempt = {'attempt': os.urandom(8).hex(), 'began': began}
@@ -105,7 +105,7 @@ class Ledger:
 
 def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
   """Returns where the time of a run went; None where nothing is known of it."""
-  lines = read_lines(pathlib.Path(workdir) / FILE)
+  lines = read_lines(pathlib.Path(workdir) / GOODPUT_FILE)
   return add_up(lines) if lines else None
 
 
