@@ -196,7 +196,7 @@ GONE = {
   'mgjax.nn.kernels.tiles.Sizes',  # TileSizes
   'mgjax.parallel.compiler.TPU',  # TPU_OPTIONS
   'mgjax.personalization.task.Pairs',  # ReferencePairs
-  'mgjax.personalization.task.identity_of',  # identity_conditioning of mgjax.sections.personalization.references
+  'mgjax.personalization.task.identity_of',  # identity_conditioning
   'mgjax.runtime.goodput.FILE',  # GOODPUT_FILE
   'mgjax.runtime.trackers.Files',  # MediaFiles
   'mgjax.runtime.watchdog.Limits',  # PhaseLimits

@@ -183,7 +183,7 @@ def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
 
 
 def data_settings(fields: Mapping[str, Any]) -> DataSettings:
-  """Makes the settings of a configuration's `data`, as plain values.
+  """Makes the settings of a configuration's `data`, given as plain values.
 
   A source has the fields that `data.sources` gives it, and of the others those of `data`, but for
   `validation_path` where it has a path of its own.

@@ -63,7 +63,7 @@ def from_each_source(
   make: Callable[[DataSettings, dict[str, _Shape], Report], Mapping[str, _Made]],
   report: Report = None,
 ) -> dict[str, _Made]:
-  """Returns the samples of all buckets, in their order.
+  """Returns the samples of all buckets, in the buckets' order.
 
   Args:
     make: (data of one source, shapes of its buckets, report) -> bucket -> samples; buckets without
@@ -91,7 +91,7 @@ def from_each_source(
 
 
 def make_world(data: DataSettings, split: str, **options: Any) -> Any:
-  """Makes the source of a synthetic dataset as `config.data` has it, see `open_world`."""
+  """Makes the source of the synthetic dataset in `config.data`; see `open_world`."""
   return open_world(data.kind, data.world, split, **options)
 
 

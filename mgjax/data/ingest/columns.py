@@ -53,7 +53,7 @@ def segment_columns(names: tuple[str, ...]) -> list[str]:
 
 
 def first_of_several(value: Any) -> Any:
-  """Returns the first caption of a list of several, any other value as it is.
+  """Returns the first caption of a list, and any other value unchanged.
 
   A cell of text may hold such a list as Python or JSON write it: "['a cat', 'a dog']". None of an
   empty list.

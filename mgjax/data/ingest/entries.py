@@ -179,14 +179,14 @@ def without_caption(lacking: Sequence[Any], count: int) -> str:
 
 
 def why_uncaptioned(entry: Any) -> str:
-  """Returns why an entry has no caption but its name, or is rejected for that; '' otherwise."""
+  """Returns why an entry's caption is only its name, or why it was rejected for that; else ''."""
   if isinstance(entry, RejectedEntry):
     return entry.reason if entry.reason.startswith((NO_CAPTION, _EMPTY)) else ''
   return getattr(entry, 'uncaptioned', '')
 
 
 def clean_caption(caption: str) -> str:
-  """The caption on one line, without the characters that control a terminal or turn its text.
+  """Returns a caption in one line, without terminal control and text direction characters.
   Raises DataError if nothing is left of it, or it holds half a character.
   """
   if not is_unicode(caption):
@@ -203,7 +203,7 @@ def clean_caption(caption: str) -> str:
 
 
 def captioned(entry: MediaEntry, caption: str | None, file: str) -> MediaEntry:
-  """Returns an entry with its caption or, if there is none, with what the name of its file says."""
+  """Returns an entry with its caption or, without one, with the words of its file name."""
   try:
     if caption is None:
       raise _Uncaptioned(NO_CAPTION)
@@ -574,8 +574,7 @@ def spoken(stem: str) -> str:
 
 
 def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], set[pathlib.Path], list[OSError]]:
-  """All files and links to folders below `root` but hidden ones, sorted, those links, and what went
-  wrong."""
+  """Returns the visible files and folder links below `root`, sorted, the links, and errors."""
   paths = []
   linked = set()
   errors = []

@@ -41,7 +41,7 @@ class Inputs(abc.ABC):
 
   @property
   def uncaptioned(self) -> list[RejectedEntry]:
-    """Those that have no caption but the name of their file, or are rejected for it, and why."""
+    """Inputs whose caption is only the file name, or that are rejected for that, with reasons."""
     return []
 
   @property
@@ -51,7 +51,7 @@ class Inputs(abc.ABC):
 
   @property
   def rejected(self) -> list[RejectedEntry]:
-    """Those that are known not to be usable before they are read."""
+    """Inputs known to be unusable before reading."""
     return []
 
   @abc.abstractmethod
@@ -134,7 +134,7 @@ class FileInputs(ListedInputs):
     super().__init__(entries, 'files')
 
   def look(self, entry: MediaEntry) -> Input:
-    """Looks at a file, and opens none."""
+    """Reads the size of a file without opening it."""
     if entry.extra:
       raise DataError(
         "is a pair, which records of clips do not hold; train on the manifest, data.kind = 'clips'"

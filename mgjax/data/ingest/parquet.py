@@ -111,7 +111,7 @@ class ParquetInputs(Inputs):
       return _File(path, [], problem=f'is not a parquet file that can be read ({error!s:.200})')
 
   def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
-    """Yields them; a damaged part gives as many rejected inputs as it should have rows."""
+    """Yields the inputs; a damaged part yields a rejected input for each row it should have."""
     for file, end in zip(self._files, self._ends, strict=True):
       begin = end - len(file)
       if begin < last and end > first:
@@ -167,11 +167,11 @@ class ParquetInputs(Inputs):
 
 
 def holds_clip_bytes(path: pathlib.Path) -> bool:
-  """Returns whether a parquet file has a column of bytes, or cannot be read; else it is a list."""
+  """Says whether a parquet file has a column of bytes or is unreadable; otherwise it is a list."""
   parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
   try:
     return any(_holds_bytes(field.type) for field in parquet.read_schema(path))
-  except Exception:  # whatever a stranger's file brings about: it is said where it is read
+  except Exception:  # the reader of this untrusted file reports the error
     return True
 
 

@@ -37,7 +37,7 @@ _ASPECTS = {
 def describe_records(
   records: Records, rows: int = 64, captions: int = 8
 ) -> tuple[list[str], DamagedRows]:
-  """Reads `rows` rows; returns lines to print with `captions` captions, and what cannot be read."""
+  """Reads `rows` rows; returns lines to print, with `captions` captions, and unreadable rows."""
   if not len(records):
     return ['no rows'], {}
   taken, damaged = _read(records, rows)
@@ -144,6 +144,6 @@ def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _spread(title: str, values: np.ndarray) -> str:
-  """The ends of some numbers, and their tenth, half and nine tenths."""
+  """Formats the minimum, maximum, median and the 10% and 90% quantiles of numbers."""
   quantiles = ', '.join(f'{value:.4g}' for value in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
   return f'{title}: {quantiles} (0, 10, 50, 90 and 100% of the clips)'

@@ -61,7 +61,7 @@ class TarInputs(ListedInputs):
     captions: Captions = PLAIN,
     caption: str = '',
   ):
-    """Reads the headers of all tars, and nothing else.
+    """Reads only the headers of all tars.
 
     `captions` are of key.json; with columns of its own, or a field `caption` that is asked for, it
     comes before key.txt.
@@ -142,7 +142,7 @@ class _Headers:
 
 
 def _problem(member: tarfile.TarInfo) -> str:
-  """Says why a member must not be read, '' if it may."""
+  """Returns why a member must not be read, '' if it may."""
   if len(member.name) > _NAME_LETTERS:
     return f'has a name of {len(member.name)} letters'
   if member.issparse() or any(name.startswith('GNU.sparse') for name in member.pax_headers):

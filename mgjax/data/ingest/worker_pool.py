@@ -179,7 +179,7 @@ class Isolated:
   """Calls a function for several threads at once, each time in a process under limits."""
 
   def __init__(self, function: Callable[[Any], Any], count: int, allowance: Allowance = ALLOWANCE):
-    """Makes `count` processes, and so as many calls at once; more wait. Starts nothing yet."""
+    """Allows `count` simultaneous calls, one a process; further ones wait. Starts nothing yet."""
     self._all = [Guarded(function, allowance) for _ in range(count)]
     self._free: queue.SimpleQueue[Guarded] = queue.SimpleQueue()
     for worker in self._all:

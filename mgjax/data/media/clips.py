@@ -30,8 +30,8 @@ class Clips(np.ndarray):
 
   @classmethod
   def of(cls, array: Any, *, fps: Any = None, rate: Any = None) -> Self:
-    """Returns an array with its rate; rates that are all the same become one number.
-    Raises ConfigError for what is no rate, or not one for each.
+    """Returns an array with its rate; equal rates become one number.
+    Raises ConfigError for an invalid rate, or a wrong number of rates.
     """
     clips = np.asarray(array).view(cls)
     clips.rate = checked(SampleRate | None, rate, 'rate')

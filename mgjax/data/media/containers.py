@@ -259,7 +259,7 @@ def check_rate(path: File, measured: Measure, declared: float, unit: str) -> flo
 
 
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
-  """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
+  """Opens a file for the caller to close; later errors are FFmpeg's own, see `opened`."""
   try:
     source = readable_input(path, what)
     begin = first_bytes(path, 24)
@@ -344,7 +344,7 @@ def file_bytes(path: File) -> int:
 
 
 def readable_input(path: File, what: str) -> str | io.BytesIO:
-  """Returns what PyAV or Pillow opens; DataError for what is no regular file, or empty."""
+  """Returns the input for PyAV or Pillow; DataError unless it is a regular, non-empty file."""
   if isinstance(path, Blob):
     if not len(path.data):
       raise DataError(f'{path}: is empty')

@@ -30,7 +30,7 @@ def show(
   fps: float | None = None,
   path: str | os.PathLike[str] = _PICTURE,
 ) -> pathlib.Path | None:
-  """Shows what a pipeline made, and returns the path of the picture or file; None in a notebook.
+  """Shows a pipeline's output; returns the path of the picture or file, None in a notebook.
 
   In a notebook it displays a contact sheet, of videos an animation, and of sounds a player each;
   elsewhere it writes sheet and animation to `path` and beside it, and prints their paths. A file
@@ -97,7 +97,7 @@ def save(
   rate: int | None = None,
   scale: int | None = None,
 ) -> list[pathlib.Path]:
-  """Writes what a pipeline made: one file, or into a folder a file of each and a sheet of all.
+  """Writes a pipeline's output: one file, or a folder with a file of each and a sheet of all.
 
   Args:
     media: as for `show`.

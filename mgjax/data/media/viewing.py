@@ -36,7 +36,7 @@ def viewing_scale(height: int, width: int) -> int:
 
 
 def enlarged(video: _Video, scale: int) -> _Video:
-  """Returns a video with each row and column repeated `scale` times."""
+  """Returns a video with every row and column repeated `scale` times."""
   return video.repeat(scale, 1).repeat(scale, 2)
 
 

@@ -87,7 +87,7 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is in no template."""
+  """Parses the text of an `AudioCaption`. Raises ConfigError if it matches no template."""
   match = _CAPTION.fullmatch(text)
   if match is None:
     example = AudioCaption('waves break on a beach')

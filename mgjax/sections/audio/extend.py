@@ -131,7 +131,7 @@ def autoregress(
   search: Search = NO_SEARCH,
   rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields audio segment by segment, each conditioned on the end of the one before.
+  """Yields audio segment by segment, each conditioned on the end of the previous one.
 
   What windows share is 'context' of the later one: known latents, zeros where nothing is known. The
   model fills in the rest, and what was known stays as it is, bit for bit (Movie Gen §6: extension
@@ -216,7 +216,7 @@ def _fill(
   known: np.ndarray,
   rows: int,
 ) -> np.ndarray:
-  """Returns candidates (n t 1 1 c) of a window of which `known` frames are as in `latents`."""
+  """Generates candidates (n t 1 1 c) of a window whose `known` frames equal `latents`."""
   if known.all():
     return latents[None].copy()
   keep = known[:, None, None, None]

@@ -95,8 +95,8 @@ class Soundtrack(Request):
     return str(structured(self.prompt, music=self.music, quality=self.quality))
 
   def paths(self) -> list[pathlib.Path]:
-    """Returns where things go, the json last, and makes their folder.
-    Raises ConfigError if what is asked for does not fit together, or nothing can be written there.
+    """Returns the output paths, the json last, and creates their folder.
+    Raises ConfigError if options contradict each other, or the folder is not writable.
     """
     out = pathlib.Path(self.out or f'out.{"wav" if self.video is None else "mp4"}')
     if out.suffix not in ('.mp4', '.wav'):
@@ -126,7 +126,7 @@ class Soundtrack(Request):
     self.paths()
 
   def described(self, pipeline: Any = None) -> dict[str, Any]:
-    """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
+    """Returns the request as plain JSON values, with file digests and the pipeline's caption."""
     fields = super().described() | {'extension': dataclasses.asdict(self.extension)}
     scorer = fields.pop('scorer')
     pictures = self.video is not None
@@ -277,7 +277,7 @@ def _written(
 def _read(
   file: IO[bytes], gain: float, rate: int, channels: int
 ) -> Iterator[Float[np.ndarray, 's c']]:
-  """Yields the sound of the file again, times `gain`."""
+  """Yields the sound of the file, multiplied by `gain`."""
 
   def pieces() -> Iterator[np.ndarray]:
     offset = 0

@@ -24,7 +24,7 @@ class KnownAudio:
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ):
-    """Encodes the sound that `stream` begins to read: chunks (s c) at the codec's rate and
+    """Encodes the sound from `stream`: chunks (s c) at the codec's rate and
     channels.
 
     Of a soundtrack of `seconds` the `spans`, begin and end, are to stay, by default all of it; what

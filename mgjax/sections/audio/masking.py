@@ -14,7 +14,7 @@ def make_masked_objective(
   min_masked_fraction: Fraction = 0.75,
   extension_probability: Fraction = 0.5,
 ) -> Objective:
-  """Makes an objective that shows the model, as `batch['context']`, part of the latents.
+  """Makes an objective with part of the latents as a condition, `batch['context']`.
 
   With `full_mask_probability` a row's context is empty, which trains generation. Otherwise a share
   of its frames drawn from U[`min_masked_fraction`, 1] is masked in one piece, and the rest is the

@@ -152,7 +152,7 @@ class AudioPipeline(FlowPipeline):
     batch_size: Positive = 8,
     **conditions: Any,
   ) -> Float[Clips, 'b s c']:
-    """Makes one sound a prompt: of a video's length where one is given, else of one window at most.
+    """Generates one sound a prompt, as long as the video or at most one window.
 
     Sound i depends on (seed, first + i), its prompt, conditions and length alone, but for rounding.
 
@@ -241,7 +241,7 @@ class AudioPipeline(FlowPipeline):
     report: Callable[[int], None] = lambda done: None,
     **conditions: Any,
   ) -> Iterator[Float[np.ndarray, 's c']]:
-    """Makes sound of any length, in memory that hardly grows with it.
+    """Generates sound of any length, in nearly constant memory.
 
     Args:
       prompts: one caption, for all of it.

@@ -181,7 +181,7 @@ def _smooth(curves: Float[np.ndarray, 'n t']) -> Float[np.ndarray, 'n t']:
 
 
 def _small(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't i j 3']:
-  """Averages squares of pixels until the shorter side is small, and blurs a little."""
+  """Downsamples by averaging squares until the shorter side is small, and blurs slightly."""
   step = max(min(video.shape[1:3]) // _SIGHT, 1)
   height, width = (size // step for size in video.shape[1:3])
   cut = video[:, : height * step, : width * step]

@@ -158,7 +158,7 @@ class _Reconstructions(Callbacks):
 
 
 def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
-  """Makes the start of a shortcut: the principal components of blocks of the first samples."""
+  """Makes the initialiser of a shortcut: principal components of blocks of the first samples."""
 
   def start(sharding_of: Place) -> Tree:
     rows = []

@@ -144,7 +144,7 @@ class FrameEncoder:
 def make_patches(
   workdir: str | os.PathLike[str],
 ) -> tuple[Callable[[Tree, Float[Array, 'b h w 3']], Float[Array, 'b s s e']], Tree]:
-  """Makes what a frozen vision tower tells of patches: a function to compile, and its parameters.
+  """Makes the patch features of a frozen vision tower: a function to compile, and its parameters.
 
   It takes images in [0, 1] of any size. Errors are those of `FrameEncoder`.
   """

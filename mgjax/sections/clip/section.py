@@ -40,7 +40,7 @@ class ClipSettings:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
-    """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
+    """Reads a configuration without reading data. Raises ConfigError if it is inconsistent."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
     model = make_clip_model(described)
     data = data_settings(fields_of(fields, 'data'))

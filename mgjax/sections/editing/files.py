@@ -43,7 +43,7 @@ class Edited(Change):
     return cls(prompt, out, video=os.fspath(video), task=task, **options)
 
   def described(self, pipeline: Any = None) -> dict[str, Any]:
-    """Returns it as plain JSON values, with the task that a pipeline takes."""
+    """Returns the request as plain JSON values, with the pipeline's task."""
     fields = super().described()
     return fields | ({'task': self._task(pipeline)} if pipeline else {})
 

@@ -124,7 +124,7 @@ class Editor(VideoPipeline):
     output_type: str = 'np',
     **options: Any,
   ) -> Iterator[Any]:
-    """Edits one video an instruction, in their order; each depends on what `VideoPipeline` says.
+    """Edits one video an instruction, in order. Its dependencies are those of `VideoPipeline`.
 
     Args:
       prompts: instructions, one each; with SDEdit, what the edited videos show.
@@ -215,7 +215,7 @@ class Editor(VideoPipeline):
     index: int = 0,
     rows: int = 8,
   ) -> Iterator[VideoFrame]:
-    """Yields the edited frame of each frame, in memory that does not grow with their number.
+    """Yields the edited version of each frame, in memory that does not grow with their number.
 
     Args:
       frames: uint8 (h w 3), all of one size that the model makes.
@@ -273,7 +273,7 @@ class Editor(VideoPipeline):
     check_edit(self._model, self.weights['workdir'], how, prompts, tasks)
 
   def size_for(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Returns height and width at which a video is edited.
+    """Returns the height and width at which a video is edited.
 
     A video that is larger than the clips of training keeps its size where the model can make it;
     others get the size, among those of the longest clips of training, of the most similar shape.

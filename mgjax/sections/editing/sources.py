@@ -84,7 +84,7 @@ class Animated(Wrapped):
 
   @property
   def every_caption(self) -> Callable[[], Iterator[Sample] | None]:
-    """Those of the source behind the prefix; no such attribute where it has none."""
+    """The source's captions behind the prefix; no such attribute if the source has none."""
     known = self.source.every_caption
 
     def captions() -> Iterator[Sample] | None:

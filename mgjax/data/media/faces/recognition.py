@@ -60,7 +60,7 @@ class FaceEmbedder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Faces(Checked):
-  """A detector and an embedder, and the cosine from which on two faces count as one person.
+  """A detector, an embedder, and the cosine above which two faces count as one person.
 
   `smallest` is the smallest face to find, as a share of the shorter side of a picture.
   """
