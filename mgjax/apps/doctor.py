@@ -116,7 +116,7 @@ def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[F
   advice = f'make a virtual environment with Python {supported}'
   yield Finding('Python', state, f'{version}, mgjax {ours.version}', advice)
   requirements = list(map(Requirement, ours.requires or ()))
-  needed = [requirement for requirement in requirements if _is_asked_for(requirement, '')]
+  needed = [requirement for requirement in requirements if _is_required_by(requirement, '')]
   missing = [(requirement, why) for requirement in needed if (why := _missing(requirement, find))]
   for requirement, why in missing:
     yield Finding('packages', WRONG, why, _install([requirement]))
@@ -130,7 +130,7 @@ def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[F
     extra_requirements = [
       requirement
       for requirement in requirements
-      if requirement not in needed and _is_asked_for(requirement, extra)
+      if requirement not in needed and _is_required_by(requirement, extra)
     ]
     if missing := [
       requirement for requirement in extra_requirements if _missing(requirement, find)
@@ -141,7 +141,7 @@ def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[F
       yield Finding('extra', OPTIONAL, sentence, _install(missing))
 
 
-def _is_asked_for(requirement: Requirement, extra: str) -> bool:
+def _is_required_by(requirement: Requirement, extra: str) -> bool:
   return requirement.marker is None or requirement.marker.evaluate({'extra': extra})
 
 

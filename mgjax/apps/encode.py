@@ -344,7 +344,7 @@ class RowEncoder:
         if key == LATENTS:
           self.sums = sum(map(Sums.of, tiles), self.sums)
       for row, sample in enumerate(batch):
-        yield {key: column[row] for key, column in columns.items()} | self._kept(sample)
+        yield {key: column[row] for key, column in columns.items()} | self._row_fields(sample)
 
   def _clips(self, sample: dict[str, Any]) -> dict[str, Any]:
     """Returns the clips of a sample to encode, by the names of their latents."""
@@ -371,7 +371,7 @@ class RowEncoder:
       array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
     return jax.device_put(array, self._sharding)
 
-  def _kept(self, sample: dict[str, Any]) -> dict[str, Any]:
+  def _row_fields(self, sample: dict[str, Any]) -> dict[str, Any]:
     fields = derived_fields(self._conditionings, sample)
     fields |= {key: sample[key] for key in self._fields if key in sample}
     for key, value in fields.items():

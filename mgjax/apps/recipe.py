@@ -109,8 +109,8 @@ def plan_stages(
       planned.append(Stage(name, kind, ConfigDict(stage), workdir / name, after))
       continue
     point = functools.partial(_point, stage, name, earlier, stages, workdir)
-    places = {key: point(key) for key in POINTERS}
-    after = tuple(filter(None, places.values()))
+    pointers = {key: point(key) for key in POINTERS}
+    after = tuple(filter(None, pointers.values()))
     latents = stage.get('data', {}).get('latents') or ''
     if latents and '/' not in latents:
       if latents in stages:
@@ -120,7 +120,7 @@ def plan_stages(
         if folder and '/' not in folder:  # of this stage, or encoded for an earlier one
           data['latents'] = os.fspath(workdir / folder)
       editor = point(EDITOR) if BACKTRANSLATION in stage else None
-      encoder = tuple(filter(None, [places['autoencoder'], editor]))
+      encoder = tuple(filter(None, [pointers['autoencoder'], editor]))
       encoded_path = workdir / latents
       encoding = Stage(f'{latents} for {name}', ENCODE, ConfigDict(stage), encoded_path, encoder)
       if encoding.digest not in (other.digest for other in planned if other.kind == ENCODE):

@@ -268,14 +268,14 @@ def announce(
   if not used:
     reasons = commonest(rejected) + ending
     raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {expected}')
-  new = [entry for entry in rejected if (root, entry.name) not in _told]
-  _told.update((root, entry.name) for entry in new)
+  new = [entry for entry in rejected if (root, entry.name) not in _logged]
+  _logged.update((root, entry.name) for entry in new)
   if new:
     lines = '\n'.join(list_rejected(new, report))
     _log.warning('%s: %d clips, %d rejected%s\n%s', path, used, count, ending, lines)
-  elif (root, used, count) not in _told:
+  elif (root, used, count) not in _logged:
     _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
-  _told.add((root, used, count))
+  _logged.add((root, used, count))
 
 
 def tell_captions(
@@ -289,10 +289,10 @@ def tell_captions(
 
 def tell_once(path: str | os.PathLike[str], text: str) -> None:
   """Logs a warning about what lies at a path, once in a process."""
-  if (os.path.abspath(path), text) not in _told:
-    _told.add((os.path.abspath(path), text))
+  if (os.path.abspath(path), text) not in _logged:
+    _logged.add((os.path.abspath(path), text))
     _log.warning('%s: %s', path, text)
 
 
 # What was said in this process: a command opens the same clips for every split and every stage.
-_told: set[tuple[str, str] | tuple[str, int, int]] = set()
+_logged: set[tuple[str, str] | tuple[str, int, int]] = set()

@@ -152,7 +152,7 @@ def make_pairs(
             for pair in pairs:
               scores = {name: rounded(score) for name, score in pair.scores.items()}
               notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})
-              pictures.append((_told(notes[-1]), _side_by_side(pair.media)))
+              pictures.append((_title(notes[-1]), _side_by_side(pair.media)))
               if not pair.reason and pair.row is not None:
                 yield pair.row
           done += len(indices)
@@ -193,7 +193,7 @@ def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) ->
   return result
 
 
-def _told(note: Mapping[str, Any]) -> str:
+def _title(note: Mapping[str, Any]) -> str:
   scores = ', '.join(f'{name} {score:.3g}' for name, score in note['scores'].items())
   state = f'dropped, {note["reason"]}' if note['reason'] else 'kept'
   # What was decided comes first: the end of a long title is cut.

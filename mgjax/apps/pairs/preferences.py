@@ -204,14 +204,14 @@ class _Prompts:
     prompts = prompts_of(world)
     seed = 10 * settings.seed + _SEEDS[split]
     rows = prompts.rows(count, seed, trained=True)
-    self._asked = [prompts.asked(row.caption, row.scene) for row in rows]
+    self._requests = [prompts.asked(row.caption, row.scene) for row in rows]
     self.fingerprint = f'{world} {split} {seed} {count}'
 
   def __len__(self) -> int:
-    return len(self._asked)
+    return len(self._requests)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    return {'asked': self._asked[index]}
+    return {'asked': self._requests[index]}
 
 
 class _Maker:

@@ -124,7 +124,9 @@ class Votes(AnnotationQueue):
       for question in self.study.questions[: 1 if item.gold else None]
     }
     super().__init__(log, self.study.secret, self.study.raters, needed)
-    self._shown: dict[tuple[str, str], tuple[pathlib.Path, pathlib.Path]] = {}  # file and folder
+    self._sent_files: dict[
+      tuple[str, str], tuple[pathlib.Path, pathlib.Path]
+    ] = {}  # file and folder
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
 
@@ -167,7 +169,7 @@ class Votes(AnnotationQueue):
     names = {}
     for side, model in models.items():
       names[side] = self.token('media', task.person, item.id, task.again, side)
-      self._shown[task.person, names[side]] = self._file(model, item.prompt)
+      self._sent_files[task.person, names[side]] = self._file(model, item.prompt)
     return names
 
   def _file(self, model: str, prompt: int) -> tuple[pathlib.Path, pathlib.Path]:
@@ -175,7 +177,7 @@ class Votes(AnnotationQueue):
 
   async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
     """Returns the file of a video that a rater was shown, unless it leads out of its folder now."""
-    path, folder = self._shown.get((person, name), (None, None))
+    path, folder = self._sent_files.get((person, name), (None, None))
     if path is None or not inside(path, folder):
       raise Refused(404, 'There is no such video.')
     return path, KINDS[path.suffix.lower()]

@@ -68,13 +68,13 @@ class Averaged:
     rows = [('', 'step', 'validation loss', 'share')]
     for name, loss in self.losses.items():
       share = f'{self.shares.get(name, 0.0):.3f}'
-      rows.append((name, str(self.steps[name]), _shown(loss), share))
+      rows.append((name, str(self.steps[name]), _format_loss(loss), share))
     for name, loss, taken in self.trials[1:]:
-      rows.append((f'... with {name}', '', _shown(loss), 'taken' if taken else 'left out'))
-    return '\n'.join(aligned([*rows, ('average', '', _shown(self.loss), '1.000')]))
+      rows.append((f'... with {name}', '', _format_loss(loss), 'taken' if taken else 'left out'))
+    return '\n'.join(aligned([*rows, ('average', '', _format_loss(self.loss), '1.000')]))
 
 
-def _shown(loss: float | None) -> str:
+def _format_loss(loss: float | None) -> str:
   return 'not known' if loss is None else f'{loss:.6f}'
 
 

@@ -66,13 +66,13 @@ class Number(NamedTuple):
   high: float | None = None
 
   def __str__(self) -> str:
-    return _shown(self.value) + f' {self.interval}' * bool(self.interval)
+    return _format(self.value) + f' {self.interval}' * bool(self.interval)
 
   @property
   def interval(self) -> str:
     """Its interval as text; '' without one."""
     none = self.low is None or self.high is None
-    return '' if none else f'[{_shown(self.low)}, {_shown(self.high)}]'
+    return '' if none else f'[{_format(self.low)}, {_format(self.high)}]'
 
   def allows(self, other: float) -> bool:
     """Says whether another number, rounded as it is displayed, is within the interval."""
@@ -187,8 +187,8 @@ def check_cards(
           evaluation.name,
           evaluation.what,
           label,
-          _shown(card.value),
-          _shown(now.value),
+          _format(card.value),
+          _format(now.value),
           interval,
         )
         rows.append(row)
@@ -392,7 +392,7 @@ def _card(name: str) -> pathlib.Path:
   return SHIPPED / name / CARD
 
 
-def _shown(number: float) -> str:
+def _format(number: float) -> str:
   digits = f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
   return re.sub(r'^(-?)0\.', r'\1.', digits)
 

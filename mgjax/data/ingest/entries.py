@@ -347,13 +347,13 @@ class _Folder:
     self._root, self._lists = root, lists
     self._places = Places(root, lists.medium.suffixes)
     # Name of a clip -> name of what names it -> its entries there.
-    self._said: dict[str, dict[str, list[MediaEntry | RejectedEntry]]] = {}
+    self._captions_of: dict[str, dict[str, list[MediaEntry | RejectedEntry]]] = {}
     self._folders: set[str] = set()  # that hold clips
 
   def entries(self, clip: pathlib.Path) -> Iterator[MediaEntry | RejectedEntry]:
     """Yields the entries of a clip: its own, or one for each list row that names it."""
     name = self._name(clip)
-    by_list = self._said.get(name, {})
+    by_list = self._captions_of.get(name, {})
     # A list without captions does not matter if another list has them.
     by_list = {
       of: rows for of, rows in by_list.items() if not all(map(why_uncaptioned, rows))
@@ -412,7 +412,7 @@ class _Folder:
       raise
     except DataError as error:
       entry = RejectedEntry(name, str(error))
-    self._said.setdefault(name, {})[self._name(path)] = [entry]
+    self._captions_of.setdefault(name, {})[self._name(path)] = [entry]
     self.used.add(path)
 
   def read_lists(self, files: Sequence[pathlib.Path]) -> None:
@@ -474,7 +474,7 @@ class _Folder:
     for (where, entry), is_there in zip(entries, there, strict=True):
       if is_there and where.suffix.lower() in medium.suffixes:
         clip = str(where.relative_to(self._places.top))
-        self._said.setdefault(clip, {}).setdefault(name, []).append(entry)
+        self._captions_of.setdefault(clip, {}).setdefault(name, []).append(entry)
       else:
         self.missing.append(entry)
 

@@ -152,7 +152,7 @@ class Soundtrack(Request):
     video_track = None if self.video is None else pipeline.video_track(self.video)
     seconds = self.seconds if video_track is None else video_track.seconds
     outer, inner = pipeline.plan(seconds, self.extension)
-    known_audio, given_gain = self._given(pipeline, seconds)
+    known_audio, given_gain = self._open_known(pipeline, seconds)
     (unknown,) = pipeline.tell([caption])
     progress = Progress(len(outer.starts), unit='window')
     with (
@@ -216,7 +216,7 @@ class Soundtrack(Request):
     write_json(paths[-1], record)
     return paths
 
-  def _given(self, pipeline: Any, seconds: float) -> tuple[Any, float]:
+  def _open_known(self, pipeline: Any, seconds: float) -> tuple[Any, float]:
     """Returns the known sound, None without one, and the factor that it was written with."""
     if self.given is None:
       return None, 1.0

@@ -211,18 +211,18 @@ class AudioPipeline(FlowPipeline):
     if scorer is None:
       return sounds[:, 0]
     prompt_motions = [None] * len(prompts) if motions is None else motions
-    places = [
+    best = [
       best_of(few, self.rate, scorer, caption=prompt, motion=motion)[0]
       for prompt, few, motion in zip(prompts, sounds, prompt_motions, strict=True)
     ]
-    return sounds[np.arange(len(prompts)), places]
+    return sounds[np.arange(len(prompts)), best]
 
   @callable_as
   def save(
     self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Makes a soundtrack and writes it, with the fields of `Soundtrack` as options."""
-    return self._asked(Soundtrack, prompts, out, **options).write(self)
+    return self._make_request(Soundtrack, prompts, out, **options).write(self)
 
   @callable_as
   def stream(

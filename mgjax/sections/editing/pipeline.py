@@ -257,7 +257,7 @@ class Editor(VideoPipeline):
     """
     if 'video' not in options:
       return super().save(prompts, out, **options)
-    return self._asked(Edited, prompts, out, **options).write(self)
+    return self._make_request(Edited, prompts, out, **options).write(self)
 
   @property
   def tasks(self) -> tuple[str, ...]:
@@ -360,11 +360,11 @@ class Editor(VideoPipeline):
     strength, times = self._rest(how, strength)
     height, width = edit.video.shape[1:3]
     batch = self._conditions([edit], (self.window, height, width), {})
-    window, *places = self._codec.latent_shape((self.window, height, width))
+    window, *spatial = self._codec.latent_shape((self.window, height, width))
     index = np.array([edit.index])
 
     def start(latents: Array, begin: int, stop: int) -> Array:
-      noise = frame_noise(edit.seed, index, begin, stop, tuple(places))[0]
+      noise = frame_noise(edit.seed, index, begin, stop, tuple(spatial))[0]
       return noised(latents, jnp.asarray(noise), strength, self._sigma_min)
 
     edited = edit_windows(

@@ -77,14 +77,14 @@ def seeds_for(seed: Any, count: int) -> Any:
   return int(checked(Seed, seed, 'seed'))
 
 
-def _places(first: Any, count: int) -> Any:
+def _check_indices(first: Any, count: int) -> Any:
   """Returns the index of the first of `count`, or that of each; raises ConfigError for others."""
   if not np.ndim(first):
     value = first.item() if isinstance(first, np.generic) else first
     return checked(Count, value, 'first')
   if len(first) < count:
     raise ConfigError(f'first: {len(first)} indices for {count} prompts; give one, or one for each')
-  return [_places(index, 1) for index in first]
+  return [_check_indices(index, 1) for index in first]
 
 
 def rows_of(count: int, most: int) -> int:
@@ -191,7 +191,7 @@ def _plain(name: str, value: Any, count: int) -> Any:
   if name == 'seed':
     return seeds_for(value, count)
   if name == 'first':
-    return _places(value, count)
+    return _check_indices(value, count)
   if name == 'callback' and value is not None and not callable(value):
     raise ConfigError(f'callback = {value!r:.80}; expected a function f(step, total, preview)')
   if name in ('shape', 'size') and isinstance(value, np.ndarray):

@@ -314,7 +314,7 @@ def _scales(
   what: str,
 ) -> dict[_Map, float]:
   """Returns the scale of B A in each kernel, from peft's settings or from the file itself."""
-  places: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
+  targets_by_prefix: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
   scales = {}
   for target, keys in keys_by_map.items():
     text, *_ = split_key(keys['A'])
@@ -322,7 +322,7 @@ def _scales(
       (candidate for candidate in described if text.startswith(candidate)), key=len, default=None
     )
     if prefix is not None:
-      places[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = target
+      targets_by_prefix[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = target
     elif described:
       raise ConfigError(
         f'{what} does not describe {shown(text)}; expected r and lora_alpha with the prefix of its '
@@ -332,7 +332,7 @@ def _scales(
       scales[target] = tensors[target]['alpha'].item() / len(tensors[target]['A'])
     else:
       scales[target] = _scale_of_header(metadata, len(tensors[target]['A']), what)
-  for prefix, own in places.items():
+  for prefix, own in targets_by_prefix.items():
     own_tensors = {name: tensors[target] for name, target in own.items()}
     own_scales = scales_of_maps(described[prefix], own_tensors, what)
     scales |= {own[name]: scale for name, scale in own_scales.items()}

@@ -48,7 +48,7 @@ from mgjax.training.checkpoints.workdir import read_config_of, read_notes
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs
-_TOLD = 10_000
+_MOST_REPORTED = 10_000
 
 
 class FlowPipeline:
@@ -108,9 +108,9 @@ class FlowPipeline:
     self._use(settings)
     self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
     self._variants: dict[str, Self] = {}
-    self._told: set[str] = set()  # prompts of which `tell` has said something
+    self._reported: set[str] = set()  # prompts that `tell` has reported
     self._mesh = None if mesh is None else make_mesh(mesh)
-    params, meta = load_params(workdir, sharding_of=self._place(workdir))
+    params, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
     self._params = self._stored(params)
     words = Vocabulary()
     words.add(words_in(meta['notes']))
@@ -160,7 +160,7 @@ class FlowPipeline:
     """Makes what a section's pipeline makes."""
     raise NotImplementedError
 
-  def _asked(self, kind: Any, prompts: Any, out: Any, **options: Any) -> Any:
+  def _make_request(self, kind: Any, prompts: Any, out: Any, **options: Any) -> Any:
     """Makes a request of the options of `save`. Raises ConfigError for others."""
     known = {*kind.__dataclass_fields__, *self.reads}
     for name, value in options.items():
@@ -263,10 +263,10 @@ class FlowPipeline:
     ]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
-    first, new = not self._told, [s for s in samples if s['caption'] not in self._told]
-    if len(self._told) > _TOLD:
-      self._told.clear()
-    self._told.update(sample['caption'] for sample in new)
+    first, new = not self._reported, [s for s in samples if s['caption'] not in self._reported]
+    if len(self._reported) > _MOST_REPORTED:
+      self._reported.clear()
+    self._reported.update(sample['caption'] for sample in new)
     if new:
       tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'], first)
     words = set(self.words)
@@ -378,7 +378,7 @@ class FlowPipeline:
     """Reads the expert of late times, which must be a model as this one of the same latents."""
     workdir, since = self._settings.expert_since
     other = read_config_of(workdir, self.component, self.noun)
-    late, meta = load_params(workdir, sharding_of=self._place(workdir))
+    late, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
     wrong = differences(fields_of(other, 'model'), fields_of(self.config, 'model'))
     for name in ('latents', 'encoders'):
       wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
@@ -398,7 +398,7 @@ class FlowPipeline:
         return
       yield part
 
-  def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
+  def _shardings_of(self, workdir: str | os.PathLike[str]) -> Place | None:
     if self._mesh is None:
       return None
     inputs = small_inputs(self._model, len(read_notes(workdir)['latents']['mean']))

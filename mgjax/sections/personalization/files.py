@@ -171,7 +171,7 @@ class PersonalSamples(Samples):
     crops = pipeline.reader.read(self.reference)
     frames = self.frames or pipeline.default_shape[0]
     pipeline.check((frames, *(self.size or pipeline.default_shape[1:])))
-    out, alone = self.place(frames)
+    out, alone = self.destination(frames)
     sheet = out.with_name(f'{out.stem}_reference.png') if alone else out / 'reference.png'
     there = [crop[None] for crop in crops if crop.any()]
     contact_sheet(sheet, there, [f'reference {index + 1}' for index in range(len(there))])

@@ -114,15 +114,15 @@ class Embeddings:
     done = sorted(name for name in open_storage(directory).names() if name.endswith('.done'))
     self._parts = [Records(inside(directory, name.removesuffix('.done'))) for name in done]
     keys = [part.column(_KEY) for part in self._parts] or [np.zeros(0, np.int64)]
-    places = [
+    locations = [
       np.stack([np.full(len(part), number), np.arange(len(part))])
       for number, part in enumerate(self._parts)
     ] or [np.zeros((2, 0), np.int64)]
     self._keys = np.concatenate(keys)
-    self._places = np.concatenate(places, axis=1)
+    self._locations = np.concatenate(locations, axis=1)
     order = np.argsort(self._keys, kind='stable')
     self._keys = self._keys[order]
-    self._places = self._places[:, order]
+    self._locations = self._locations[:, order]
 
   def __len__(self) -> int:
     return len(self._keys)
@@ -136,7 +136,7 @@ class Embeddings:
     """
     key = _key(text)
     for index in range(*np.searchsorted(self._keys, [key, key + 1]).tolist()):
-      part, row = self._places[:, index].tolist()
+      part, row = self._locations[:, index].tolist()
       arrays = self._parts[part][row]
       if arrays.pop(_TEXT) == text:
         del arrays[_KEY]
@@ -406,7 +406,7 @@ class Embedder:
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
     states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}
     if lacking := [text for text in texts if text not in states]:
-      workdir = self._place(name)
+      workdir = self._find_encoder(name)
       _log.info('%s: encoding %d texts that are not stored', name, len(lacking))
       arrays = frozen.TextEncoder(workdir)(lacking)
       states |= {
@@ -430,7 +430,7 @@ class Embedder:
       )
     return self._identities[name]
 
-  def _place(self, name: str) -> os.PathLike[str]:
+  def _find_encoder(self, name: str) -> os.PathLike[str]:
     workdir = self._text.encoders[name].workdir
     noun = f'prompts are not stored, and the {name}'
     read = lambda path: (path, [frozen.encoder_identity(path)])  # noqa: E731

@@ -54,9 +54,9 @@ def frame_covers(
   check_size(size)
   covers = []
   for length, most, step, unit in zip(size, crop, compression[1:], patch[1:], strict=True):
-    places = -(-length // (step * unit)) * unit
-    tile = min(places, most // step)
-    covers.append(windows(places, tile, min(feather // step, tile // 2)))
+    padded = -(-length // (step * unit)) * unit
+    tile = min(padded, most // step)
+    covers.append(windows(padded, tile, min(feather // step, tile // 2)))
   return covers[0], covers[1]
 
 

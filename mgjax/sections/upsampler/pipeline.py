@@ -164,7 +164,7 @@ class Upsampler(FlowPipeline):
     """
     height, width = size
     tiles = self._tiles(size)
-    shape = self._places(size)
+    shape = self._latent_shape(size)
     # Source frames of windows in progress wait in `pending`.
     frames, pending = itertools.tee(frames)
     with self._devices():
@@ -190,7 +190,7 @@ class Upsampler(FlowPipeline):
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Enlarges a video file and writes it, with the fields of `Enlarged` as options."""
-    return self._asked(Enlarged, prompts, out, **options).write(self)
+    return self._make_request(Enlarged, prompts, out, **options).write(self)
 
   def _shape_said(self) -> str:
     frames, height, width = self.window
@@ -216,7 +216,7 @@ class Upsampler(FlowPipeline):
       with self._devices():
         batch = self._text([prompts[row] for row in rows], [rates[row] for row in rows])
         batch[LOW_RESOLUTION_KEY] = self._codec.encode(self._enlarged(videos[rows], size))
-        noise = frame_noise(seed, indices, 0, frames, self._places(size))
+        noise = frame_noise(seed, indices, 0, frames, self._latent_shape(size))
         latents = finite(self._generate(self._params, batch, noise))
         decoded.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
     return np.concatenate(decoded)[:count]
@@ -237,13 +237,13 @@ class Upsampler(FlowPipeline):
     """Returns where tiles of space begin, in latents."""
     return list(itertools.product(*(cover.starts for cover in self._covers(size))))
 
-  def _places(self, size: tuple[int, int]) -> tuple[int, int, int]:
+  def _latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
     """Returns (h, w, c) of the latents of a frame, filled up to whole patches."""
     rows, columns = self._covers(size)
     return rows.length, columns.length, self._codec.model.latent_channels
 
   def _make_velocity(self, covers: tuple[Cover, Cover], rows: int) -> WindowVelocity:
-    """Makes the velocity of windows, compiled once for all that have as many rows and places."""
+    """Makes the velocity of windows, compiled once per number of rows and latents."""
     velocity = make_tiled_velocity(
       self._model,
       covers,
@@ -266,8 +266,8 @@ class Upsampler(FlowPipeline):
     large = np.stack([resize(video, size, 'bilinear') for video in videos])
     _, *steps = self._codec.model.compression
     edges = [
-      (0, places * step - side)
-      for places, step, side in zip(self._places(size), steps, size, strict=False)
+      (0, length * step - side)
+      for length, step, side in zip(self._latent_shape(size), steps, size, strict=False)
     ]
     return jnp.asarray(np.pad(large, ((0, 0), (0, 0), *edges, (0, 0)), mode='edge'))
 

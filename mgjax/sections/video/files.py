@@ -69,7 +69,7 @@ class Samples(Request):
     clip_condition = {CLIP: self.video} if self.video is not None else {}
     frames = usual.frames if clip_condition else self.frames or usual.frames
     shape = (frames, *(self.size or usual.size))
-    self.place(frames)
+    self.destination(frames)
     autoencoder_config = find_autoencoder_config(workdir, config.autoencoder)
     codec = make_autoencoder(fields_of(autoencoder_config, 'model'))
     check_shape(model.backbone, codec, shape)
@@ -80,7 +80,7 @@ class Samples(Request):
         check_reads(tuple(fields), name, os.fspath(workdir))
     spread_conditions(conditions, fields, len(self.prompts))
 
-  def place(self, frames: int) -> tuple[pathlib.Path, bool]:
+  def destination(self, frames: int) -> tuple[pathlib.Path, bool]:
     """Returns where videos go, and whether that is the file of a single one, not a directory.
 
     Raises ConfigError if it is, but there are several, or videos of so many frames are called
@@ -184,7 +184,7 @@ class Samples(Request):
 
   def _paths(self, frames: int) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
     """Returns the paths of videos, contact sheet and json, and makes their directory."""
-    out, alone = self.place(frames)
+    out, alone = self.destination(frames)
     directory = out.parent if alone else out
     try:
       directory.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ class VideoPipeline(FlowPipeline):
       frames_, *size = self._shape(shape, frames, height, width)
       options |= {'size': tuple(size)}
       frames = frames_ if shape else frames
-    return self._asked(self._request(), prompts, out, frames=frames, **options).write(self)
+    return self._make_request(self._request(), prompts, out, frames=frames, **options).write(self)
 
   def _shape(
     self,
@@ -178,13 +178,13 @@ class VideoPipeline(FlowPipeline):
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = rows_of(len(prompts), batch_size)
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
-    places = np.asarray(first) if np.ndim(first) else np.add(first, every)
+    all_indices = np.asarray(first) if np.ndim(first) else np.add(first, every)
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
     with contextlib.closing(Progress(len(prompts), unit='video')) as progress:
       for begin in range(0, len(prompts), batch_size):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-        indices = np.resize(places[begin : begin + batch_size], batch_size)
+        indices = np.resize(all_indices[begin : begin + batch_size], batch_size)
         seeds = seed
         if isinstance(seed, list):
           few = seed[begin : begin + batch_size]

@@ -23,8 +23,8 @@ def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, in
 def moved(video: _Video, by: tuple[int, int, int]) -> _Video:
   """Returns a video from so many frames, rows and columns on; what it lacks is as its ends are."""
   for axis, start in enumerate(by, 1):
-    places = (np.arange(video.shape[axis]) + start).clip(0, video.shape[axis] - 1)
-    video = video.take(places, axis)
+    indices = (np.arange(video.shape[axis]) + start).clip(0, video.shape[axis] - 1)
+    video = video.take(indices, axis)
   return video
 
 

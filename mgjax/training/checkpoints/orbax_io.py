@@ -414,9 +414,9 @@ def _is_of_others(record: logging.LogRecord) -> bool:
   """
   if not record.exc_info or not record.exc_info[1]:
     return True
-  places = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
-  places += [record.pathname, str(record.exc_info[1])]
-  return not any(mark in text for mark in _MARKS for text in places)
+  texts = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
+  texts += [record.pathname, str(record.exc_info[1])]
+  return not any(mark in text for mark in _MARKS for text in texts)
 
 
 for _name in ('absl', 'asyncio'):

@@ -130,8 +130,8 @@ def pinned(value: Any, path: tuple[str, ...] = (), run_field: RunField | None = 
   URLs name data and services, and only names on the Hub are runs.
   """
   if isinstance(value, Mapping):
-    places = {key: run_field or place_of((*path, key)) for key in value}
-    return {key: pinned(field, (*path, key), places[key]) for key, field in value.items()}
+    fields = {key: run_field or place_of((*path, key)) for key in value}
+    return {key: pinned(field, (*path, key), fields[key]) for key, field in value.items()}
   if isinstance(value, list | tuple):
     return type(value)(pinned(entry, path, run_field) for entry in value)
   if not isinstance(value, str):

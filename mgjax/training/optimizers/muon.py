@@ -116,11 +116,11 @@ def _spread(updates: Tree) -> Tree:
     stack = leaf.reshape(-1, rows, leaf.shape[-1])
     stacks.append(jnp.swapaxes(stack, 1, 2) if stack.shape[1] > stack.shape[2] else stack)
     groups.setdefault((*stacks[-1].shape[1:], block), []).append(index)
-  for (_, longest, block), places in groups.items():
-    stack = jnp.concatenate([stacks[index] for index in places])
+  for (_, longest, block), members in groups.items():
+    stack = jnp.concatenate([stacks[index] for index in members])
     orthogonal = RMS * math.sqrt(longest) * _shared(stack, BLOCK_STEPS if block else LAYER_STEPS)
     begin = 0
-    for index in places:
+    for index in members:
       leaf = leaves[index]
       count = len(stacks[index])
       part = orthogonal[begin : begin + count]
