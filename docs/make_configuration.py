@@ -48,7 +48,7 @@ from mgjax.sections.upsampler.geometry import Windows
 from mgjax.sections.upsampler.recipe import Degradation, Order
 from mgjax.sections.upsampler.section import Pairs
 from mgjax.training.guard import UpdateGuard
-from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.watchdog import PhaseLimits
 from mgjax.training.settings import BucketSettings, OptimizerSettings, Patience, RunSettings
 
 PAGE = pathlib.Path(__file__).parent / 'reference/configuration.md'
@@ -70,7 +70,7 @@ GROUPS: dict[str, dict[str, type[Any]]] = {
     'optimizer.plateau': Patience,
     'train': RunSettings,
     'train.faults': UpdateGuard,
-    'train.limits': Limits,
+    'train.limits': PhaseLimits,
     'lora': Lora,
     'data': DataSettings,
     'buckets.NAME': BucketSettings,

@@ -23,7 +23,7 @@ if sys.argv[0] == '-m' and '-m' in sys.orig_argv:
 # slow is imported.
 _SETTING = 'GLIBC_TUNABLES'
 _KEPT = ('mmap_max=0', f'trim_threshold={2**34}', 'arena_max=1')  # up to 16 GiB, of all threads
-_VALUE = ':'.join(f'glibc.malloc.{each}' for each in ('hugetlb=1', *_KEPT))
+_VALUE = ':'.join(f'glibc.malloc.{tunable}' for tunable in ('hugetlb=1', *_KEPT))
 if sys.platform == 'linux' and _SETTING not in os.environ and '--help' not in sys.orig_argv:
   if _module.startswith('launch.') or re.fullmatch(r'mgjax(-\w+)?', os.path.basename(sys.argv[0])):
     os.environ[_SETTING] = _VALUE

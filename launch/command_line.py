@@ -22,7 +22,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mgjax.core.configuration.config_files import load_config
-from mgjax.core.configuration.keys import LARGEST, did_you_mean, flatten
+from mgjax.core.configuration.keys import LARGEST_INTEGER, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.core.version import __version__
 from mgjax.parallel import compilation_cache
@@ -112,28 +112,28 @@ def print_config(config) -> bool:
 
 
 def config_words() -> list[str]:
-  """Returns --config=... and its overrides as they were given, for another command."""
+  """Returns --config=... and its overrides from the command line, for another command."""
   own, overrides = _split(sys.argv[1:])
-  place = next(at for at, word in enumerate(own) if re.fullmatch('--?config(=.*)?', word))
-  return [f'--config={own[place].partition("=")[2] or own[place + 1]}', *overrides]
+  index = next(at for at, word in enumerate(own) if re.fullmatch('--?config(=.*)?', word))
+  return [f'--config={own[index].partition("=")[2] or own[index + 1]}', *overrides]
 
 
 def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> flags.FlagHolder:
   """Defines a flag of several numbers, as in --reencode=gop=16: name=(type, least, most)."""
 
   def read(text: str) -> dict[str, Any]:
-    found = {}
+    values = {}
     for key, equals, value in (entry.partition('=') for entry in text.split(',')):
       kind, least, most = limits.get(key, (str, 0, 0))
       try:
-        found[key] = kind(value)
-        right = bool(equals) and least <= found[key] <= min(most, LARGEST)
+        values[key] = kind(value)
+        right = bool(equals) and least <= values[key] <= min(most, LARGEST_INTEGER)
       except (ValueError, TypeError):
         right = False
       if not right:
-        known = ', '.join(f'{each}={a:g} to {b:g}' for each, (_, a, b) in limits.items())
+        known = ', '.join(f'{field}={a:g} to {b:g}' for field, (_, a, b) in limits.items())
         raise ConfigError(f'--{name}={text}: expected some of {known}')
-    return found
+    return values
 
   return flag_values.define(name, read, help)
 
@@ -272,7 +272,7 @@ def console() -> None:
         'mgjax COMMAND --help has the flags of a command; source <(mgjax --completion) has bash '
         'complete them:'
       )
-      print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
+      print(*(f'  {command:12}  {_summary(command)}' for command in binaries()), sep='\n')
       raise SystemExit(0)
     sys.argv[0] = f'mgjax-{name}'
   if name in moved.MOVED:
@@ -361,7 +361,7 @@ def _check_numbers() -> None:
   for name in flags.FLAGS:
     value = flags.FLAGS[name].value
     own = getattr(flags.FLAGS[name].parser, 'upper_bound', None)  # checked as it was read
-    most = own or (LARGEST if isinstance(value, int) else sys.float_info.max)
+    most = own or (LARGEST_INTEGER if isinstance(value, int) else sys.float_info.max)
     if isinstance(value, int | float) and not abs(value) <= most:
       raise ConfigError(f'--{name}={value}: expected a number up to {most:g}')
 
@@ -410,14 +410,14 @@ def _help(module, command: str) -> None:
     needed = _REQUIRED.get(name)
     if needed and (command not in commands or not needed.commands or command in needed.commands):
       which = f' by {", ".join(needed.commands)}' * (bool(needed.commands) and not command)
-      told = ''.join(f', or --{other}' for other in needed.unless if other in ours)
-      told = f'required{which}{told}; as --{name}={shlex.quote(needed.example)}'
+      details = ''.join(f', or --{other}' for other in needed.unless if other in ours)
+      details = f'required{which}{details}; as --{name}={shlex.quote(needed.example)}'
     else:
-      told = f'default {flag.default!r}'
+      details = f'default {flag.default!r}'
     words = _WORDS_OF.get(name, commands)
     if command not in commands and len(words) < len(commands):
-      told = f'{told}; of {", ".join(words)}'
-    print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
+      details = f'{details}; of {", ".join(words)}'
+    print(f'  --{name} ({details})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
 
 
@@ -450,10 +450,16 @@ def _check_taken(command: str) -> None:
 def _check_required(command: str) -> None:
   """Raises ConfigError for the first flag that the command needs and that is not given."""
   values = {name: flags.FLAGS[name].value for name in flags.FLAGS}
-  given = {name for name, value in values.items() if value or (value == 0 and value is not False)}
+  set_flags = {
+    name for name, value in values.items() if value or (value == 0 and value is not False)
+  }
   for name, needed in _REQUIRED.items():
     instead = {*needed.unless, *(['print_config'] if name != 'config' else [])}
-    if name in given or given & instead or (needed.commands and command not in needed.commands):
+    if (
+      name in set_flags
+      or set_flags & instead
+      or (needed.commands and command not in needed.commands)
+    ):
       continue
     others = ''.join(f', or --{other}' for other in needed.unless)
     raise ConfigError(

@@ -26,7 +26,7 @@ complete -o default -o nospace -F _mgjax mgjax"""
 
 
 def complete(line: str, commands: Iterable[str]) -> list[str]:
-  """Returns what may stand in place of the last word of a line, or of what follows its `=`.
+  """Returns the completions of the last word of a line, or of the value after its `=`.
 
   What ends a word ends with a space. Without an answer the shell completes names of files.
   """
@@ -40,17 +40,17 @@ def complete(line: str, commands: Iterable[str]) -> list[str]:
   word = words[-1]
   name, equals, _ = word.partition('=')
   if equals:
-    found = [f'{name}={value} ' for value in _values(name.lstrip('-'))]
-    return [each.removeprefix(f'{name}=') for each in _beginning(found, words)]
+    candidates = [f'{name}={value} ' for value in _values(name.lstrip('-'))]
+    return [candidate.removeprefix(f'{name}=') for candidate in _beginning(candidates, words)]
   if word.startswith('--config.'):
     return _beginning([f'--config.{key}=' for key in _keys(words)], words)
   if word.startswith('-'):
     return _beginning(sorted(_flags(module, words[1])), words)
-  return _beginning([f'{each} ' for each in getattr(module, 'COMMANDS', ())], words)
+  return _beginning([f'{command} ' for command in getattr(module, 'COMMANDS', ())], words)
 
 
-def _beginning(found: Iterable[str], words: list[str]) -> list[str]:
-  return [each for each in found if each.startswith(words[-1] if words else '')]
+def _beginning(candidates: Iterable[str], words: list[str]) -> list[str]:
+  return [candidate for candidate in candidates if candidate.startswith(words[-1] if words else '')]
 
 
 def _flags(module: ModuleType, word: str) -> Iterable[str]:

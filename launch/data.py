@@ -225,13 +225,13 @@ def _share():
 
 
 def _opened():
-  """The clips that --input names."""
+  """Opens the clips that --input names."""
   source, output = _INPUT.value, _OUTPUT.value
   if '://' not in output:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
-  structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
+  structured = entries.Captions(captions.CAPTION_COLUMNS, captions.caption_of_row)
   with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
     inputs = open_inputs.open_inputs(
       source,
@@ -246,7 +246,9 @@ def _opened():
       f'{entries.without_caption(lacking, inputs.clips)}; write one into a .txt of the same name '
       'or a list (docs/how_to/prepare_data.md), or take the names of files for captions with '
       '--allow_names',
-      *entries.listed(list({each.name: each for each in (*inputs.rejected, *lacking)}.values())),
+      *entries.list_rejected(
+        list({clip.name: clip for clip in (*inputs.rejected, *lacking)}.values())
+      ),
     ]
     raise DataError('\n'.join(lines))
   return inputs
@@ -274,11 +276,11 @@ def _convert() -> None:
 
 
 def _tell_rejected(outcome, inputs) -> None:
-  left_out = [each for each in outcome.rejected if entries.why_uncaptioned(each)]
-  lacking = {each.name: each for each in (*inputs.uncaptioned, *left_out)}
+  left_out = [rejection for rejection in outcome.rejected if entries.why_uncaptioned(rejection)]
+  lacking = {clip.name: clip for clip in (*inputs.uncaptioned, *left_out)}
   print(entries.without_caption(list(lacking.values()), inputs.clips))
-  reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
-  for line in entries.listed(outcome.rejected, reasons):
+  reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED_FILE}'
+  for line in entries.list_rejected(outcome.rejected, reasons):
     print(line)
   if outcome.finished and outcome.rejected:
     print(f'all reasons are in {reasons}')
@@ -306,15 +308,15 @@ def _encode() -> None:
 
 
 def _open_faces():
-  smallest = (_REFERENCES.value or {}).get('smallest', recognition.SMALLEST)
+  smallest = (_REFERENCES.value or {}).get('smallest', recognition.SMALLEST_FACE)
   return recognition.open_faces(_FACES.value, smallest, _THRESHOLD.value)
 
 
 def _references() -> None:
   inputs, faces = _opened(), _open_faces()
-  given = {k: v for k, v in (_REFERENCES.value or {}).items() if k != 'smallest'}
+  fields = {k: v for k, v in (_REFERENCES.value or {}).items() if k != 'smallest'}
   sheet = reference_sheet.ReferenceSheet(_SHOWN)
-  settings = single_person_references.ReferenceSettings(**given)
+  settings = single_person_references.ReferenceSettings(**fields)
   finder = reference_records.ReferenceFinder(faces, settings, scenes.SceneSettings(), sheet=sheet)
   with contextlib.closing(progress.Counted('clip')) as report:
     outcome = reference_records.write_references(
@@ -334,21 +336,21 @@ def _references() -> None:
 def _calibrate_faces() -> None:
   with contextlib.closing(progress.Counted('file')) as report:
     lines, rejected = face_calibration.calibrate_folder(_INPUT.value, _open_faces(), report)
-  print(*lines, *entries.listed(rejected), sep='\n')
+  print(*lines, *entries.list_rejected(rejected), sep='\n')
 
 
 def _pairs() -> None:
   config = _CONFIG.value.to_dict()
   make = preferences.prefer if 'preferences' in config else backtranslation.backtranslate
-  made = make(config, _OUTPUT.value, batch_size=_BATCH_SIZE.value, share=_share())
-  for bucket, result in made.items():
+  results = make(config, _OUTPUT.value, batch_size=_BATCH_SIZE.value, share=_share())
+  for bucket, result in results.items():
     print(f'{bucket}: {result}')
     _tell_pairs(result, f'{_OUTPUT.value.rstrip("/")}/{bucket}')
 
 
 def _cross_pairs() -> None:
   prompts = _PROMPTS.value and requests.read_prompts(_PROMPTS.value)[0]
-  made = cross_pairs.cross_pairs(
+  result = cross_pairs.cross_pairs(
     personalization.PersonalizationPipeline(_WORKDIR.value, deny_list=_DENY_LIST.value),
     _INPUT.value,
     _OUTPUT.value,
@@ -358,8 +360,8 @@ def _cross_pairs() -> None:
     batch_size=_BATCH_SIZE.value,
     share=_share(),
   )
-  print(made)
-  _tell_pairs(made, _OUTPUT.value.rstrip('/'))
+  print(result)
+  _tell_pairs(result, _OUTPUT.value.rstrip('/'))
 
 
 def _tell_pairs(result, directory: str) -> None:
@@ -370,40 +372,42 @@ def _tell_pairs(result, directory: str) -> None:
 
 def _mark() -> None:
   segmenter = plug_ins.load_function(_SEGMENTER.value)
-  made = marked_clips.mark_clips(_INPUT.value, _OUTPUT.value, segmenter)
-  for name, reason in made.rejected.items():
+  marked = marked_clips.mark_clips(_INPUT.value, _OUTPUT.value, segmenter)
+  for name, reason in marked.rejected.items():
     print(f'{name}: {reason}')
-  print(f'{made.path}: {made.pairs} pairs of {made.pairs + len(made.rejected)} clips')
+  print(f'{marked.path}: {marked.pairs} pairs of {marked.pairs + len(marked.rejected)} clips')
 
 
 def _teach() -> None:
   teacher = rewriting.read_rewriter(_TEACHER.value, '--teacher')
   prompts, _ = requests.read_prompts(_INPUT.value)
   pairs = pathlib.Path(_OUTPUT.value)
-  found = rewriting.teach(prompts, teacher, pairs.parent / 'answers', pairs)
-  print(f'{found["kept"]} pairs, and {found["dropped"]} dropped, in {printable(pairs)}')
+  counts = rewriting.teach(prompts, teacher, pairs.parent / 'answers', pairs)
+  print(f'{counts["kept"]} pairs, and {counts["dropped"]} dropped, in {printable(pairs)}')
 
 
 def _student() -> None:
-  given = _TEACHER.value
-  teacher = rewriting.read_rewriter(given, '--teacher') if given else rewriting.RewriteSettings({})
+  endpoint = _TEACHER.value
+  teacher = (
+    rewriting.read_rewriter(endpoint, '--teacher') if endpoint else rewriting.RewriteSettings({})
+  )
   out = pathlib.Path(_OUTPUT.value)
   chats = rewriting.write_student_file(pathlib.Path(_INPUT.value), out, teacher)
   print(f'{chats} chats in {printable(out)}')
 
 
 def _directories() -> list[str]:
-  """The records that --input names: itself, or those below it, as encode lays them out."""
-  given = _INPUT.value
-  below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
-  whole = pathlib.Path(given, 'manifest.json').exists() or not below
-  names = {path.suffix.lower() for path in pathlib.Path(given).glob('*')} if whole else set()
+  """Returns the records that --input names: itself, or those below it, as encode writes them."""
+  root = _INPUT.value
+  below = [] if '://' in root else sorted(pathlib.Path(root).glob('*/*/manifest.json'))
+  is_records = pathlib.Path(root, 'manifest.json').exists() or not below
+  names = {path.suffix.lower() for path in pathlib.Path(root).glob('*')} if is_records else set()
   if names & {*entries.VIDEO.suffixes, '.tar', '.parquet'} and '.arrayrecord' not in names:
     raise DataError(
-      f'--input={given} holds no records; make them of clips with convert --input={given} '
+      f'--input={root} holds no records; make them of clips with convert --input={root} '
       '--output=..., which lists the clips that cannot be used'
     )
-  return [given] if whole else [str(path.parent) for path in below]
+  return [root] if is_records else [str(path.parent) for path in below]
 
 
 def _inspect() -> None:
@@ -434,15 +438,15 @@ def _inspect_records(records) -> int:
     if drawn:
       print(_SHEET.value)
   if damaged:
-    print('damaged:', *entries.listed([damaged[row] for row in sorted(damaged)]), sep='\n')
+    print('damaged:', *entries.list_rejected([damaged[row] for row in sorted(damaged)]), sep='\n')
   return len(damaged)
 
 
 def _verify() -> None:
   faults = []
   for directory in _directories():
-    if found := reader.verify_records(directory):
-      faults += found
+    if problems := reader.verify_records(directory):
+      faults += problems
     else:
       rows = len(reader.Records(directory))
       print(f'{printable(directory)}: every file is as it was written, {rows} rows')

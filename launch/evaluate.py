@@ -147,7 +147,7 @@ def main(_) -> None:
     if 'suite' not in of_videos:
       raise ConfigError('--suite is missing: the prompts that the videos are of')
     suite = of_videos.pop('suite')
-    found = mgjax.evaluate(videos=_VIDEOS.value, prompts=suite, against=against, **of_videos)
+    findings = mgjax.evaluate(videos=_VIDEOS.value, prompts=suite, against=against, **of_videos)
   else:
     options |= {name: of_videos.pop(name) for name in ('clip',) if name in of_videos}
     if of_videos:
@@ -164,8 +164,8 @@ def main(_) -> None:
           f'--{name} says nothing to the component {component!r} of {os.fspath(workdir)!r}; leave '
           'it out, or mend the path'
         )
-    found = mgjax.evaluate(workdir, against=against, **options)
-  print(found.table, *found.paths, sep='\n')
+    findings = mgjax.evaluate(workdir, against=against, **options)
+  print(findings.table, *findings.paths, sep='\n')
 
 
 def _exchange_with_vbench() -> None:
@@ -173,15 +173,15 @@ def _exchange_with_vbench() -> None:
   from mgjax.lab.evaluation.suites.suite import read_suite
 
   if _VIDEOS.value is None:
-    place = pathlib.Path(_VBENCH.value)
-    table, paths = import_vbench(place, place if place.is_dir() else place.parent)
+    path = pathlib.Path(_VBENCH.value)
+    table, paths = import_vbench(path, path if path.is_dir() else path.parent)
     print(table, *paths, sep='\n')
     return
   suite = None if _SUITE.value is None else read_suite(_SUITE.value)
-  count, told = export_vbench(_VIDEOS.value, _VBENCH.value, suite)
+  count, too_long = export_vbench(_VIDEOS.value, _VBENCH.value, suite)
   print(f'{_VBENCH.value}: {count} videos')
-  if told:
-    print(f'{len(told)} prompts do not fit into names of files: give VBench prompts.json')
+  if too_long:
+    print(f'{len(too_long)} prompts do not fit into names of files: give VBench prompts.json')
 
 
 if __name__ == '__main__':

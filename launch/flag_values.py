@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, join_list, split_list
+from mgjax.core.configuration.keys import LARGEST_INTEGER, LARGEST_SEED, join_list, split_list
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 
@@ -80,13 +80,13 @@ def define_mesh(help: str = 'Over devices, as context=8 (-1: all); one device if
 
 
 def condition(text: str) -> tuple[str, str]:
-  """Reads 'name=value'; raises DataError if the value is called as a file and there is none."""
-  name, equals, given = text.partition('=')
-  if not (name and equals and given):
+  """Reads 'name=value'; raises DataError if the value is named like a file and there is none."""
+  name, equals, value = text.partition('=')
+  if not (name and equals and value):
     raise ConfigError(f'--condition={text}: expected name=value, as in first_frame=picture.png')
-  if os.path.splitext(given)[1].lower() in _MEDIA:
-    existing(f'condition {name!r}', given)
-  return name, given
+  if os.path.splitext(value)[1].lower() in _MEDIA:
+    existing(f'condition {name!r}', value)
+  return name, value
 
 
 def existing(what: str, path: str) -> str:
@@ -107,14 +107,14 @@ def files(name: str) -> Callable[[str], tuple[str, ...]]:
 
 
 def paths(text: str) -> list[str]:
-  """Splits at commas, but for those within the path of something that is there, or escaped."""
-  parts, found = split_list(text), []
+  """Splits at commas, except escaped ones and those within an existing path."""
+  parts, joined = split_list(text), []
   while parts:
-    whole = [','.join(parts[:count]) for count in range(1, len(parts) + 1)]
-    there = [n for n, path in enumerate(whole) if _is_there(path)]
-    found.append(whole[max(there, default=0)])
+    candidates = [','.join(parts[:count]) for count in range(1, len(parts) + 1)]
+    there = [n for n, path in enumerate(candidates) if _is_there(path)]
+    joined.append(candidates[max(there, default=0)])
     del parts[: max(there, default=0) + 1]
-  return found
+  return joined
 
 
 def _is_there(path: str) -> bool:
@@ -122,11 +122,11 @@ def _is_there(path: str) -> bool:
 
 
 def factor(text: str) -> int | float:
-  """Reads the number of --factor, which is whole if it is written so."""
+  """Reads the number of --factor: an int if it has digits alone."""
   try:
-    found = int(text) if text.strip().isdecimal() else float(text)
-    if 0 < found <= LARGEST:
-      return found
+    number = int(text) if text.strip().isdecimal() else float(text)
+    if 0 < number <= LARGEST_INTEGER:
+      return number
   except ValueError:
     pass
   raise ConfigError(f'--factor={text:.80}: expected a number above 0, as in 2')
@@ -135,25 +135,25 @@ def factor(text: str) -> int | float:
 def price(text: str) -> float:
   """Reads dollars as '2.5' or '$2.5'."""
   with contextlib.suppress(ValueError):
-    if 0 <= (found := float(text.removeprefix('$'))) <= LARGEST:
-      return found
+    if 0 <= (number := float(text.removeprefix('$'))) <= LARGEST_INTEGER:
+      return number
   raise ConfigError(f'--price={text:.80}: expected dollars a chip-hour, as in 2.5')
 
 
 def share(text: str) -> tuple[int, int]:
   """Reads '0/4', the first of four shares."""
-  found = re.fullmatch(r'(\d+)/([1-9]\d*)', text)
-  if not found or int(found[1]) >= int(found[2]):
+  match = re.fullmatch(r'(\d+)/([1-9]\d*)', text)
+  if not match or int(match[1]) >= int(match[2]):
     raise ConfigError(f'--process={text}: expected one of four shares as 0/4 to 3/4')
-  return int(found[1]), int(found[2])
+  return int(match[1]), int(match[2])
 
 
 def spans(text: str) -> list[tuple[float, float]]:
   """Reads '0-4,6-8', seconds of a sound."""
   try:
-    found = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
-    if all(0 <= begin < end <= LARGEST for begin, end in found):
-      return [(begin, end) for begin, end in found]
+    pairs = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
+    if all(0 <= begin < end <= LARGEST_INTEGER for begin, end in pairs):
+      return [(begin, end) for begin, end in pairs]
   except ValueError:
     pass
   raise ConfigError(f'--known={text:.80}: expected seconds, as in 0-4,6-8')
@@ -167,15 +167,15 @@ def scorer(text: str) -> Any:
 
 
 def run(name: str) -> Callable[[str], str]:
-  """Returns what reads the work directory of another run, or the name of one in `mgjax/weights`."""
+  """Returns a parser of the work directory of another run, or of a name in `mgjax/weights`."""
 
   def read(path: str) -> str:
-    found = os.fspath(find_run(path))
-    if '://' not in path and not os.path.exists(found):
+    workdir = os.fspath(find_run(path))
+    if '://' not in path and not os.path.exists(workdir):
       raise ConfigError(
         f'--{name}: there is no run {path!r}; {runs_near(path) or coming_with_mgjax()}'
       )
-    return found
+    return workdir
 
   return read
 
@@ -195,10 +195,10 @@ def output(*kinds: str) -> Callable[[str], str]:
 
 def size(text: str) -> tuple[int, int]:
   """Reads 'height,width'."""
-  found = re.fullmatch(r'\s*([1-9]\d*)\s*,\s*([1-9]\d*)\s*', text)
-  if not found:
+  match = re.fullmatch(r'\s*([1-9]\d*)\s*,\s*([1-9]\d*)\s*', text)
+  if not match:
     raise ConfigError(f'--size={text}: expected height,width in pixels, as in 256,256')
-  return int(found[1]), int(found[2])
+  return int(match[1]), int(match[2])
 
 
 def mesh(text: str) -> dict[str, int]:
@@ -231,8 +231,8 @@ def guidance(text: str | None) -> Any:
 
 
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
-  scale, *interval = (float(each or 0) for each in entry.group('scale', 'low', 'high'))
-  if not abs(scale) <= LARGEST or not 0 <= interval[0] <= interval[1] <= 1:
+  scale, *interval = (float(group or 0) for group in entry.group('scale', 'low', 'high'))
+  if not abs(scale) <= LARGEST_INTEGER or not 0 <= interval[0] <= interval[1] <= 1:
     raise ValueError(entry[0])
   return scale if entry['low'] is None else (scale, (interval[0], interval[1]))
 

@@ -34,8 +34,8 @@ def tell(name: str, arguments: list[str], program: str) -> None:
   line = MOVED[name]
   if name in RENAMED:
     words = [word.partition('=') for word in arguments]
-    given = [RENAMED[name].get(flag, flag) + equals + value for flag, equals, value in words]
-    line = shlex.join([*line.split(), *given])
+    renamed = [RENAMED[name].get(flag, flag) + equals + value for flag, equals, value in words]
+    line = shlex.join([*line.split(), *renamed])
   print(f'{program}{name} is now: {program}{line}', file=sys.stderr)
   sys.exit(2)
 
@@ -64,28 +64,28 @@ def tell_word(name: str, arguments: Sequence[str]) -> None:
       line.append(f'--{new}{argument[match.end() :]}')
     elif not match:
       line.append(argument)
-  told = shlex.join([name, word, *line])
-  print(f'{name} has first words now: python -m launch.{told}', file=sys.stderr)
+  command = shlex.join([name, word, *line])
+  print(f'{name} has first words now: python -m launch.{command}', file=sys.stderr)
   sys.exit(2)
 
 
 def _word_of_sample(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
-  """Returns the first word, and flags of another name, '' for those that went."""
+  """Returns the first word, and the renamed flags; '' for removed ones."""
   from mgjax.core.errors import MgjaxError
   from mgjax.registry import find_component
   from mgjax.training.checkpoints.workdir import read_config
 
   pairs = (re.match(r'--?(\w+)(?:=(.*))?', argument, re.DOTALL) for argument in arguments)
-  given = {match[1]: match[2] for match in pairs if match}
+  values = {match[1]: match[2] for match in pairs if match}
   try:
-    task = find_component(read_config(given.get('workdir') or '').component).sample_command
+    task = find_component(read_config(values.get('workdir') or '').component).sample_command
   except MgjaxError:  # which the new command line says as well
     task = ''
-  if 'suite' in given:
+  if 'suite' in values:
     return 'suite', {'video': 'videos'}
-  if 'strength' in given:
+  if 'strength' in values:
     return 'edit', {}
-  if task in ('', 'video') and given.get('frames') == '1':
+  if task in ('', 'video') and values.get('frames') == '1':
     return 'image', {'frames': ''}
   renamed = {'video': 'continue'} if task in ('', 'video', 'personalize') else {}
   return task or 'video', renamed | ({'scale': 'factor'} if task == 'upsample' else {})

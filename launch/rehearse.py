@@ -89,7 +89,7 @@ def main(_) -> None:
   spares = None if _SPARES.value < 0 else _SPARES.value
   total = study.count_scenarios(job, assumed, spares)
   with contextlib.closing(Progress(total, unit='scenario')) as progress:
-    found = study.rehearse(
+    rehearsal = study.rehearse(
       job,
       assumed,
       _DAYS.value,
@@ -98,9 +98,9 @@ def main(_) -> None:
       spares=spares,
       tell=progress.report,
     )
-  print(report.describe(found, plan, _PRICE.value))
+  print(report.describe(rehearsal, plan, _PRICE.value))
   if _OUT.value:
-    paths = report.write(found, plan, _PRICE.value, _OUT.value)
+    paths = report.write(rehearsal, plan, _PRICE.value, _OUT.value)
     print(f'{"written":12}{", ".join(map(str, paths))}')
 
 

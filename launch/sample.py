@@ -246,8 +246,8 @@ def main(arguments) -> None:
 
     videos = (path for path in written if path.suffix == '.mp4')
     tracker = _load('audio', _SOUNDTRACK.value, mesh=_MESH.value)
-    told = dict(zip(videos, request.prompts, strict=True))
-    print(*write_soundtracks(tracker, told, seed=_SEED.value), sep='\n')
+    captions = dict(zip(videos, request.prompts, strict=True))
+    print(*write_soundtracks(tracker, captions, seed=_SEED.value), sep='\n')
 
 
 def _fields_of(word: str) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def _check_applies(component: str) -> None:
 
 
 def _read_prompts() -> tuple[list[str], dict[str, Any]]:
-  """Returns each prompt as often as it is sampled, and conditions, one of each for each."""
+  """Returns each prompt once per sample, and the conditions of each."""
   from mgjax.sections.flow.requests import read_prompts
 
   prompts = [_PROMPT.value or '']
@@ -299,7 +299,7 @@ def _read_prompts() -> tuple[list[str], dict[str, Any]]:
   def repeated(values: list) -> list:
     return [value for value in values for _ in range(_SAMPLES.value)]
 
-  return repeated(prompts), {name: repeated(each) for name, each in conditions.items()}
+  return repeated(prompts), {name: repeated(values) for name, values in conditions.items()}
 
 
 def _rewritten(request: Any) -> Any:
@@ -315,7 +315,7 @@ def _rewritten(request: Any) -> Any:
 
 
 def _make_suite(component: str, fields: dict[str, Any], loaded: dict[str, Any]) -> None:
-  """Makes all of a suite, as the flags say."""
+  """Generates all videos of a suite with the flags' settings."""
   from mgjax.lab.evaluation.suites.make_videos import SuiteSettings, run_suite
   from mgjax.lab.evaluation.suites.suite import read_suite
 
@@ -330,8 +330,8 @@ def _make_suite(component: str, fields: dict[str, Any], loaded: dict[str, Any]) 
     request=fields,
   )
   suite = read_suite(_ROWS.value)
-  made = run_suite(_WORKDIR.value, suite, _OUT.value, settings, component=component, **loaded)
-  print(made, *made.paths, sep='\n')
+  result = run_suite(_WORKDIR.value, suite, _OUT.value, settings, component=component, **loaded)
+  print(result, *result.paths, sep='\n')
 
 
 if __name__ == '__main__':

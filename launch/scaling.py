@@ -135,8 +135,8 @@ def _run() -> None:
 def _correlate() -> None:
   from mgjax.lab.scaling.predictor import write_prediction
 
-  found, paths = write_prediction(_WORKDIR.value, _SCORE.value)
-  print(found.table(), *paths, sep='\n')
+  prediction, paths = write_prediction(_WORKDIR.value, _SCORE.value)
+  print(prediction.table(), *paths, sep='\n')
 
 
 def _rank() -> None:
@@ -175,8 +175,8 @@ def _compare() -> None:
     print(describe_seeds(rows, *names))
     return
   first, second = (_arm(flag).runs for flag in (_FIRST, _SECOND))
-  found = compare_recipes(first, second, budgets_of(second), resamples=_RESAMPLES.value)
-  print(describe_comparison(found, names))
+  comparison = compare_recipes(first, second, budgets_of(second), resamples=_RESAMPLES.value)
+  print(describe_comparison(comparison, names))
 
 
 def _plot() -> None:
@@ -189,13 +189,13 @@ def _plot() -> None:
   chosen = {flag.value: _arm(flag) for flag in (_ARM, _FIRST, _SECOND) if flag.value}
   arms = chosen or read_records(_RECORDS.value)
   draws = {'resamples': _RESAMPLES.value}
-  left = _HOLD_OUT.value
+  held_out = _HOLD_OUT.value
   comparison = None
   if len(arms) == 2:
-    first, second = (each.at_best_rates().runs for each in arms.values())
+    first, second = (arm.at_best_rates().runs for arm in arms.values())
     comparison = compare_recipes(first, second, budgets_of(second), **draws), tuple(arms)
-  tests = {name: hold_out(each, left, **draws) for name, each in arms.items()} if left else {}
-  laws = {name: find_law(each, **draws) for name, each in arms.items()}
+  tests = {name: hold_out(arm, held_out, **draws) for name, arm in arms.items()} if held_out else {}
+  laws = {name: find_law(arm, **draws) for name, arm in arms.items()}
   print(*write_laws(laws, _OUT.value, tests=tests, comparison=comparison), sep='\n')
 
 

@@ -32,7 +32,7 @@ USUAL = _VIDEOS
 
 
 def _models(text: str) -> dict[str, str]:
-  pairs = [each.partition('=') for each in text.split(',')]
+  pairs = [entry.partition('=') for entry in text.split(',')]
   if len({name for name, _, _ in pairs}) < len(pairs) or not all(all(pair) for pair in pairs):
     raise ConfigError(f'--models={text}: expected name=folder,name=folder, with names that differ')
   return {name: folder for name, _, folder in pairs}
@@ -45,10 +45,10 @@ def _raters(text: str) -> tuple[str, ...]:
 
 
 def _named(text: str) -> tuple[str, str]:
-  name, equals, place = text.partition('=')
-  if not (equals and place and name.replace('_', '').isalnum()):
+  name, equals, path = text.partition('=')
+  if not (equals and path and name.replace('_', '').isalnum()):
     raise ConfigError(f'--lora={text}: expected NAME=PLACE, as in style=style.safetensors')
-  return name, place
+  return name, path
 
 
 _OUT = command_line.define_required(

@@ -46,12 +46,12 @@ def main(_) -> None:
   stages = 'stages' in fields
   allowed = {'new_data': _NEW_DATA.value, 'new_rate': _NEW_RATE.value}
   if _DRY_RUN.value:
-    told = (
+    plan = (
       recipe.describe_recipe(fields, workdir, **allowed)
       if stages
       else dry_run.dry_run(config, workdir)
     )
-    print(told)
+    print(plan)
     return
   distributed.initialize(recipe.heartbeat(fields))
   distributed.check_shared(workdir)

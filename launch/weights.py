@@ -60,7 +60,7 @@ from absl import flags
 from etils import epy
 
 from mgjax.core import files
-from mgjax.core.configuration.keys import LARGEST
+from mgjax.core.configuration.keys import LARGEST_INTEGER
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
 from . import command_line, flag_values
@@ -84,9 +84,9 @@ _GREEDY = 'greedy'
 
 def _shares(text: str) -> list[float] | str:
   try:
-    found = _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
-    if found == _GREEDY or all(0 < share <= LARGEST for share in found):
-      return found
+    shares = _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
+    if shares == _GREEDY or all(0 < share <= LARGEST_INTEGER for share in shares):
+      return shares
   except ValueError:
     pass
   raise ConfigError(f'--shares={text:.80}: expected numbers above 0, as in 2,1,1, or {_GREEDY}')
@@ -172,8 +172,8 @@ def _import() -> None:
 
 
 def _export() -> None:
-  more = {'which': _WHICH.value, 'step': _STEP.value, 'weights': _WEIGHTS.value or ''}
-  weights.export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value, **more)
+  options = {'which': _WHICH.value, 'step': _STEP.value, 'weights': _WEIGHTS.value or ''}
+  weights.export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value, **options)
 
 
 def _opened():
@@ -200,9 +200,9 @@ def _list() -> None:
 def _verify() -> None:
   opened = _opened()
   workdir = find_run.find_run(_WORKDIR.value)
-  asked = None if _STEP.value is None else [_STEP.value]
+  selected_steps = None if _STEP.value is None else [_STEP.value]
   config = files.read_optional_json(workdir / 'config.json', bool)
-  damaged = {opened: _verify_all(opened, asked, config)}
+  damaged = {opened: _verify_all(opened, selected_steps, config)}
   for folder in weights_file.inner_folders(workdir):
     opened = runs.open_checkpoints(folder)
     damaged[opened] = _verify_all(opened, of=f'{folder.relative_to(workdir)}: ')
@@ -214,12 +214,12 @@ def _verify() -> None:
     _end_if(steps, checkpoints)
 
 
-def _verify_all(checkpoints, asked=None, config=None, of: str = '') -> list[str]:
+def _verify_all(checkpoints, selected_steps=None, config=None, of: str = '') -> list[str]:
   def report(step: int, problem: str) -> None:
     print(f'{step:>9}  {of}{problem or "good"}', flush=True)
 
-  found = maintenance.verify_all(checkpoints, asked, report, config)
-  return [str(step) for step, problem in found.items() if problem]
+  problems = maintenance.verify_all(checkpoints, selected_steps, report, config)
+  return [str(step) for step, problem in problems.items() if problem]
 
 
 def _end_if(damaged: list[str], checkpoints) -> None:
@@ -232,12 +232,12 @@ def _end_if(damaged: list[str], checkpoints) -> None:
 
 def _prune() -> None:
   checkpoints = _opened()
-  given = _KEEP.value or {}
+  changes = _KEEP.value or {}
   ours = checkpoints.keep
   usual = {'latest': ours.keep, 'every': ours.keep_every, 'best': ours.keep_best, 'corrupt': 1}
-  *kept, corrupt = (usual | given).values()
+  *limits, corrupt = (usual | changes).values()
   with contextlib.nullcontext() if _DRY_RUN.value else workdir_lock.hold(_WORKDIR.value):
-    plan = maintenance.plan_pruning(checkpoints, orbax_io.Keep(*kept), not corrupt)
+    plan = maintenance.plan_pruning(checkpoints, orbax_io.Keep(*limits), not corrupt)
     for step, problem in plan.damaged.items():
       print(f'{step:>9}  damaged, left alone: {problem}')
     for step in plan.stay:
@@ -260,11 +260,11 @@ def _average() -> None:
 
 def _check() -> None:
   names = [name for name in (_WORKDIR.value or '').split(',') if name]
-  found = cards.check_cards(names, _OUT.value, write=_WRITE.value)
-  print(found.table)
-  if found.wrong:
+  result = cards.check_cards(names, _OUT.value, write=_WRITE.value)
+  print(result.table)
+  if result.wrong:
     raise DataError(
-      f'{len(found.wrong)} differ from what was measured now: {"; ".join(found.wrong)}; --write '
+      f'{len(result.wrong)} differ from what was measured now: {"; ".join(result.wrong)}; --write '
       'writes the cards anew'
     )
 
@@ -279,8 +279,8 @@ def _pull() -> None:
 
 def _candidate(run: str):
   workdir, _, step = run.rpartition('@')
-  given = (workdir, int(step)) if workdir and step.isdecimal() else (run,)
-  return average_runs.AverageCandidate(*given)
+  arguments = (workdir, int(step)) if workdir and step.isdecimal() else (run,)
+  return average_runs.AverageCandidate(*arguments)
 
 
 COMMANDS = {

@@ -33,8 +33,8 @@ def list_models() -> dict[str, str]:
   from mgjax.core.files import read_json
   from mgjax.training.checkpoints.find_run import SHIPPED, shipped_names
 
-  found = {name: read_json(SHIPPED / name / 'config.json') for name in shipped_names()}
-  return {name: COMPONENTS[config['component']].noun for name, config in found.items()}
+  configs = {name: read_json(SHIPPED / name / 'config.json') for name in shipped_names()}
+  return {name: COMPONENTS[config['component']].noun for name, config in configs.items()}
 
 
 def load(
@@ -82,12 +82,14 @@ def load(
     make = feature(component, 'load', 'can be loaded').get()
     own = {'steps': steps, 'guidance': guidance, 'solver': solver, 'schedule': schedule}
     own |= {'weights': weights, 'lora': lora, 'mesh': mesh}
-    given = renamed({**{name: each for name, each in own.items() if each is not None}, **options})
+    arguments = renamed(
+      {**{name: value for name, value in own.items() if value is not None}, **options}
+    )
     known = inspect.signature(make).parameters
-    takes_more = any(each.kind is each.VAR_KEYWORD for each in known.values())
-    if not takes_more and (wrong := given.keys() - known):
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    if not takes_more and (wrong := arguments.keys() - known):
       raise unknown_option(min(wrong), [*known][1:], COMPONENTS[component].noun)
-    return make(workdir, **given)
+    return make(workdir, **arguments)
 
 
 def config(name: str, **changes: Any) -> ConfigDict:
@@ -149,10 +151,10 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
   # Before the work: this one may be written over it, and a wrong path shall not cost hours.
   other = read_other(against) if against else None
   if workdir is None:
-    found = evaluate_suite(**options)
+    findings = evaluate_suite(**options)
   else:
-    found = evaluator_of(read_config(workdir).component)(pathlib.Path(workdir), **options)
-  return found if other is None else add_comparison(found, other)
+    findings = evaluator_of(read_config(workdir).component)(pathlib.Path(workdir), **options)
+  return findings if other is None else add_comparison(findings, other)
 
 
 def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:

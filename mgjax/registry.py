@@ -15,14 +15,14 @@ from mgjax.core.plug_ins import load_object
 
 
 class Late:
-  """An object by its place, `package.module:name`, imported when it is first needed."""
+  """An object named `package.module:name`, imported when it is first needed."""
 
-  def __init__(self, place: str):
-    self.place = place
+  def __init__(self, target: str):
+    self.target = target
 
   def get(self) -> Any:
     """Imports the module and returns the object."""
-    return load_object(self.place)
+    return load_object(self.target)
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     return self.get()(*args, **kwargs)
@@ -60,7 +60,7 @@ COMPONENTS = {
     family='autoencoder',
     section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
-    weights=Late('mgjax.models.tae.weights:FORMAT'),
+    weights=Late('mgjax.models.tae.weights:AUTOENCODER_FORMAT'),
   ),
   'video': Component(
     noun='a video model',
@@ -70,7 +70,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.video.files:Samples'),
     sample_command='video',
     suites=('video', 'sound'),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'upsampler': Component(
     noun='an upsampler',
@@ -79,7 +79,7 @@ COMPONENTS = {
     load=Late('mgjax.sections.upsampler.pipeline:Upsampler'),
     request=Late('mgjax.sections.upsampler.files:Enlarged'),
     sample_command='upsample',
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'personalization': Component(
     noun='a personalized video model',
@@ -89,7 +89,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.personalization.files:PersonalSamples'),
     sample_command='personalize',
     suites=('video', 'sound'),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'editing': Component(
     noun='a video editor',
@@ -99,14 +99,14 @@ COMPONENTS = {
     request=Late('mgjax.sections.editing.files:Edited'),
     sample_command='edit',
     suites=('edit',),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'codec': Component(
     noun='an audio codec',
     family='codec',
     section=Late('mgjax.sections.codec.section:CodecSection'),
     load=Late('mgjax.sections.codec.pipeline:load_audio_codec'),
-    weights=Late('mgjax.models.codec.weights:FORMAT'),
+    weights=Late('mgjax.models.codec.weights:CODEC_FORMAT'),
   ),
   'audio': Component(
     noun='an audio model',
@@ -116,7 +116,7 @@ COMPONENTS = {
     request=Late('mgjax.sections.audio.files:Soundtrack'),
     sample_command='audio',
     suites=('sound',),
-    weights=Late('mgjax.models.flow_model.build:FORMAT'),
+    weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
   ),
   'clip': Component(
     noun='a CLIP',
@@ -129,7 +129,7 @@ COMPONENTS = {
     noun='an encoder of the T5 family',
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
-    weights=Late('mgjax.models.text.t5_weights:FORMAT'),
+    weights=Late('mgjax.models.text.t5_weights:T5_FORMAT'),
   ),
   'clip_text': Component(
     noun="CLIP's text tower",
@@ -157,7 +157,7 @@ def check_family(component: str, family: str) -> None:
   Raises ConfigError if there is no such component, or it is of another family.
   """
   if find_component(component).family != family:
-    able = ' or '.join(name for name, each in COMPONENTS.items() if each.family == family)
+    able = ' or '.join(name for name, row in COMPONENTS.items() if row.family == family)
     raise ConfigError(f'the configuration is of the component {component!r}; expected {able}')
 
 
@@ -172,11 +172,11 @@ def feature(component: str, name: str, what: str) -> Late:
   Raises:
     ConfigError: there is no such component, or it has no such thing.
   """
-  found = getattr(find_component(component), name)
-  if found is None:
-    able = ', '.join(key for key, each in COMPONENTS.items() if getattr(each, name) is not None)
+  value = getattr(find_component(component), name)
+  if value is None:
+    able = ', '.join(key for key, row in COMPONENTS.items() if getattr(row, name) is not None)
     raise ConfigError(f'the component {component!r} is not one that {what}; those are {able}')
-  return found
+  return value
 
 
 def make_section(config: ConfigDict) -> Any:

@@ -53,21 +53,21 @@ class Meeting:
     self.folder.mkdir(parents=True, exist_ok=True)
 
   def hosts(self):
-    """Returns name -> what it says, in order, of hosts that are there, or have said they leave."""
-    found = {}
+    """Returns the last report of every host that is alive or leaving, by name, in order."""
+    alive = {}
     for path in sorted(self.folder.glob('*.host')):
-      said = read(path)
+      report = read(path)
       now = time.monotonic()
       before, since = self.seen.get(path.stem, (None, now))
-      self.seen[path.stem] = said, since if said == before else now
-      if said and (said['leaving'] or now - self.seen[path.stem][1] < self.patience):
-        found[path.stem] = said
+      self.seen[path.stem] = report, since if report == before else now
+      if report and (report['leaving'] or now - self.seen[path.stem][1] < self.patience):
+        alive[path.stem] = report
       elif now - self.seen[path.stem][1] > 10 * self.patience:
         path.unlink(missing_ok=True)
-    return found
+    return alive
 
-  def say(self, **said):
-    write(self.folder / f'{self.name}.host', {**said, 'beat': time.time()})
+  def say(self, **fields):
+    write(self.folder / f'{self.name}.host', {**fields, 'beat': time.time()})
 
   def forget(self, name):
     (self.folder / f'{name}.host').unlink(missing_ok=True)
@@ -154,58 +154,60 @@ class Supervisor:
     return f'{host}:{self.port}'
 
   def lead(self, hosts, now):
-    """Returns the round, which is a new one where hosts or processes were lost, or hosts came."""
-    staying = [name for name, said in hosts.items() if not said['leaving']]
+    """Returns the round; starts a new one if hosts or processes were lost, or hosts joined."""
+    staying = [name for name, report in hosts.items() if not report['leaving']]
     count = next((count for count in self.counts if count <= len(staying)), 0)
     chosen = staying[:count]
-    told = f'{len(staying)} of {self.counts[0]} hosts are there'
+    status = f'{len(staying)} of {self.counts[0]} hosts are there'
     if 'code' in now and now['number'] > self.arrived:
       return now
     if 'code' in now or not set(now['hosts']) & set(hosts):  # the first round of this run
       late = time.monotonic() - self.began > self.meeting.patience
-      return self.begin(now, chosen, told) if count == self.counts[0] or (count and late) else now
+      return self.begin(now, chosen, status) if count == self.counts[0] or (count and late) else now
 
-    said = {name: hosts[name] for name in now['hosts'] if name in hosts}
+    reports = {name: hosts[name] for name in now['hosts'] if name in hosts}
     codes = {
-      name: each['code']
-      for name, each in said.items()
-      if each['number'] == now['number'] and each['code'] is not None
+      name: report['code']
+      for name, report in reports.items()
+      if report['number'] == now['number'] and report['code'] is not None
     }
-    left = [name for name, each in said.items() if each['leaving']]
-    if final := [code for code in codes.values() if code in FINAL and (code or not left)]:
+    leaving = [name for name, report in reports.items() if report['leaving']]
+    if final := [code for code in codes.values() if code in FINAL and (code or not leaving)]:
       return self.end(now, max(final))
     lost = [name for name in now['hosts'] if name not in hosts]
     wrong = {name: code for name, code in codes.items() if code}
-    if lost or wrong or (left and codes):
+    if lost or wrong or (leaving and codes):
       self.failed_at = self.failed_at or time.monotonic()
       if not count or time.monotonic() - self.failed_at < self.pause:
         return now  # others may come, or be lost as well
-      self.restarts -= not left
+      self.restarts -= not leaving
       if self.restarts < 0:
         return self.end(now, next(iter(wrong.values()), 1))
-      for name in left:
+      for name in leaving:
         self.meeting.forget(name)
-      why = [f'{name} is lost' for name in lost] + [f'{name} leaves' for name in left]
+      why = [f'{name} is lost' for name in lost] + [f'{name} leaves' for name in leaving]
       why += [f'exit code {code} of {name}' for name, code in wrong.items()]
       # Where one leaves, the others may find it gone at their own end: what is not ended is saving.
       gentle = not lost and (0 in codes.values() or not wrong)
       return self.begin(now, chosen, '; '.join(why), gentle)
-    if count > len(now['hosts']) and all(each['state'] == 'running' for each in said.values()):
-      return self.begin(now, chosen, told, gentle=True)
+    if count > len(now['hosts']) and all(
+      report['state'] == 'running' for report in reports.values()
+    ):
+      return self.begin(now, chosen, status, gentle=True)
     return now
 
   def begin(self, now, hosts, why, gentle=False):
     self.failed_at = None
     number = now['number'] + 1
     print(f'supervise.py: round {number} on {len(hosts)} host(s): {why}', file=sys.stderr)
-    found = {'number': number, 'hosts': hosts, 'gentle': gentle}
-    write(self.meeting.folder / ROUND, found)
-    return found
+    new_round = {'number': number, 'hosts': hosts, 'gentle': gentle}
+    write(self.meeting.folder / ROUND, new_round)
+    return new_round
 
   def end(self, now, code):
-    found = {'number': now['number'] + 1, 'hosts': [], 'gentle': True, 'code': code}
-    write(self.meeting.folder / ROUND, found)
-    return found
+    last_round = {'number': now['number'] + 1, 'hosts': [], 'gentle': True, 'code': code}
+    write(self.meeting.folder / ROUND, last_round)
+    return last_round
 
   def follow(self, now):
     """Ends the process of an earlier round, then is ready for this one."""
@@ -261,18 +263,18 @@ def _die_with_parent():  # where the system can
 
 
 def numbers(text):
-  found = [int(part) for part in text.split(',')]
-  if min(found) < 1:
+  counts = [int(part) for part in text.split(',')]
+  if min(counts) < 1:
     raise ValueError
-  return found
+  return counts
 
 
 def main():
-  usage, _, more = __doc__.partition('\n\n')
+  usage, _, epilog = __doc__.partition('\n\n')
   parser = argparse.ArgumentParser(
     prog='supervise.py',
     description=usage,
-    epilog=more,
+    epilog=epilog,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('--hosts', type=numbers, default=[1], help='numbers of hosts, as in 16,12,8')
@@ -288,15 +290,15 @@ def main():
   )
   parser.add_argument('--restarts', type=int, default=100, help='failures, at most (%(default)g)')
   parser.add_argument('command', nargs=argparse.REMAINDER, metavar='COMMAND')
-  given = parser.parse_args()
-  if not given.command:
+  arguments = parser.parse_args()
+  if not arguments.command:
     parser.error('give the command, as in: supervise.py python -m launch.train --config=...')
-  if max(given.hosts) > 1 and not given.meet:
+  if max(arguments.hosts) > 1 and not arguments.meet:
     parser.error('several hosts need a folder that they share: give --meet=/shared/run/hosts')
   with tempfile.TemporaryDirectory() as alone:
-    meeting = Meeting(given.meet or alone, given.patience)
-    options = given.restarts, given.pause, given.grace
-    return Supervisor(given.command, given.hosts, meeting, *options).run()
+    meeting = Meeting(arguments.meet or alone, arguments.patience)
+    options = arguments.restarts, arguments.pause, arguments.grace
+    return Supervisor(arguments.command, arguments.hosts, meeting, *options).run()
 
 
 if __name__ == '__main__':

@@ -69,7 +69,7 @@ def make_demo(
   edit: str = '',
   seed: int = 0,
 ) -> list[pathlib.Path]:
-  """Makes everything of a prompt, and a page that shows it.
+  """Generates all media of a prompt, and a page that shows them.
 
   Args:
     directory: of all files; those of an earlier demo are written over.
@@ -103,8 +103,8 @@ def make_demo(
   larger = Upsampler(models.upsampler)
   # Nobody says what the edited video shows: an instruction is no caption.
   for name, prompts, of in (('large', [prompt], 'small'), ('edited_large', None, 'edited')):
-    made = larger.generate(prompts, video=videos[of][None], scale=_LARGE, seed=seed)
-    videos[name] = np.asarray(made[0])
+    enlarged = larger.generate(prompts, video=videos[of][None], scale=_LARGE, seed=seed)
+    videos[name] = np.asarray(enlarged[0])
   written = []
   for name, video in videos.items():
     written.append(folder / f'{name}.mp4')
@@ -121,8 +121,8 @@ def make_demo(
 
 
 def _page(prompt: str, edit: str, names: Sequence[str]) -> str:
-  """Returns the HTML of a demo; its videos are in the order in which they were made."""
-  shown = {
+  """Returns the HTML of a demo; its videos are in the order of generation."""
+  titles = {
     'small.mp4': ('As the model made it', ''),
     'large.mp4': (f'Enlarged {_LARGE} times', ''),
     'large_sound.mp4': ('With its sound', ''),
@@ -131,7 +131,7 @@ def _page(prompt: str, edit: str, names: Sequence[str]) -> str:
   }
   videos = [
     {'file': name, 'title': title, 'text': text, 'has_sound': 'sound' in name}
-    for name, (title, text) in shown.items()
+    for name, (title, text) in titles.items()
     if name in names
   ]
   waveforms = [name for name in names if name.endswith('_sound.png')]

@@ -69,12 +69,12 @@ class Finding(NamedTuple):
 
   what: str
   state: str
-  told: str
+  sentence: str
   advice: str = ''
 
   def __str__(self) -> str:
     advice = f'; {self.advice}' if self.advice and self.state != RIGHT else ''
-    return f'{self.state:8}  {self.what:10}  {self.told}{advice}'
+    return f'{self.state:8}  {self.what:10}  {self.sentence}{advice}'
 
 
 # Gives the metadata of a distribution by its name; PackageNotFoundError where there is none.
@@ -103,37 +103,45 @@ def examine(workdir: str | os.PathLike[str]) -> Iterator[Finding]:
 
 
 def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[Finding]:
-  """Yields a line for Python, one for all needed packages or each wrong one, and missing extras."""
+  """Yields findings for Python, required packages (all, or each wrong one) and missing extras."""
   version = platform.python_version()
   try:
     ours = find('mgjax')
   except importlib.metadata.PackageNotFoundError:
-    told = 'mgjax is not installed, so what it needs is not known'
-    yield Finding('packages', OPTIONAL, told, 'python -m pip install -e . in its folder')
+    sentence = 'mgjax is not installed, so what it needs is not known'
+    yield Finding('packages', OPTIONAL, sentence, 'python -m pip install -e . in its folder')
     return
-  asked = ours.metadata['Requires-Python'] or ''
-  state = RIGHT if version in SpecifierSet(asked) else WRONG
-  advice = f'make a virtual environment with Python {asked}'
+  supported = ours.metadata['Requires-Python'] or ''
+  state = RIGHT if version in SpecifierSet(supported) else WRONG
+  advice = f'make a virtual environment with Python {supported}'
   yield Finding('Python', state, f'{version}, mgjax {ours.version}', advice)
   requirements = list(map(Requirement, ours.requires or ()))
-  needed = [each for each in requirements if _is_asked_for(each, '')]
-  missing = [(each, why) for each in needed if (why := _missing(each, find))]
+  needed = [requirement for requirement in requirements if _is_required_by(requirement, '')]
+  missing = [(requirement, why) for requirement in needed if (why := _missing(requirement, find))]
   for requirement, why in missing:
     yield Finding('packages', WRONG, why, _install([requirement]))
   if not missing:
-    told = f'all {len(needed)} that mgjax asks for; python -m pip check looks at what these need'
-    yield Finding('packages', RIGHT, told)
+    sentence = (
+      f'all {len(needed)} that mgjax asks for; python -m pip check looks at what these need'
+    )
+    yield Finding('packages', RIGHT, sentence)
   purposes = {canonicalize_name(name): purpose for name, purpose in PURPOSES.items()}
   for extra in sorted(ours.metadata.get_all('Provides-Extra') or ()):
-    asked = [each for each in requirements if each not in needed and _is_asked_for(each, extra)]
-    if missing := [each for each in asked if _missing(each, find)]:
+    extra_requirements = [
+      requirement
+      for requirement in requirements
+      if requirement not in needed and _is_required_by(requirement, extra)
+    ]
+    if missing := [
+      requirement for requirement in extra_requirements if _missing(requirement, find)
+    ]:
       purpose = purposes.get(canonicalize_name(extra), 'an extra that this version does not know')
-      what = ', '.join(each.name for each in missing)
-      told = f'{extra} ({purpose}) is missing {what}'
-      yield Finding('extra', OPTIONAL, told, _install(missing))
+      what = ', '.join(requirement.name for requirement in missing)
+      sentence = f'{extra} ({purpose}) is missing {what}'
+      yield Finding('extra', OPTIONAL, sentence, _install(missing))
 
 
-def _is_asked_for(requirement: Requirement, extra: str) -> bool:
+def _is_required_by(requirement: Requirement, extra: str) -> bool:
   return requirement.marker is None or requirement.marker.evaluate({'extra': extra})
 
 
@@ -209,30 +217,30 @@ def look_at_memory(root: pathlib.Path = _ROOT) -> Iterator[Finding]:
 
 
 def look_at_disks(workdir: str | os.PathLike[str]) -> Iterator[Finding]:
-  """Yields a line of the disk of work directories and one of that of temporary files."""
+  """Yields a finding for the disk of work directories and one for the disk of temporary files."""
   folder = pathlib.Path(workdir).absolute()
   while not folder.is_dir() and folder != folder.parent:
     folder = folder.parent
   temporary = pathlib.Path(tempfile.gettempdir())
-  for what, place, needed, advice in (
+  for what, directory, needed, advice in (
     ('disk', folder, DISK, 'name another folder by --workdir'),
     ('temporary', temporary, TEMPORARY, 'set TMPDIR to another'),
   ):
     try:
-      with tempfile.NamedTemporaryFile(dir=place) as file:
+      with tempfile.NamedTemporaryFile(dir=directory) as file:
         file.write(b'mgjax')
         file.flush()
-      free = shutil.disk_usage(place).free
+      free = shutil.disk_usage(directory).free
     except OSError as error:
-      yield Finding(what, WRONG, f'{place} cannot be written to: {error.strerror}', advice)
+      yield Finding(what, WRONG, f'{directory} cannot be written to: {error.strerror}', advice)
       continue
     advice = f'{needed / _GB:.1f} GB are needed; make room, or {advice}'
     state = RIGHT if free >= needed else WRONG
-    yield Finding(what, state, f'{free / _GB:.1f} GB are free in {place}', advice)
+    yield Finding(what, state, f'{free / _GB:.1f} GB are free in {directory}', advice)
 
 
 def look_at_video() -> Iterator[Finding]:
-  """Yields a line of H.264: a few frames, encoded and decoded again."""
+  """Yields a finding for H.264: a few frames, encoded and decoded again."""
   import av
 
   from mgjax.data.media.video import read_clip, write_video
@@ -246,12 +254,12 @@ def look_at_video() -> Iterator[Finding]:
     again = read_clip(path, frames=_FRAMES, size=(_SIDE, _SIDE), fps=_FPS)
   error = np.mean((again.astype(np.float64) - frames) ** 2)
   psnr = 10 * np.log10(255**2 / max(error, 1e-3))
-  told = f'{_FRAMES} frames written and read by PyAV {av.__version__} at {psnr:.0f} dB'
-  yield Finding('H.264', RIGHT if psnr > _WORST_PSNR else WRONG, told, _CODECS)
+  sentence = f'{_FRAMES} frames written and read by PyAV {av.__version__} at {psnr:.0f} dB'
+  yield Finding('H.264', RIGHT if psnr > _WORST_PSNR else WRONG, sentence, _CODECS)
 
 
 def look_at_audio() -> Iterator[Finding]:
-  """Yields a line of AAC: a second of a tone beside frames, encoded and decoded again."""
+  """Yields a finding for AAC: a second of a tone beside frames, encoded and decoded again."""
   from mgjax.data.media.audio import read_audio, write_soundtrack
   from mgjax.data.media.video import write_video
 
@@ -263,5 +271,7 @@ def look_at_audio() -> Iterator[Finding]:
     again = read_audio(out, seconds=_FRAMES / _FPS, rate=_RATE)
   length = min(len(tone), len(again))
   alike = float(np.corrcoef(tone[:length, 0], again[:length, 0])[0, 1]) if again.any() else 0.0
-  told = f'{length / _RATE:.1f} s of sound written into an mp4 and read, correlation {alike:.3f}'
-  yield Finding('AAC', RIGHT if alike > _WORST_CORRELATION else WRONG, told, _CODECS)
+  sentence = (
+    f'{length / _RATE:.1f} s of sound written into an mp4 and read, correlation {alike:.3f}'
+  )
+  yield Finding('AAC', RIGHT if alike > _WORST_CORRELATION else WRONG, sentence, _CODECS)

@@ -26,7 +26,7 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Positive, check, fields_of, unpack
 from mgjax.core.typing import Array
 from mgjax.data.broken_samples import Replacing
-from mgjax.data.loader import WORLDS
+from mgjax.data.loader import MOVING_WORLDS
 from mgjax.data.records.rows import text_key
 from mgjax.data.records.writer import RecordWriter, Share
 from mgjax.data.settings import DataSettings, data_settings
@@ -42,7 +42,7 @@ from mgjax.parallel.shard import batch_sharding
 from mgjax.registry import make_section
 from mgjax.sections.flow.section import FlowSection
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
-from mgjax.sections.text.encoder import identity_of
+from mgjax.sections.text.encoder import encoder_identity
 from mgjax.training.monitoring.progress import Progress
 
 ROWS_PER_SHARD = 512  # at most
@@ -124,7 +124,7 @@ def encode(
   share = _stripe(process, processes)
   text = TextSettings.of(config.to_dict())
   for encoder in text.encoders.values():
-    identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
+    encoder_identity(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   settings = unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
   # What latents are made from, which is what is encoded.
@@ -262,7 +262,7 @@ def _open_writer(
 
 def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
   """Returns what records said of their data before all fields of `config.data` counted."""
-  named = None if str(fingerprint).startswith(WORLDS) else fingerprint
+  named = None if str(fingerprint).startswith(MOVING_WORLDS) else fingerprint
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 
 
@@ -329,28 +329,28 @@ class RowEncoder:
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):
       batch = self._complete(batch)
-      names = [f'{each.get("source") or each["caption"]!r:.80}' for each in batch]
+      names = [f'{sample.get("source") or sample["caption"]!r:.80}' for sample in batch]
       clips = [self._clips(sample) for sample in batch]
-      for name, each in zip(names, clips, strict=True):
-        if each.keys() != clips[0].keys():
+      for name, sample_clips in zip(names, clips, strict=True):
+        if sample_clips.keys() != clips[0].keys():
           raise DataError(
-            f'{name} has the clips {sorted(each)}, another sample of its bucket '
+            f'{name} has the clips {sorted(sample_clips)}, another sample of its bucket '
             f'{sorted(clips[0])}; put samples of other kinds into another bucket'
           )
       columns = {}
       for key in clips[0]:
-        tiles = list(self._tiles([each[key] for each in clips], names))
+        tiles = list(self._tiles([sample_clips[key] for sample_clips in clips], names))
         columns[key] = np.concatenate(tiles, axis=1)
         if key == LATENTS:
           self.sums = sum(map(Sums.of, tiles), self.sums)
       for row, sample in enumerate(batch):
-        yield {key: column[row] for key, column in columns.items()} | self._kept(sample)
+        yield {key: column[row] for key, column in columns.items()} | self._row_fields(sample)
 
   def _clips(self, sample: dict[str, Any]) -> dict[str, Any]:
-    """Returns what is to be encoded of a sample, by the names of the latents."""
+    """Returns the clips of a sample to encode, by the names of their latents."""
     clips = {LATENTS: sample[self._raw]}
-    for each in self._conditionings:
-      clips |= each.clips(sample)
+    for conditioning in self._conditionings:
+      clips |= conditioning.clips(sample)
     return clips
 
   def _tiles(self, clips: Sequence[Any], names: Sequence[str]) -> Iterator[np.ndarray]:
@@ -371,15 +371,15 @@ class RowEncoder:
       array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
     return jax.device_put(array, self._sharding)
 
-  def _kept(self, sample: dict[str, Any]) -> dict[str, Any]:
-    kept = derived_fields(self._conditionings, sample)
-    kept |= {key: sample[key] for key in self._fields if key in sample}
-    for key, value in kept.items():
+  def _row_fields(self, sample: dict[str, Any]) -> dict[str, Any]:
+    fields = derived_fields(self._conditionings, sample)
+    fields |= {key: sample[key] for key in self._fields if key in sample}
+    for key, value in fields.items():
       if isinstance(value, np.ndarray):
-        kept[key] = value.astype(self._dtype)
+        fields[key] = value.astype(self._dtype)
       elif isinstance(value, np.generic):
-        kept[key] = value.item()
-    return {**kept, 'text_key': text_key(sample['caption'])}
+        fields[key] = value.item()
+    return {**fields, 'text_key': text_key(sample['caption'])}
 
 
 def read_ahead(
@@ -407,7 +407,7 @@ def rows_of_device(shape: Sequence[int], pixels_per_device: int, most: int) -> i
 def _write(
   writer: RecordWriter, shards: Sequence[int], source: Source, encoder: RowEncoder, threads: int
 ) -> None:
-  """Writes shards, in the notes of each the sums over its latents."""
+  """Writes shards; the notes of each hold the sums over its latents."""
   total = sum(len(writer.shard_rows(shard)) for shard in shards)
   indices = itertools.chain.from_iterable(writer.shard_rows(shard) for shard in shards)
   samples = read_ahead(source, indices, threads=threads, ahead=max(encoder.rows, threads))
@@ -422,8 +422,8 @@ def _write(
       if done % encoder.rows == 0 or done == total:
         progress.report(done)
 
-  shown = contextlib.closing(Progress(total, unit='row'))
-  with shown as progress, contextlib.ExitStack() as compiling:
+  bar = contextlib.closing(Progress(total, unit='row'))
+  with bar as progress, contextlib.ExitStack() as compiling:
     compiling.enter_context(progress.waiting('compiling the encoder'))
     for shard in shards:
       mine = itertools.islice(samples, len(writer.shard_rows(shard)))

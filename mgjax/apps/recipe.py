@@ -85,7 +85,7 @@ class Stage:
 def plan_stages(
   config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
 ) -> list[Stage]:
-  """Returns what a recipe, a configuration with `stages` and `order`, does, in order.
+  """Returns the stages of a recipe, a configuration with `stages` and `order`, in order.
 
   `allowed` are `new_data` and `new_rate` of every stage that trains. Raises ConfigError if a stage
   builds on one that does not come before it, or there is no such stage.
@@ -96,21 +96,21 @@ def plan_stages(
   if not order:
     raise ConfigError('a recipe needs stages and their order; see configs/digits/recipe.py')
   stages = config['stages']
-  for place, name in enumerate(order):
+  for position, name in enumerate(order):
     if name not in stages:
       raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, stages)}')
-    if name in order[:place]:
+    if name in order[:position]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
     stage = copy.deepcopy(stages[name])
-    earlier = order[:place]
+    earlier = order[:position]
     kind = stage['component']
     if kind in _CHECKS:
       after = _CHECKS[kind](stage, name, earlier, stages)
       planned.append(Stage(name, kind, ConfigDict(stage), workdir / name, after))
       continue
     point = functools.partial(_point, stage, name, earlier, stages, workdir)
-    places = {key: point(key) for key in POINTERS}
-    after = tuple(filter(None, places.values()))
+    pointers = {key: point(key) for key in POINTERS}
+    after = tuple(filter(None, pointers.values()))
     latents = stage.get('data', {}).get('latents') or ''
     if latents and '/' not in latents:
       if latents in stages:
@@ -120,10 +120,10 @@ def plan_stages(
         if folder and '/' not in folder:  # of this stage, or encoded for an earlier one
           data['latents'] = os.fspath(workdir / folder)
       editor = point(EDITOR) if BACKTRANSLATION in stage else None
-      encoder = tuple(filter(None, [places['autoencoder'], editor]))
-      made = workdir / latents
-      encoding = Stage(f'{latents} for {name}', ENCODE, ConfigDict(stage), made, encoder)
-      if encoding.digest not in (each.digest for each in planned if each.kind == ENCODE):
+      encoder = tuple(filter(None, [pointers['autoencoder'], editor]))
+      encoded_path = workdir / latents
+      encoding = Stage(f'{latents} for {name}', ENCODE, ConfigDict(stage), encoded_path, encoder)
+      if encoding.digest not in (other.digest for other in planned if other.kind == ENCODE):
         planned.append(encoding)
     planned.append(Stage(name, TRAIN, ConfigDict(stage), workdir / name, after, allowed))
   return planned
@@ -239,10 +239,12 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
 
 
 def _read_seconds(workdir: pathlib.Path) -> dict[str, float]:
-  """What each stage took so far; {} of a damaged file, with a warning."""
+  """Reads the seconds of each stage so far; {} for a damaged file, with a warning."""
 
   def right(seconds: Any) -> bool:
-    return all(type(each) in (int, float) and 0 <= each < 2**53 for each in seconds.values())
+    return all(
+      type(duration) in (int, float) and 0 <= duration < 2**53 for duration in seconds.values()
+    )
 
   return read_optional_json(workdir / SECONDS, right) or {}
 
@@ -257,7 +259,7 @@ def _train(stage: Stage) -> bool:
 def _encode(stage: Stage) -> bool:
   config = stage.config.to_dict()
   if BACKTRANSLATION in config:
-    return all(each.finished for each in backtranslate(config, stage.workdir).values())
+    return all(result.finished for result in backtranslate(config, stage.workdir).values())
   return encode(stage.config, stage.workdir)
 
 
@@ -303,7 +305,7 @@ class _Log:
   def __init__(self, workdir: pathlib.Path):
     self._path = workdir / RECIPE
     # Without it what is encoded is looked at again, and found to be there.
-    right = lambda known: all(isinstance(each, str) for each in known['encoded'].values())  # noqa: E731
+    right = lambda known: all(isinstance(digest, str) for digest in known['encoded'].values())  # noqa: E731
     self._encoded = (read_optional_json(self._path, right) or {}).get('encoded', {})
 
   def done(self, stage: Stage) -> bool:
@@ -320,22 +322,22 @@ class _Log:
 
 
 def heartbeat(config: Mapping[str, Any]) -> int:
-  """Returns `train.limits.heartbeat` of a run, of a recipe the longest of its stages; else 0."""
+  """Returns `train.limits.heartbeat` of a run, or the longest of a recipe's stages; 0 if unset."""
   parts = config['stages'].values() if 'stages' in config else [config]
   limits = [(part.get('train') or {}).get('limits') or {} for part in parts]
-  return max((each.get('heartbeat', 0) for each in limits), default=0)
+  return max((limit.get('heartbeat', 0) for limit in limits), default=0)
 
 
 def describe_recipe(
   config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
 ) -> str:
-  """Says what a recipe would do and what of it is done, without allocating or compiling anything.
+  """Describes a recipe's stages and their progress, without allocating or compiling anything.
 
   Raises ConfigError as `plan`, or if a stage was begun with another configuration.
   """
   stages = plan_stages(config, workdir, **allowed)
   paragraphs = []
-  said = {}  # line -> the first stage with it
+  first_stages = {}  # line -> the first stage with it
   log = _Log(pathlib.Path(workdir))
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']
@@ -343,18 +345,17 @@ def describe_recipe(
     done = log.done(stage)
     if stage.kind == TRAIN:
       steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
-      begun = f'at step {steps[-1]:,} of' if steps else 'to do,'
-      lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'
+      progress = f'at step {steps[-1]:,} of' if steps else 'to do,'
+      lines[0] += ': done' if done else f': {progress} {stage.config.train.steps:,} steps'
       table = dry_run(stage.config, stage.workdir).splitlines()
       total = next(index for index, line in enumerate(table) if line.startswith('total'))
       lines.append(f'  {table[total]}')
       notes = [line for line in table[total + 1 :] if line]
-      lines += [f'  {line}' for line in notes if line not in said]
-      if again := dict.fromkeys(said[line] for line in notes if line in said):
-        lines.append(
-          f'  {sum(map(said.__contains__, notes))} line(s) more, as of {" and ".join(again)}'
-        )
-      said |= {line: stage.name for line in notes if line not in said}
+      lines += [f'  {line}' for line in notes if line not in first_stages]
+      if again := dict.fromkeys(first_stages[line] for line in notes if line in first_stages):
+        count = sum(map(first_stages.__contains__, notes))
+        lines.append(f'  {count} line(s) more, as of {" and ".join(again)}')
+      first_stages |= {line: stage.name for line in notes if line not in first_stages}
     else:
       lines[0] += ': done' if done else ': to do'
     paragraphs.append('\n'.join(lines))

@@ -3,7 +3,7 @@
 Every parameter carries one name an axis; `parallel/rules.py` maps each name to mesh axes.
 """
 
-AXES = {
+LOGICAL_AXES = {
   'layers': 'stacked layers of a scan, never sharded',
   'embed': 'model width d',
   'heads': 'all attention heads side by side, g k',

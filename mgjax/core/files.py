@@ -18,7 +18,7 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
-LARGEST = 2**28  # bytes of a file of text
+_LARGEST = 2**28  # bytes of a file of text
 # How a file begins -> what it is, and what to do.
 _OTHERS = {
   rb'(?i)\s*<(!doctype|html|head|body)': (
@@ -189,8 +189,8 @@ def read_regular(
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
       raise error(f'{name} cannot be read: it is no regular file; {mend}')
-    if status.st_size > LARGEST:
-      raise error(f'{name} has {status.st_size:,} bytes, expected {LARGEST:,} at most; {mend}')
+    if status.st_size > _LARGEST:
+      raise error(f'{name} has {status.st_size:,} bytes, expected {_LARGEST:,} at most; {mend}')
     return pathlib.Path(path).read_bytes()
   except FileNotFoundError as missing:
     raise error(f'{name} cannot be read: {missing.strerror}; {mend}') from None

@@ -72,10 +72,10 @@ def resize(
     strips = (rows @ frame.reshape(height, -1)).reshape(tall, width, channels)
     strips = columns @ np.ascontiguousarray(strips.transpose(1, 0, 2)).reshape(width, -1)
     out[...] = strips.reshape(wide, tall, channels).transpose(1, 0, 2)
-  return to_bytes(resized) if whole else resized
+  return round_to_bytes(resized) if whole else resized
 
 
-def to_bytes(frames: Num[np.ndarray, '*shape']) -> Num[np.ndarray, '*shape']:
+def round_to_bytes(frames: Num[np.ndarray, '*shape']) -> Num[np.ndarray, '*shape']:
   """Rounds levels, clips them to 0..255 and converts them to uint8."""
   rounded = np.rint(frames)
   return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)

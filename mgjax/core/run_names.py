@@ -22,7 +22,7 @@ _PAGE = re.compile(
 LOCAL = ('file', 'local')
 
 
-class Name(NamedTuple):
+class RunName(NamedTuple):
   """A parsed name: location, Hub branch, tag or commit, and SHA-256 of the file list or ''."""
 
   place: str
@@ -52,11 +52,13 @@ def is_name(name: str | os.PathLike[str]) -> bool:
   return scheme in fsspec.available_protocols()
 
 
-def read_name(name: str | os.PathLike[str]) -> Name:
+def read_name(name: str | os.PathLike[str]) -> RunName:
   """Parses the name of a published run. Raises ConfigError if it is not one."""
   text = os.fspath(name)
   if match := _HUB.fullmatch(text):
-    return Name(f'hf://{match["repository"]}', match['revision'] or 'main', match['digest'] or '')
+    return RunName(
+      f'hf://{match["repository"]}', match['revision'] or 'main', match['digest'] or ''
+    )
   if match := _PAGE.fullmatch(text):
     revision = f'@{match["revision"]}' if match['revision'] else ''
     raise ConfigError(
@@ -71,7 +73,7 @@ def read_name(name: str | os.PathLike[str]) -> Name:
   slashes = match['slashes']
   if len(slashes) == 1:  # `pathlib` collapses repeated slashes
     slashes = '///' if match['scheme'] in LOCAL else '//'
-  return Name(f'{match["scheme"]}:{slashes}{match["path"]}', '', match['digest'] or '')
+  return RunName(f'{match["scheme"]}:{slashes}{match["path"]}', '', match['digest'] or '')
 
 
 def own_folder(folder: str | os.PathLike[str]) -> pathlib.Path:

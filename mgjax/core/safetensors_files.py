@@ -27,8 +27,8 @@ from mgjax.core.files import BEGIN, impostor, is_text
 
 Tensors = dict[str, np.ndarray]
 
-SHOWN = 3  # names quoted in a message
-SCALE = ':scale'  # suffix for the name of an int8 tensor's scales
+_SHOWN = 3  # names quoted in a message
+SCALE_SUFFIX = ':scale'  # suffix for the name of an int8 tensor's scales
 _FEWEST = 2048  # numbers of an int8 tensor, more than stacked norms of small models have
 _PICKLE = re.compile(rb'PK|\x80[\x02-\x05]')  # as PyTorch writes it
 # A header may hold a tokenizer of 20 MB in its metadata, and has some commas a tensor.
@@ -222,15 +222,17 @@ def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
   divisor = np.where(scale > 0, scale.astype(np.float32), 1)
   return {
     name: np.clip(np.rint(tensor / divisor), -127, 127).astype(np.int8),
-    name + SCALE: scale,
+    name + SCALE_SUFFIX: scale,
   }
 
 
 def unpacked(tensors: Tensors) -> Tensors:
   """Dequantises a file's int8 tensors to float32 q s. Raises ConfigError if q and s do not fit."""
-  dequantised = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
+  dequantised = {
+    name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE_SUFFIX)
+  }
   for name, q in dequantised.items():
-    if (scale := tensors.get(name + SCALE)) is not None:
+    if (scale := tensors.get(name + SCALE_SUFFIX)) is not None:
       if scale.shape != q.shape[-1:]:  # a broadcast result may exceed any memory
         raise ConfigError(
           f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
@@ -241,7 +243,7 @@ def unpacked(tensors: Tensors) -> Tensors:
           f'{shown(name)} is of {q.dtype} and has scales of {scale.dtype}; expected int8 and '
           'floats, export the weights again'
         )
-      check_scales(name + SCALE, scale)
+      check_scales(name + SCALE_SUFFIX, scale)
       dequantised[name] = q.astype(np.float32) * scale.astype(np.float32)
   return dequantised
 
@@ -364,8 +366,8 @@ def check_agrees(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
 def listed(kinds: Mapping[str, Collection[str]]) -> str:
   """Formats counts and names as '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
   return ', '.join(
-    f'{len(names)} {kind} ({", ".join(map(shown, [*names][:SHOWN]))}'
-    f'{", ..." * (len(names) > SHOWN)})'
+    f'{len(names)} {kind} ({", ".join(map(shown, [*names][:_SHOWN]))}'
+    f'{", ..." * (len(names) > _SHOWN)})'
     for kind, names in kinds.items()
     if names
   )

@@ -16,7 +16,7 @@ from mgjax.core.typing import Array, Key, UInt32
 _BITS = 32
 
 
-def words_of(seed: Any) -> UInt32[np.ndarray, '*seeds 2']:
+def seed_words(seed: Any) -> UInt32[np.ndarray, '*seeds 2']:
   """Splits a seed, or each of an array of seeds, into its upper and lower 32 bits.
 
   Raises ConfigError if a seed is not an integer from 0 to 2^63 - 1.

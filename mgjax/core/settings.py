@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, did_you_mean
+from mgjax.core.configuration.keys import LARGEST_INTEGER, LARGEST_SEED, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
@@ -54,7 +54,7 @@ class Range:
     kind = numbers.Integral if whole else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
       return False
-    finite = abs(value) <= max(LARGEST if whole else FURTHEST, self.most or 0)  # nan is not
+    finite = abs(value) <= max(LARGEST_INTEGER if whole else FURTHEST, self.most or 0)  # nan is not
     if not finite and not (self.infinite and value == math.inf):
       return False
     return (
@@ -66,7 +66,7 @@ class Range:
 
   def describe(self, whole: bool) -> str:
     """Describes the range, as in 'a finite number above 0 to 1'."""
-    furthest = LARGEST if whole else None if self.infinite else FURTHEST
+    furthest = LARGEST_INTEGER if whole else None if self.infinite else FURTHEST
     most = furthest if self.most is None and self.below is None else self.most
     limits = {'from': self.least, 'above': self.above, 'to': most, 'below': self.below}
     bounds = [f'{word} {limit}' for word, limit in limits.items() if limit is not None]

@@ -10,9 +10,9 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Wrapped
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.clip_index import Clip, ClipIndex, announce
-from mgjax.data.clips import Clips, Windows, probe_video
-from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
+from mgjax.data.clip_index import ClipIndex, IndexedClip, announce
+from mgjax.data.clips import ClipWindows, VideoClips, probe_video
+from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, RejectedEntry
 from mgjax.data.media.audio import probe_audio, read_audio
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.shape import whole
@@ -111,39 +111,39 @@ class WorldWithAudio(Wrapped):
   def _start(self, index: int, events: np.ndarray) -> int:
     step = self._step
     generator = np.random.default_rng((*self.source.key, index, 1))
-    near, place, which = generator.uniform(size=3)
-    if near >= _NEAR_EVENTS or not events.size:
-      return int(place * (self._last + 1)) * step
+    chance, position, which = generator.uniform(size=3)
+    if chance >= _NEAR_EVENTS or not events.size:
+      return int(position * (self._last + 1)) * step
     event = events[int(which * events.size)]
-    start = (event - place * (self._samples - step)) // step
+    start = (event - position * (self._samples - step)) // step
     return int(np.clip(start, 0, self._last)) * step
 
 
-class AudioClips(Windows):
+class AudioClips(ClipWindows):
   """Windows of sound files: `source[i]` is {'audio': float32 (s c), 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, *, seconds: float, rate: int, channels: int):
     super().__init__(clips, seconds)
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
-class VideoClipsWithAudio(Clips):
+class VideoClipsWithAudio(VideoClips):
   """Windows of videos with what is heard meanwhile: {'video', 'audio', 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, shape: Shape, *, rate: int, channels: int):
     super().__init__(clips, shape)
     self._rate, self._channels = rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
     return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}
 
 
-def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
+def _read(clip: IndexedClip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
   return read_audio(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
@@ -157,12 +157,12 @@ def _mixed(audio: np.ndarray, channels: int) -> np.ndarray:
 def _world_sounds(data: DataSettings, shape: AudioShape, split: str) -> WorldWithAudio:
   seconds, fps = shape.seconds, data.fps
   frames = seconds * fps
-  more = {'fps': fps, 'sound': True}
+  options = {'fps': fps, 'sound': True}
   if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
-    more['size'] = shape.size
+    options['size'] = shape.size
   frames = max(data.world.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
-  world = make_world(data, split, frames=frames, **more)
+  world = make_world(data, split, frames=frames, **options)
   if world.silence:
     raise ConfigError(f'config.data.{data.kind}.{world.silence}')
   return WorldWithAudio(world, seconds, bool(shape.size), data.channels)
@@ -180,11 +180,11 @@ def _sounds(
   for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
     lasting = clips.columns['seconds'][index]
     reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
-    rejected.append(Rejected(clips.name(index), reason))
+    rejected.append(RejectedEntry(clips.name(index), reason))
   taken = _by_length(clips, lengths, alone=data.share == 'samples')
   used = len(np.unique(np.concatenate(list(taken.values()))))
-  wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
-  announce(data.path_of(split), used, rejected, wanted, report)
+  expected = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
+  announce(data.path_of(split), used, rejected, expected, report)
   return {
     name: AudioClips(clips.take(indices), seconds=lengths[name], **form)
     for name, indices in taken.items()
@@ -195,12 +195,14 @@ def _sounds(
 def _by_length(
   clips: ClipIndex, lengths: Mapping[str, float], alone: bool
 ) -> dict[str, np.ndarray]:
-  """The clips that each bucket takes: those that fill it and, if `alone`, no longer one."""
-  left = clips.columns['seconds'] - clips.begin + 1e-6
-  best = np.max([np.where(left >= each, each, 0) for each in lengths.values()], axis=0)
+  """Returns the clips of each bucket: those that fill it and, if `alone`, no longer one."""
+  remaining = clips.columns['seconds'] - clips.begin + 1e-6
+  best = np.max([np.where(remaining >= length, length, 0) for length in lengths.values()], axis=0)
   return {
-    name: np.flatnonzero(clips.columns['sounding'] & (best == each if alone else (left >= each)))
-    for name, each in lengths.items()
+    name: np.flatnonzero(
+      clips.columns['sounding'] & (best == length if alone else (remaining >= length))
+    )
+    for name, length in lengths.items()
   }
 
 

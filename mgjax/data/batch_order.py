@@ -100,8 +100,8 @@ def samples_of_batch(
 ) -> tuple[ShapeBucket, list[int]]:
   """Returns the bucket of the batch of a step over all hosts, and the samples of its rows."""
   numbered = [
-    dataclasses.replace(bucket, source=_Numbers(place, len(bucket.source)), transform=None)
-    for place, bucket in enumerate(buckets)
+    dataclasses.replace(bucket, source=_Numbers(number, len(bucket.source)), transform=None)
+    for number, bucket in enumerate(buckets)
   ]
   batch = make_batches(numbered, seed=seed)[step]
   return buckets[int(batch['bucket'][0])], batch['sample'].tolist()
@@ -132,11 +132,12 @@ def make_ordered_batches(
   """
   _check_bucket(bucket, host, hosts)
   needed = count * bucket.batch_size
-  given = len(bucket.source)
-  if not 0 < needed <= given:
+  available = len(bucket.source)
+  if not 0 < needed <= available:
     raise ConfigError(
       f'bucket {bucket.name!r}: {count} batches of {bucket.batch_size} need {needed} samples, but '
-      f'its {given} make {given // bucket.batch_size} batches; ask for fewer or smaller ones'
+      f'its {available} make {available // bucket.batch_size} batches; ask for fewer or smaller '
+      'ones'
     )
   samples = grain.MapDataset.source(bucket.source)[:needed]
   return _host_batches(samples, bucket, host, hosts)
@@ -185,11 +186,11 @@ class _Turns(grain.transforms.DatasetSelectionMap):
     return list(self._members.values())[group][member], batch
 
   def batches(self, steps: int) -> list[int]:
-    """How many batches of each bucket the first `steps` steps hold."""
+    """Returns how many batches of each bucket the first `steps` steps hold."""
     taken = {}
     turns = _taken(self._groups, steps)
-    for members, inside, each in zip(self._members.values(), self._inside, turns, strict=True):
-      taken |= dict(zip(members, _taken(inside, each), strict=True))
+    for members, inside, count in zip(self._members.values(), self._inside, turns, strict=True):
+      taken |= dict(zip(members, _taken(inside, count), strict=True))
     return [taken[number] for number in range(len(taken))]
 
 
@@ -262,12 +263,12 @@ def _check_sample(name: str, sample: Any, first: Any) -> None:
       'give the bucket a transform that makes them equal'
     )
   for key, value in sample.items():
-    given = (value.shape, value.dtype)
+    actual = (value.shape, value.dtype)
     expected = (first[key].shape, first[key].dtype)
-    if given != expected:
+    if actual != expected:
       raise DataError(
         f'bucket {name!r}: {key!r} is {expected[1]}{list(expected[0])} in one sample and '
-        f'{given[1]}{list(given[0])} in another; put samples of different shapes into different '
+        f'{actual[1]}{list(actual[0])} in another; put samples of different shapes into different '
         'buckets, or give the bucket a transform that makes them equal'
       )
 

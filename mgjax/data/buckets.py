@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError, printable
 from mgjax.data.clip_index import ClipIndex, announce, tell_once
-from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.data.ingest.entries import VIDEO, RejectedEntry
 from mgjax.data.media.video import TOLERANCE, cover_size
 from mgjax.data.shape import Shape
 
@@ -27,21 +27,21 @@ _EVEN = 1e-6  # shares of a clip that differ by less are equal
 
 
 def usable_clips(clips: ClipIndex, shape: Shape, repeats: float = 1.0) -> np.ndarray:
-  """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be.
+  """Returns the share of each clip's pixels times seconds that one sample keeps; 0 if unusable.
 
-  Nor may more than the share `repeats` of its frames repeat the one before, for want of others.
+  A clip is unusable too if more than the share `repeats` of its frames repeat the previous one.
   """
   seconds = clips.columns['seconds']
   begin = clips.begin
-  left = np.maximum(seconds - begin, 0)
-  rates = shape.rates(left)
+  remaining = np.maximum(seconds - begin, 0)
+  rates = shape.rates(remaining)
   fits = begin + (shape.frames - 1) / rates + 2 * TOLERANCE < seconds
   height, width = np.maximum(clips.columns['height'], 1), np.maximum(clips.columns['width'], 1)
   ratio = width / height * shape.height / shape.width
   share = np.minimum(ratio, 1 / ratio)
   if shape.frames > 1:
-    share = share * np.minimum(1, shape.windows(left) / np.maximum(left, 1e-9))
-  fits &= shape.repeats(left, clips.columns['fps']) <= repeats
+    share = share * np.minimum(1, shape.windows(remaining) / np.maximum(remaining, 1e-9))
+  fits &= shape.repeats(remaining, clips.columns['fps']) <= repeats
   return np.where(fits, share, 0.0)
 
 
@@ -76,7 +76,7 @@ def assign_buckets(
 
 def sort_out(
   clips: ClipIndex,
-  rejected: Sequence[Rejected],
+  rejected: Sequence[RejectedEntry],
   shapes: Mapping[str, Shape],
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
@@ -99,18 +99,19 @@ def sort_out(
     DataError: no bucket has any.
   """
   assigned = assign_buckets(clips, shapes, every_length, repeats)
-  left = np.ones(len(clips), bool)
+  unassigned = np.ones(len(clips), bool)
   for indices in assigned.values():
-    left[indices] = False
-  over = np.flatnonzero(left)
+    unassigned[indices] = False
+  over = np.flatnonzero(unassigned)
   lacking = [_lack(clips, index, shapes, repeats) for index in over[:_LISTED].tolist()]
   least = min(shapes.values(), key=lambda shape: shape.frames / shape.fps[1])
-  wanted = (
+  expected = (
     f'videos of at least {least.frames / least.fps[1]:.2f} s ({least.frames} frames at '
     f'{least.fps[1]:g} per second) with {VIDEO.wanted}'
   )
-  used, more = len(clips) - len(over), len(over) - len(lacking)
-  announce(path, used, [*rejected, *lacking], wanted, report, more)
+  used = len(clips) - len(over)
+  unlisted = len(over) - len(lacking)
+  announce(path, used, [*rejected, *lacking], expected, report, unlisted)
   _tell_repeats(clips, shapes, assigned, path)
   if empty := [name for name, indices in assigned.items() if not len(indices)]:
     _log.warning('no clip belongs to the buckets %s: they are left out', ', '.join(empty))
@@ -123,12 +124,14 @@ def _tell_repeats(
   assigned: Mapping[str, np.ndarray],
   path: str | os.PathLike[str],
 ) -> None:
-  """Logs how many clips have fewer frames a second than they are taken at, and the worst."""
+  """Logs how many clips have a lower frame rate than their bucket, and the worst one."""
   shares = np.zeros(len(clips))
   for name, indices in assigned.items():
     some = clips.take(indices)
-    left = np.maximum(some.columns['seconds'] - some.begin, 0)
-    shares[indices] = np.maximum(shares[indices], shapes[name].repeats(left, some.columns['fps']))
+    remaining = np.maximum(some.columns['seconds'] - some.begin, 0)
+    shares[indices] = np.maximum(
+      shares[indices], shapes[name].repeats(remaining, some.columns['fps'])
+    )
   if shares.any():
     worst = int(shares.argmax())
     tell_once(
@@ -139,7 +142,9 @@ def _tell_repeats(
     )
 
 
-def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: float) -> Rejected:
+def _lack(
+  clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: float
+) -> RejectedEntry:
   """Says what a clip lacks for the bucket that asks for the least."""
   clip = clips.take(np.array([index]))
   seconds = float(clip.columns['seconds'][0])
@@ -150,7 +155,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: fl
     rate = float(shape.rates(np.array([seconds - begin]))[0])
     if usable_clips(clip, shape)[0]:
       fps = clip.columns['fps'][0]
-      return Rejected(
+      return RejectedEntry(
         clip.name(0),
         f'would repeat frames: it has {fps:g} a second, {shape.frames} frames at {rate:g} per '
         f'second{since} are taken, and data.repeats = {repeats:g}',
@@ -158,7 +163,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: fl
     needs.append((begin + (shape.frames - 1) / rate, shape.frames, rate))
   last, frames, rate = min(needs)
   need = f'{frames} frames at {rate:g} per second{since} need more than {last:.2f} s'
-  return Rejected(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
+  return RejectedEntry(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
 
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
@@ -174,16 +179,16 @@ def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> No
 
 
 def rows_for(shape: Shape, like: Shape, rows: int, multiple: int = 1) -> int:
-  """Returns the batch size with which a bucket has about as many latent places as another.
+  """Returns the batch size that gives a bucket about as many latent positions as another.
 
-  A place is 8 frames of 8 x 8 pixels.
+  A position is 8 frames of 8 x 8 pixels.
 
   Args:
     rows: batch size of the bucket `like`.
     multiple: of which the result is one, at least once: over so many devices rows are divided.
   """
-  wanted = rows * _places(like) / _places(shape)
-  return max(1, round(wanted / multiple)) * multiple
+  exact_rows = rows * _places(like) / _places(shape)
+  return max(1, round(exact_rows / multiple)) * multiple
 
 
 def _places(shape: Shape) -> int:

@@ -27,13 +27,13 @@ from mgjax.data.ingest.entries import (
   PLAIN,
   SOURCE,
   Captions,
-  Entry,
+  MediaEntry,
   Medium,
-  Rejected,
+  RejectedEntry,
   commonest,
   count_clips,
   list_entries,
-  listed,
+  list_rejected,
   why_uncaptioned,
   without_caption,
 )
@@ -46,11 +46,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class IndexedClip:
   """A readable file with its caption; with a `start`, only what follows it counts.
 
-  Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright. `more` are the
-  fields of its record that not every record has, such as references; samples carry them along.
+  Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as displayed, upright. `extra`
+  holds the fields that not every record has, such as references; samples include them.
   """
 
   file: File
@@ -63,7 +63,7 @@ class Clip:
   sounding: bool = False
   name: str = ''  # as the user wrote it
   interlaced: bool = False
-  more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+  extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
 class ClipIndex:
@@ -76,7 +76,7 @@ class ClipIndex:
   def __init__(
     self,
     columns: Mapping[str, np.ndarray],
-    get: Callable[[int], Clip],
+    get: Callable[[int], IndexedClip],
     name: Callable[[int], str],
     fingerprint: str,
     captions: Sequence[str] | None = None,
@@ -96,7 +96,7 @@ class ClipIndex:
   def __len__(self) -> int:
     return len(self._chosen)
 
-  def __getitem__(self, index: int) -> Clip:
+  def __getitem__(self, index: int) -> IndexedClip:
     return self._get(int(self._chosen[index]))
 
   def name(self, index: int) -> str:
@@ -126,13 +126,13 @@ class ClipIndex:
     return part
 
 
-def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
+def index_of_clips(clips: Sequence[IndexedClip]) -> ClipIndex:
   """Returns an index of clips in memory."""
   clips = tuple(clips)
-  given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
-  given['start'] = [math.nan if start is None else start for start in given['start']]
+  values = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
+  values['start'] = [math.nan if start is None else start for start in values['start']]
   kinds = {'sounding': bool}
-  columns = {name: np.array(each, kinds.get(name, float)) for name, each in given.items()}
+  columns = {name: np.array(column, kinds.get(name, float)) for name, column in values.items()}
   # Where the files lie may change between a run and its resumption, what they are may not.
   names = tuple(clip.name or str(clip.file) for clip in clips)
   known = [
@@ -141,7 +141,7 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
       clip.caption,
       round(clip.seconds, 2),
       clip.start,
-      *(pathlib.PurePath(str(each)).name for each in clip.more.values()),
+      *(pathlib.PurePath(str(value)).name for value in clip.extra.values()),
     )
     for name, clip in zip(names, clips, strict=True)
   ]
@@ -166,12 +166,12 @@ def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   return clips.take(np.flatnonzero(records.column(name).astype(bool) != (name != only)))
 
 
-def _recorded_clip(records: Records, index: int) -> Clip:
+def _recorded_clip(records: Records, index: int) -> IndexedClip:
   row = records[index]
   fields = {key: row[key] for key in COLUMNS}
   fields['start'] = None if fields['start'] == WHOLE else fields['start']
-  more = {key: value for key, value in row.items() if key not in _OF_EVERY_ROW}
-  return Clip(open_row(row), row['caption'], name=row['source'], more=more, **fields)
+  extra = {key: value for key, value in row.items() if key not in _OF_EVERY_ROW}
+  return IndexedClip(open_row(row), row['caption'], name=row['source'], extra=extra, **fields)
 
 
 def probe_entries(
@@ -180,11 +180,12 @@ def probe_entries(
   probe: Callable[[pathlib.Path], Mapping[str, float | bool]],
   report: str | os.PathLike[str] | None = None,
   captions: Captions = PLAIN,
-) -> tuple[list[Clip], list[Rejected]]:
+) -> tuple[list[IndexedClip], list[RejectedEntry]]:
   """Probes what a folder or manifest (.csv, .jsonl) names, many files at once, each file once.
 
   Args:
-    probe: file -> fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
+    probe: file -> fields of an `IndexedClip`, at least `seconds`; a DataError says why it is
+      unusable.
     report: a file that is no entry, should it lie in the folder.
 
   Raises:
@@ -198,25 +199,25 @@ def probe_entries(
     except DataError as error:
       return error
 
-  named = [entry for entry in entries if isinstance(entry, Entry)]
-  sources = [pathlib.Path(entry.more[SOURCE]) for entry in named if entry.more]
+  named = [entry for entry in entries if isinstance(entry, MediaEntry)]
+  sources = [pathlib.Path(entry.extra[SOURCE]) for entry in named if entry.extra]
   files = list(dict.fromkeys([*(entry.path for entry in named), *sources]))
   with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-    found = dict(zip(files, pool.map(describe, files), strict=True))
+    probed = dict(zip(files, pool.map(describe, files), strict=True))
   clips = []
   rejected = []
   tell_captions(path, entries)
   for entry in entries:
-    if isinstance(entry, Rejected):
+    if isinstance(entry, RejectedEntry):
       rejected.append(entry)
-    elif isinstance(known := _of_both(entry, found), DataError):
+    elif isinstance(known := _of_both(entry, probed), DataError):
       reason = str(known).removeprefix(printable(f'{entry.path}: ', keep='\n'))
-      rejected.append(Rejected(entry.name, reason))
+      rejected.append(RejectedEntry(entry.name, reason))
     else:
       file = str(entry.path)
       caption = entry.caption
-      more = {'start': entry.start, 'name': entry.name, 'more': entry.more}
-      clips.append(Clip(file, caption, **more, **known))
+      origin = {'start': entry.start, 'name': entry.name, 'extra': entry.extra}
+      clips.append(IndexedClip(file, caption, **origin, **known))
   counted = {
     CUT: sum(len(entry.caption) >= CAPTION_CHARACTERS for entry in named),
     INTERLACED: sum(clip.interlaced for clip in clips),
@@ -228,11 +229,11 @@ def probe_entries(
 
 
 def _of_both(
-  entry: Entry, found: Mapping[pathlib.Path, Mapping[str, float | bool] | DataError]
+  entry: MediaEntry, probed: Mapping[pathlib.Path, Mapping[str, float | bool] | DataError]
 ) -> Mapping[str, float | bool] | DataError:
-  """What is known of an entry; a pair lasts as long as the shorter of its two."""
-  known = found[entry.path]
-  source = found[pathlib.Path(entry.more[SOURCE])] if entry.more else known
+  """Returns what is known of an entry; a pair lasts as long as its shorter clip."""
+  known = probed[entry.path]
+  source = probed[pathlib.Path(entry.extra[SOURCE])] if entry.extra else known
   if isinstance(known, DataError) or isinstance(source, DataError):
     return known if isinstance(known, DataError) else source
   return {**known, 'seconds': min(known['seconds'], source['seconds'])}
@@ -241,55 +242,57 @@ def _of_both(
 def announce(
   path: str | os.PathLike[str],
   used: int,
-  rejected: Sequence[Rejected],
-  wanted: str,
+  rejected: Sequence[RejectedEntry],
+  expected: str,
   report: str | os.PathLike[str] | None = None,
-  more: int = 0,
+  unlisted: int = 0,
 ) -> None:
-  """Logs how many clips are used and why others are not: of each of those once in a process.
+  """Logs how many clips are used, and why others are not, each of those once in a process.
 
   Args:
-    wanted: what to give if there is nothing usable.
+    expected: what to give if no clip is usable, for the message.
     report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
-    more: how many others were rejected as the last of them were.
+    unlisted: how many others were rejected for the reason of the last one.
 
   Raises:
     DataError: none is used; says how many were rejected and the commonest reasons.
   """
-  place = ''
+  ending = ''
   if report is not None:
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
-    place = f'; all reasons are in {report}' if rejected else ''
-    place += f', but for {more} like the last' if more else ''
-  count = len(rejected) + more
+    ending = f'; all reasons are in {report}' if rejected else ''
+    ending += f', but for {unlisted} like the last' if unlisted else ''
+  count = len(rejected) + unlisted
   root = os.path.abspath(path)
   if not used:
-    reasons = commonest(rejected) + place
-    raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {wanted}')
-  new = [entry for entry in rejected if (root, entry.name) not in _told]
-  _told.update((root, entry.name) for entry in new)
+    reasons = commonest(rejected) + ending
+    raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {expected}')
+  new = [entry for entry in rejected if (root, entry.name) not in _logged]
+  _logged.update((root, entry.name) for entry in new)
   if new:
-    lines = '\n'.join(listed(new, report))
-    _log.warning('%s: %d clips, %d rejected%s\n%s', path, used, count, place, lines)
-  elif (root, used, count) not in _told:
+    lines = '\n'.join(list_rejected(new, report))
+    _log.warning('%s: %d clips, %d rejected%s\n%s', path, used, count, ending, lines)
+  elif (root, used, count) not in _logged:
     _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
-  _told.add((root, used, count))
+  _logged.add((root, used, count))
 
 
-def tell_captions(path: str | os.PathLike[str], entries: Sequence[Entry | Rejected]) -> None:
+def tell_captions(
+  path: str | os.PathLike[str], entries: Sequence[MediaEntry | RejectedEntry]
+) -> None:
   """Logs how many entries have no caption, once in a process."""
   if lacking := [entry for entry in entries if why_uncaptioned(entry)]:
-    said = without_caption(lacking, count_clips(entries))
-    tell_once(path, f'{said}; files without go by their names')
+    sentence = without_caption(lacking, count_clips(entries))
+    tell_once(path, f'{sentence}; files without go by their names')
 
 
 def tell_once(path: str | os.PathLike[str], text: str) -> None:
   """Logs a warning about what lies at a path, once in a process."""
-  if (os.path.abspath(path), text) not in _told:
-    _told.add((os.path.abspath(path), text))
+  if (os.path.abspath(path), text) not in _logged:
+    _logged.add((os.path.abspath(path), text))
     _log.warning('%s: %s', path, text)
 
 
 # What was said in this process: a command opens the same clips for every split and every stage.
-_told: set[tuple[str, str] | tuple[str, int, int]] = set()
+_logged: set[tuple[str, str] | tuple[str, int, int]] = set()

@@ -15,12 +15,12 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
-from mgjax.data.clip_index import Clip, ClipIndex
+from mgjax.data.clip_index import ClipIndex, IndexedClip
 from mgjax.data.ingest.entries import SOURCE
 from mgjax.data.media import audio, video
 
 
-class Windows(abc.ABC):
+class ClipWindows(abc.ABC):
   """Windows of clips as a random-access source; what a sample holds is up to `read`.
 
   A clip of D seconds gives max(1, floor(D / L)) windows of L seconds that do not overlap, so a long
@@ -44,7 +44,7 @@ class Windows(abc.ABC):
     self._ends = np.cumsum(self._parts)
 
   @abc.abstractmethod
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the window of a clip, `number` of the index, that begins at `start` seconds."""
 
   def length(self, number: int, index: int) -> float:
@@ -87,9 +87,9 @@ class Windows(abc.ABC):
     number = int(np.searchsorted(self._ends, index, side='right'))
     clip = self._clips[number]
     sample = self.read(clip, self._start(clip, number, index), number, index)
-    return {**clip.more, **sample, 'caption': clip.caption, 'source': clip.name}
+    return {**clip.extra, **sample, 'caption': clip.caption, 'source': clip.name}
 
-  def _start(self, clip: Clip, number: int, index: int) -> float:
+  def _start(self, clip: IndexedClip, number: int, index: int) -> float:
     if clip.start is not None:
       return clip.start
     window = index - int(self._ends[number] - self._parts[number])
@@ -100,7 +100,7 @@ class Windows(abc.ABC):
     return min(start, max(0.0, float(self._lasting[number]) - length))
 
 
-class Clips(Windows):
+class VideoClips(ClipWindows):
   """Windows of videos: {'video', 'caption', 'source'} and, of more than one frame, 'fps'.
 
   A clip gives no more windows than it has frames. A window lasts `frames` / fps seconds at the rate
@@ -137,16 +137,16 @@ class Clips(Windows):
     if (captions := super().every_caption()) is None or self._shape.frames == 1:
       return captions
     return (
-      each | {'fps': float(rate) / interval}
-      for each, rate in zip(captions, self._rates, strict=True)
+      caption | {'fps': float(rate) / interval}
+      for caption, rate in zip(captions, self._rates, strict=True)
       for interval in self._intervals
     )
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: IndexedClip, start: float, number: int, index: int) -> dict[str, Any]:
     fps = float(self._rates[number]) / self._interval(number, index)
     files = {'video': clip.file}
-    if SOURCE in clip.more:  # of a pair both have the same window
-      files[SOURCE] = clip.more[SOURCE]
+    if SOURCE in clip.extra:  # of a pair both have the same window
+      files[SOURCE] = clip.extra[SOURCE]
     shape = self._shape
     window = {'frames': shape.frames, 'size': shape.size, 'fps': fps, 'start': start}
     read = {
@@ -164,7 +164,7 @@ class Clips(Windows):
 class InMemory:
   """At most `count` windows, about as many of each clip, each read once and then kept."""
 
-  def __init__(self, source: Windows, count: int):
+  def __init__(self, source: ClipWindows, count: int):
     self._source = source
     self._indices = source.spread(count)
     self._kept: dict[int, dict[str, Any]] = {}
@@ -196,8 +196,8 @@ def probe_video(
   sounding: bool = False,
   limits: video.Limits = video.LIMITS,
 ) -> dict[str, float | bool]:
-  """Returns the fields of a `Clip`; with `sounding` it must have sound and lasts as long as that.
-  Raises DataError if it cannot be used.
+  """Returns the fields of an `IndexedClip`; with `sounding` its audio decides the length.
+  Raises DataError if it cannot be used, for example if that audio is missing.
   """
   info = video.probe(file, limits)
   check_covers(info.height, info.width, shapes)

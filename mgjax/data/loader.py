@@ -13,7 +13,7 @@ from absl import flags
 from mgjax.core.errors import ConfigError
 from mgjax.data.batch_order import REPLACED, ShapeBucket, make_ordered_batches
 
-WORLDS = ('Digits(', 'Signs(')  # how the content of a source of moving digits begins
+MOVING_WORLDS = ('Digits(', 'Signs(')  # how the content of a source of moving digits begins
 
 
 class StepIterator:
@@ -141,7 +141,7 @@ def without_worlds(description: dict[str, Any]) -> dict[str, Any]:
   Nothing told apart two of its sources then; runs that began so go on.
   """
   buckets = [
-    bucket | {'content': None} if str(bucket['content']).startswith(WORLDS) else bucket
+    bucket | {'content': None} if str(bucket['content']).startswith(MOVING_WORLDS) else bucket
     for bucket in description['buckets']
   ]
   return description | {'buckets': buckets}

@@ -38,7 +38,7 @@ _NO_CONTENT = (
   'repeats',  # the fingerprint has what is left
   'worlds',  # the fingerprint has them
 )
-Workers = Annotated[int, Range(least=0, most=1024)]
+_Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
 
 
@@ -84,8 +84,8 @@ class DataSettings:
   intervals: tuple[Positive, ...] = (1,)
   in_memory: Count = 0
   repeats: Fraction = 1.0
-  threads: Workers = 16
-  workers: Workers = 0
+  threads: _Workers = 16
+  workers: _Workers = 0
   rate: Positive = RATE
   channels: Annotated[int, Range(least=1, most=2)] = 1
   worlds: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -183,7 +183,7 @@ def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
 
 
 def data_settings(fields: Mapping[str, Any]) -> DataSettings:
-  """Makes the settings of a configuration's `data`, as plain values.
+  """Makes the settings of a configuration's `data`, given as plain values.
 
   A source has the fields that `data.sources` gives it, and of the others those of `data`, but for
   `validation_path` where it has a path of its own.
@@ -192,30 +192,30 @@ def data_settings(fields: Mapping[str, Any]) -> DataSettings:
   fields = dict(fields)
   sources = checked(Mapping[str, Mapping[str, Any]], fields.pop('sources', {}), 'data.sources')
   data = _unpack_data(fields, 'data')
-  made = {name: _source_settings(name, given, fields) for name, given in sources.items()}
-  return dataclasses.replace(data, sources=made)
+  settings = {name: _source_settings(name, own, fields) for name, own in sources.items()}
+  return dataclasses.replace(data, sources=settings)
 
 
-def _source_settings(name: str, given: Mapping[str, Any], data: Mapping[str, Any]) -> DataSettings:
-  place = f'data.sources.{name}'
+def _source_settings(name: str, own: Mapping[str, Any], data: Mapping[str, Any]) -> DataSettings:
+  field = f'data.sources.{name}'
   if not name.isidentifier():
-    raise ConfigError(f'{place}: a source is named by letters, digits and _, as in edited_images')
-  for key in given:
+    raise ConfigError(f'{field}: a source is named by letters, digits and _, as in edited_images')
+  for key in own:
     if key in _OF_A_RUN:
-      raise ConfigError(f'{place}.{key}: all sources have one {key}; give it as data.{key}')
-  validation = {'validation_path': ''} if 'path' in given else {}
-  return _unpack_data({**data, **validation, **given}, place)
+      raise ConfigError(f'{field}.{key}: all sources have one {key}; give it as data.{key}')
+  validation = {'validation_path': ''} if 'path' in own else {}
+  return _unpack_data({**data, **validation, **own}, field)
 
 
-def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
+def _unpack_data(fields: Mapping[str, Any], field: str) -> DataSettings:
   worlds = {
-    name: arguments(source_of(name), fields[name], f'{place}.{name}')
+    name: arguments(source_of(name), fields[name], f'{field}.{name}')
     for name in WORLDS
     if fields.get(name)
   }
   fields = {name: value for name, value in fields.items() if name not in WORLDS}
   fields['intervals'] = fields.get('intervals') or (1,)
-  return unpack(DataSettings, fields, place, sources={}, worlds=worlds)
+  return unpack(DataSettings, fields, field, sources={}, worlds=worlds)
 
 
 def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:

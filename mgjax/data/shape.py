@@ -13,7 +13,7 @@ _EVEN = 1e-6  # a frame rate that is above a whole one by less is that one
 
 _SLOW = 0.05  # frames a second: a clip of 23.976 is one of 24
 
-Rate = Annotated[float, Range(above=0)]
+_Rate = Annotated[float, Range(above=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Shape:
   frames: Positive
   height: Positive
   width: Positive
-  fps: tuple[Rate, Rate]  # the lowest and the highest rate of videos
+  fps: tuple[_Rate, _Rate]  # the lowest and the highest rate of videos
   source: str = ''  # of the samples, a name in `data.sources`; '' for the other data
 
   def __post_init__(self):

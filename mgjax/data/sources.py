@@ -14,8 +14,8 @@ from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
-from mgjax.data.clips import Clips, InMemory, probe_video
-from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
+from mgjax.data.clips import InMemory, VideoClips, probe_video
+from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, RejectedEntry
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.records.writer import MANIFEST
@@ -63,7 +63,7 @@ def from_each_source(
   make: Callable[[DataSettings, dict[str, _Shape], Report], Mapping[str, _Made]],
   report: Report = None,
 ) -> dict[str, _Made]:
-  """Returns the samples of all buckets, in their order.
+  """Returns the samples of all buckets, in the buckets' order.
 
   Args:
     make: (data of one source, shapes of its buckets, report) -> bucket -> samples; buckets without
@@ -75,7 +75,7 @@ def from_each_source(
     ConfigError: a bucket names a source that there is not.
   """
   of = {name: data.of(name) for name in dict.fromkeys(shape.source for shape in shapes.values())}
-  made = {}
+  samples = {}
   for name, settings in of.items():
     mine = {
       bucket: dataclasses.replace(shape, source='')
@@ -84,15 +84,15 @@ def from_each_source(
     }
     if report is not None and name:
       path = pathlib.Path(report)
-      made |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+      samples |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
     else:
-      made |= make(settings, mine, report)
-  return {bucket: made[bucket] for bucket in shapes if bucket in made}
+      samples |= make(settings, mine, report)
+  return {bucket: samples[bucket] for bucket in shapes if bucket in samples}
 
 
-def make_world(data: DataSettings, split: str, **more: Any) -> Any:
-  """Makes the source of a synthetic dataset as `config.data` has it, see `open_world`."""
-  return open_world(data.kind, data.world, split, **more)
+def make_world(data: DataSettings, split: str, **options: Any) -> Any:
+  """Makes the source of the synthetic dataset in `config.data`; see `open_world`."""
+  return open_world(data.kind, data.world, split, **options)
 
 
 def stored_latents(
@@ -124,7 +124,7 @@ def open_clip_index(
   probe: Any,
   report: Report = None,
   captions: Captions = PLAIN,
-) -> tuple[ClipIndex, list[Rejected]]:
+) -> tuple[ClipIndex, list[RejectedEntry]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
   `probe` maps a file to fields of a `Clip`; records were probed, and have captions, since they were
@@ -198,7 +198,7 @@ def _clips(
   assigned = sort_out(clips, rejected, shapes, data.path_of(split), report, repeats=data.repeats)
   intervals = data.intervals if split == 'train' else (1,)
   windows = {
-    name: Clips(clips.take(indices), shapes[name], intervals=intervals)
+    name: VideoClips(clips.take(indices), shapes[name], intervals=intervals)
     for name, indices in assigned.items()
   }
   if not data.in_memory:

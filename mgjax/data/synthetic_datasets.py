@@ -58,8 +58,8 @@ WORLDS = Table()
 
 
 def with_prompts() -> list[str]:
-  """Returns the datasets that have prompts."""
-  return [name for name, each in WORLDS.items() if each.prompts]
+  """Returns the worlds that have prompts."""
+  return [name for name, world in WORLDS.items() if world.prompts]
 
 
 def source_of(world: str) -> type:
@@ -70,8 +70,8 @@ def source_of(world: str) -> type:
 
 
 def judged(what: str) -> list[str]:
-  """Returns the datasets that have a judge of something."""
-  return [name for name, each in WORLDS.items() if what in each.judges]
+  """Returns the worlds that have a judge of something."""
+  return [name for name, world in WORLDS.items() if what in world.judges]
 
 
 def judge_of(world: str, what: str) -> Any:
@@ -97,13 +97,13 @@ def prompts_of(world: str) -> Any:
   return load_object(WORLDS[world].prompts)()
 
 
-def open_world(world: str, fields: Mapping[str, Any], split: str, **more: Any) -> Any:
-  """Makes the source of a split, 'train' or 'validation'; `more` are fields that come first.
+def open_world(world: str, fields: Mapping[str, Any], split: str, **overrides: Any) -> Any:
+  """Makes the source of a split, 'train' or 'validation'; `overrides` replace `fields`.
 
   Raises ConfigError if there is no such world, or its fields do not go together.
   """
   source = source_of(world)
-  fields = {**fields, **more}
+  fields = {**fields, **overrides}
   if split == 'validation':
     fields |= source.validation(fields['frames'])
   return source(**fields)

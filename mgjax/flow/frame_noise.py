@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.seeds import key_of, words_of
+from mgjax.core.seeds import key_of, seed_words
 from mgjax.core.typing import Array, Float
 
 
@@ -18,7 +18,7 @@ def frame_noise(
   The noise of a frame depends on (seed, sample, frame) alone, not on the window it is in.
   """
   frames = np.arange(start, stop, dtype=np.uint32)
-  return _draw(key_of(jnp.asarray(words_of(seed))), np.asarray(samples, np.uint32), frames, shape)
+  return _draw(key_of(jnp.asarray(seed_words(seed))), np.asarray(samples, np.uint32), frames, shape)
 
 
 @functools.partial(jax.jit, static_argnums=3)

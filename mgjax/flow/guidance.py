@@ -16,10 +16,10 @@ from mgjax.flow.solvers import Velocity
 
 MakeVelocity = Callable[[Batch], Velocity]
 # A number; or (s, (low, high)): s at flow times in [low, high), 1 outside.
-Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
-Guidance = tuple[tuple[str, Scale], ...]
+_Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
+Guidance = tuple[tuple[str, _Scale], ...]
 # The same, but a scale may also be an array: one a row, not known at compile time.
-Scales = tuple[tuple[str, Scale | Float[Array, ' b']], ...]
+Scales = tuple[tuple[str, _Scale | Float[Array, ' b']], ...]
 
 
 def make_guided(
@@ -149,7 +149,7 @@ def _scales_over_time(guidance: Scales) -> list[list[float]]:
   return [[_scale_at(scale, time) for scale in scales] for time in sorted(edges)]
 
 
-def _scale_at(scale: Scale | Float[Array, ' b'], time: float) -> float:
+def _scale_at(scale: _Scale | Float[Array, ' b'], time: float) -> float:
   if isinstance(scale, jax.Array):
     return float(id(scale))  # equal only to itself, so that its term is never left out
   if not isinstance(scale, tuple):
@@ -159,7 +159,7 @@ def _scale_at(scale: Scale | Float[Array, ' b'], time: float) -> float:
 
 
 def _scale_of_rows(
-  scale: Scale | Float[Array, ' b'], time: Float[Array, ' b'], ndim: int
+  scale: _Scale | Float[Array, ' b'], time: Float[Array, ' b'], ndim: int
 ) -> float | Array:
   if isinstance(scale, jax.Array):
     return scale.reshape(-1, *[1] * (ndim - 1))

@@ -41,7 +41,7 @@ def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, '
 
 def weights_at(starts: Sequence[int], size: int, shape: str) -> Float[np.ndarray, 'windows t']:
   """Returns the `window_weights` of windows that begin at `starts`, which ascend."""
-  check_shape(shape)
+  check_window_shape(shape)
   rise = SHAPES[shape](size)
   total = np.zeros(starts[-1] - starts[0] + size)
   spans = [slice(start - starts[0], start - starts[0] + size) for start in starts]
@@ -50,7 +50,7 @@ def weights_at(starts: Sequence[int], size: int, shape: str) -> Float[np.ndarray
   return np.stack([rise / total[span] for span in spans])
 
 
-def check_shape(shape: str) -> None:
+def check_window_shape(shape: str) -> None:
   """Raises ConfigError if no window has this shape."""
   if shape not in SHAPES:
     raise ConfigError(f'unknown window {shape!r}; choose one of {", ".join(SHAPES)}')

@@ -16,7 +16,7 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
 
 RANGES = 4  # of time, in which the loss is reported
-FLOW = FlowMatching()
+_FLOW = FlowMatching()
 
 
 def make_objective(
@@ -25,7 +25,7 @@ def make_objective(
   drop_all_probability: float = 0.0,
   sample_time: times.SampleTime = times.logit_normal,
   data: str = 'latents',
-  prediction: Prediction = FLOW,
+  prediction: Prediction = _FLOW,
   min_snr: float = 0.0,
   places: int = 0,
 ) -> Objective:

@@ -18,13 +18,13 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Batch, Float
-from mgjax.flow.multidiffusion import check_rows, check_shape, fill_devices, weights_at
+from mgjax.flow.multidiffusion import check_rows, check_window_shape, fill_devices, weights_at
 from mgjax.flow.windows import windows
 
 # batch, x (b t ...), time (b,) -> like x; a `Velocity` that gets its conditions with every call.
 WindowVelocity = Callable[[Batch, np.ndarray, np.ndarray], Array | np.ndarray]
 FrameNoise = Callable[[int, int], Array | np.ndarray]  # start, stop of frames -> (t ...)
-SOLVERS = ('euler', 'midpoint')
+STREAMING_SOLVERS = ('euler', 'midpoint')
 
 
 class TimeWindows(NamedTuple):
@@ -83,10 +83,10 @@ def stream_windows(
 
   Raises:
     ConfigError: windows would not advance, no window has this shape, the solver is not one of
-      `SOLVERS`, or `rows` is not positive.
+      `STREAMING_SOLVERS`, or `rows` is not positive.
   """
   windows(1, along_time.size, along_time.overlap)  # checks size and overlap
-  check_shape(along_time.shape)
+  check_window_shape(along_time.shape)
   check_rows(along_time.rows)
   stages = _stages(times, solver)
   return _run(velocity, _Clip(frames, noise, along_time), stages, constant or {}, along_time.rows)
@@ -111,7 +111,8 @@ def _stages(times: np.ndarray, solver: str) -> list[_Stage]:
       stages += [_Stage(time, half, False), _Stage(time + half, step, True)]
     else:
       raise ConfigError(
-        f'a stream of windows cannot be solved with {solver!r}; choose one of {", ".join(SOLVERS)}'
+        f'a stream of windows cannot be solved with {solver!r}; choose one of '
+        f'{", ".join(STREAMING_SOLVERS)}'
       )
   return stages
 

@@ -45,7 +45,7 @@ TPU = AttentionKernel(
 SPLASH = AttentionKernel(splash.forward, splash.backward)
 CUDNN = AttentionKernel(cudnn.forward, cudnn.backward, takes_output=True)
 
-KERNELS = ('auto', 'xla', 'blockwise', 'flash', 'splash')
+ATTENTION_KERNELS = ('auto', 'xla', 'blockwise', 'flash', 'splash')
 EXCHANGES = ('auto', 'gather', 'ring', 'ulysses', 'ring_ulysses')
 
 
@@ -83,7 +83,10 @@ def attend(
     ConfigError: there is no such kernel or exchange, or the heads do not divide although `tiles` or
       'ulysses' needs it.
   """
-  for name, value, known in (('kernel', impl, KERNELS), ('exchange', exchange, EXCHANGES)):
+  for name, value, known in (
+    ('kernel', impl, ATTENTION_KERNELS),
+    ('exchange', exchange, EXCHANGES),
+  ):
     if value not in known:
       raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
   shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))

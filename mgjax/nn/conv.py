@@ -15,7 +15,7 @@ from mgjax.parallel.gather import Local, weighted
 # The padding of windows of two taps, whose edges are concatenated to their input: on a CPU the
 # gradient of an even window that is padded on both sides takes 30 times as long.
 WITHIN = ((0, 0), (0, 0))
-Frames = tuple[Array, Array, Array]  # before, of, and after a video or a device's piece of it
+_Frames = tuple[Array, Array, Array]  # before, of, and after a video or a device's piece of it
 
 
 class SpatialConv(nn.Module):
@@ -177,7 +177,7 @@ def _temporal(stride: int) -> Local:
   that x is not copied.
   """
 
-  def convolve(frames: Frames, kernel: Array) -> tuple[Array]:
+  def convolve(frames: _Frames, kernel: Array) -> tuple[Array]:
     before, x, after = frames
     b, t, h, w, c = x.shape
     edge = before.shape[1]
@@ -194,7 +194,7 @@ def _temporal(stride: int) -> Local:
   return convolve
 
 
-def _temporal_upsampled(frames: Frames, kernel: Array) -> tuple[Array]:
+def _temporal_upsampled(frames: _Frames, kernel: Array) -> tuple[Array]:
   x = jnp.concatenate(frames, axis=1)
   b, t, h, w, c = x.shape
   kernel = jnp.concatenate(folded(kernel, 0), axis=-1)[:, None]
@@ -206,7 +206,7 @@ def _temporal_upsampled(frames: Frames, kernel: Array) -> tuple[Array]:
 def _volume(frames: bool, rows: bool) -> Local:
   """Makes the sum of three 2D convolutions, for which every backend has a fast kernel."""
 
-  def convolve(pieces: Frames, kernel: Array) -> tuple[Array]:
+  def convolve(pieces: _Frames, kernel: Array) -> tuple[Array]:
     x = jnp.concatenate(pieces, axis=1)
     x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3) if rows else x
     x = jnp.repeat(x, 2, axis=1)[:, 1:-1] if frames else x

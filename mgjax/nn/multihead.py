@@ -11,7 +11,7 @@ from mgjax.nn.kernels.tiles import Tiles, attend_to_means
 from mgjax.nn.linear import ZEROS, Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
-AXES = ('embed', 'heads')
+_AXES = ('embed', 'heads')
 # Variable collection that caches keys and values of contexts.
 READ = 'read'
 # Gated context: tokens, their mask, and the gate, of one or more numbers a row.
@@ -54,15 +54,15 @@ class MultiHeadAttention(nn.Module):
     sources += [(tokens, token_mask) for tokens, token_mask, _ in gated]
     width = sources[0][0].shape[-1] if sources else x.shape[-1]
     query, key, value = (
-      Map((size, self.heads * self.head_size), AXES, self.use_bias, name=name)()
+      Map((size, self.heads * self.head_size), _AXES, self.use_bias, name=name)()
       for name, size in (('query', x.shape[-1]), ('key', width), ('value', width))
     )
-    out = Linear(x.shape[-1], AXES[::-1], self.use_bias, dtype=self.dtype, name='out')
+    out = Linear(x.shape[-1], _AXES[::-1], self.use_bias, dtype=self.dtype, name='out')
 
     def read(q, k, v, mask, **options) -> Float[Array, 'b n d']:
       y = attend(q, k, v, mask=mask, impl=self.impl, **options)
       if options.get('tiles') and self.tiles.chosen:
-        gate = Linear(self.heads, AXES, initializer=ZEROS, dtype=self.dtype, name='means_gate')(x)
+        gate = Linear(self.heads, _AXES, initializer=ZEROS, dtype=self.dtype, name='means_gate')(x)
         y = y + gate[..., None] * attend_to_means(q, k, v, self.tiles)
       return out(y.reshape(*y.shape[:2], -1))
 
@@ -92,7 +92,7 @@ class MultiHeadAttention(nn.Module):
     return keys_and_values
 
   def _project(self, x: Float[Array, 'b n d'], *maps: Weights) -> list[Float[Array, 'b n g k']]:
-    ys = linears(x, maps, AXES, self.dtype)  # `attend` names them
+    ys = linears(x, maps, _AXES, self.dtype)  # `attend` names them
     return [y.reshape(*y.shape[:2], self.heads, self.head_size) for y in ys]
 
 

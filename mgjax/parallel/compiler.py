@@ -9,7 +9,7 @@ import jax
 # Without it a device waits for every exchange of heads. With it the compiler starts the exchange
 # and goes on with independent work. Flags of other recipes are refused on most chips; compile a new
 # flag for every chip first (`tests/lab/planning/test_aot.py`).
-TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
+TPU_OPTIONS = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
@@ -28,7 +28,7 @@ def compiler_options(device: Any, count: int = 1) -> dict[str, str | int]:
   if device.platform == 'gpu':
     return GPU | (SEVERAL_GPUS if count > 1 else {})
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
-  return dict(TPU) if able else {}
+  return dict(TPU_OPTIONS) if able else {}
 
 
 class DeviceProgram:

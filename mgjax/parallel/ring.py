@@ -20,7 +20,7 @@ from jax import lax
 from mgjax.core.precision import wide
 from mgjax.core.typing import Array
 
-AXIS = 'context'
+_AXIS = 'context'
 
 
 def forward(
@@ -93,4 +93,4 @@ def backward(
 
 def _permutation(stride: int, devices: int) -> Callable[[Any], Any]:
   pairs = [(i, (i + stride) % devices) for i in range(devices)]
-  return lambda tree: jax.tree.map(lambda x: lax.ppermute(x, AXIS, pairs), tree)
+  return lambda tree: jax.tree.map(lambda x: lax.ppermute(x, _AXIS, pairs), tree)

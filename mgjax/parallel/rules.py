@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from mgjax.core.axes import AXES as LOGICAL
+from mgjax.core.axes import LOGICAL_AXES as LOGICAL
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
 

@@ -22,7 +22,7 @@ from mgjax.core.precision import wide
 from mgjax.core.typing import Array
 from mgjax.parallel.rules import Entry, size, spec, token_entries
 
-Local = Callable[..., tuple[Array, ...]]
+_Local = Callable[..., tuple[Array, ...]]
 
 
 def stays(x_shape: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> bool:
@@ -34,7 +34,7 @@ def stays(x_shape: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> bool:
 
 
 def make_stationary(
-  local: Local,
+  local: _Local,
   x_shape: tuple[int, ...],
   entries: Sequence[tuple[Entry, Entry]],
   dtype: jnp.dtype,

@@ -9,7 +9,7 @@ from jax import lax
 
 from mgjax.core.typing import Array, Float
 
-AXIS = 'context'
+_AXIS = 'context'
 
 
 def groups(devices: int, heads: int) -> list[list[int]] | None:
@@ -23,7 +23,7 @@ def to_heads(
   x: Float[Array, 'b n g _k'], among: list[list[int]] | None
 ) -> Float[Array, 'b un ug _k']:
   """Exchanges heads for tokens within a group of u devices: (b n g k) -> (b u n, g / u, k)."""
-  return lax.all_to_all(x, AXIS, 2, 1, axis_index_groups=among, tiled=True)
+  return lax.all_to_all(x, _AXIS, 2, 1, axis_index_groups=among, tiled=True)
 
 
 def to_tokens(
@@ -36,8 +36,8 @@ def to_tokens(
   half of them padding, and back again (`test_heads_travel_in_whole_tiles`).
   """
   b, length, heads, k = x.shape
-  devices = lax.axis_size(AXIS) if among is None else len(among[0])
+  devices = lax.axis_size(_AXIS) if among is None else len(among[0])
   x = jnp.swapaxes(x, 1, 2).reshape(b * heads, devices, length // devices, k)
-  x = lax.all_to_all(x, AXIS, 1, 1, axis_index_groups=among, tiled=True)
+  x = lax.all_to_all(x, _AXIS, 1, 1, axis_index_groups=among, tiled=True)
   x = x.reshape(b, heads, devices, length // devices, k).transpose(0, 3, 2, 1, 4)
   return x.reshape(b, length // devices, devices * heads, k)

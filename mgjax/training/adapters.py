@@ -42,9 +42,9 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   if not settings.rank and not spec.reference:
     return spec
   boxed = jax.eval_shape(spec.model.init, jax.random.key(0), *spec.inputs)['params']
-  place = None if ambient() is None else make_place(boxed, jax.sharding.get_mesh())
+  sharding_of = None if ambient() is None else make_place(boxed, jax.sharding.get_mesh())
   what = f'config.lora.rank = {settings.rank}' if settings.rank else 'config.objective.preference'
-  params, meta = load_base(start_from, what, place)
+  params, meta = load_base(start_from, what, sharding_of)
   if wrong := differences(lora.shapes_of(params), lora.shapes_of(nn.unbox(boxed))):
     raise ConfigError(
       f'{what}: this is another model than that of {os.fspath(start_from)!r}: '
@@ -90,9 +90,9 @@ class _Merging(CallbacksAround):
     self._callbacks.show(dequantised(self._base), directory / 'before')
     return self._callbacks.show(self._merged(params), directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
     """Adds the identity of the model that the adapters change."""
-    return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
+    return self._callbacks.notes(lambda: self._merged(get_params())) | {BASE: self._identity}
 
   def check(self, notes: dict[str, Any]) -> None:
     """Also raises ConfigError if the adapters were started on another model."""

@@ -83,7 +83,7 @@ def make_adversarial_learn(
   rates: Rates = (),
   adapt: Adapt | None = None,
 ) -> Learn:
-  """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
+  """Makes the adversarial step without updates: both gradients, and the sum of the losses."""
   opponent_rates = discriminator.optimizer.rates
 
   def learn(state: State, batch: Batch, frozen: Frozen = None) -> tuple[Tree, Array, Metrics]:
@@ -106,8 +106,8 @@ def make_adversarial_learn(
 
       trained, learning = mask_frozen(params, rates), mask_frozen(others, opponent_rates)
       (value, (metrics, output)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
-      (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(learning)
-      return (gradients, learnt), value + other, metrics | more
+      (other, other_metrics), learnt = jax.value_and_grad(opposing, has_aux=True)(learning)
+      return (gradients, learnt), value + other, metrics | other_metrics
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     both = (state.params, state.discriminator['params'])

@@ -25,8 +25,8 @@ PENDING = 100
 # The most steps in flight when the next batch is sent to the devices: one runs, and one waits with
 # its batch in place. More would hold more batches there, and save no time.
 AHEAD = 2
-SHOWN = 50  # steps of the means that the progress bar shows between two lines of metrics
-TIMES = 10_000  # the most steps whose times are kept
+_SHOWN = 50  # steps of the means that the progress bar shows between two lines of metrics
+_TIMES = 10_000  # the most steps whose times are kept
 
 
 class LogWindow:
@@ -44,7 +44,7 @@ class LogWindow:
     self._writer, self._progress, self._session = writer, progress, session
     self._mesh, self._flops = mesh, flops
     self._done = 0  # the last step that was added
-    self._recent: collections.deque[Metrics] = collections.deque(maxlen=SHOWN)
+    self._recent: collections.deque[Metrics] = collections.deque(maxlen=_SHOWN)
     self.replaced = 0  # broken samples of this host that were replaced, since the loop started
     self._clear()
 
@@ -55,7 +55,7 @@ class LogWindow:
     self._steps = 0
     self._replaced_before = self.replaced
     self._operations = 0
-    self._times: collections.deque[float] = collections.deque(maxlen=TIMES)
+    self._times: collections.deque[float] = collections.deque(maxlen=_TIMES)
     phases = self._session.phases
     self._began = phases.clock()
     self._data_before = phases.seconds()['data']
@@ -80,14 +80,14 @@ class LogWindow:
   def bound(self) -> None:
     """Waits until all steps but the last `AHEAD` - 1 are done, to limit batches on the devices."""
     if len(self._pending) >= AHEAD:
-      self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
+      self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), still_running=AHEAD - 1)
       if self._progress.due():
         self._show()
 
   def check(self, done: int) -> None:
     """Fetches the pending metrics, up to step `done`; raises as `drop_skipped` does."""
     # Only here does the host wait for all work on the devices.
-    rows = self._wait(lambda: jax.device_get(self._pending), left=0)
+    rows = self._wait(lambda: jax.device_get(self._pending), still_running=0)
     self._pending = []
     self._steps += len(rows)
     for row in drop_skipped(rows, done):
@@ -112,20 +112,20 @@ class LogWindow:
     self._pending[:count] = jax.device_get(self._pending[:count])
     rows = [row for row in [*self._recent, *self._pending[:count]] if not row.get('skipped')]
     means = Means()
-    for row in rows[-SHOWN:]:
+    for row in rows[-_SHOWN:]:
       means.add(row)
     self._progress.report(self._done - (AHEAD - 1), means.means())
 
-  def _wait(self, wait: Callable[[], Any], left: int) -> Any:
-    """Waits for devices; `left` of the steps may still run then."""
+  def _wait(self, wait: Callable[[], Any], still_running: int) -> Any:
+    """Waits for devices; `still_running` steps may be unfinished on return."""
     phases = self._session.phases
     before = phases.clock()
     result = wait()
     self._waited += phases.clock() - before
-    if (count := self._unseen - left) > 0:
+    if (count := self._unseen - still_running) > 0:
       now = phases.working()
       self._times.extend([(now - self._seen) / count] * count)
-      self._seen, self._unseen = now, left
+      self._seen, self._unseen = now, still_running
     return result
 
   def _speed(self) -> Metrics:

@@ -17,18 +17,18 @@ from mgjax.training.state import State
 
 JUDGED = ('loss', 'gradient_norm', 'discriminator_gradient_norm')
 COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
-SHOWN = 8  # samples that are named: each is read for its file name
+_SHOWN = 8  # samples that are named: each is read for its file name
 
 _log = logging.getLogger(__name__)
 _all_finite = jax.jit(lambda leaf: jnp.isfinite(leaf).all())
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the rows of the steps up to `done` that were not skipped, and logs the skipped ones.
+  """Returns the rows of steps up to `done` that were not skipped, and logs skipped steps.
   Raises NonFiniteError if the guard skips all later steps, or a step without a guard was not
   finite.
   """
-  kept = []
+  finite_rows = []
   for step, row in enumerate(rows, done - len(rows) + 1):
     if row.get('stopped', 'skipped' not in row and not _finite(row)):
       count = int(row.get('skipped_in_a_row', 1))
@@ -43,8 +43,8 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
     if row.get('skipped'):
       _log.warning('%s: skipped, as %d in a row now', _what(row, step), row['skipped_in_a_row'])
     else:
-      kept.append({name: value for name, value in row.items() if name not in COUNTED})
-  return kept
+      finite_rows.append({name: value for name, value in row.items() if name not in COUNTED})
+  return finite_rows
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
@@ -104,7 +104,7 @@ def _what(row: Metrics, step: int) -> str:
 
 @contextlib.contextmanager
 def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Iterator[None]:
-  """Adds the samples of the step to a NonFiniteError, and how to find the operation.
+  """Adds the step's samples to a NonFiniteError, and how to find the operation.
 
   `begin` is the step of the first batch of the current order of the data.
   """
@@ -114,10 +114,10 @@ def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Ite
     if error.step is None:
       raise
     bucket, indices = samples_of_batch(buckets, error.step - 1 - begin, seed=seed)
-    names = [_file_of(bucket, index) for index in indices[:SHOWN]]
-    more = f' and {len(indices) - SHOWN} more' if len(indices) > SHOWN else ''
+    names = [_file_of(bucket, index) for index in indices[:_SHOWN]]
+    suffix = f' and {len(indices) - _SHOWN} more' if len(indices) > _SHOWN else ''
     raise NonFiniteError(
-      f'{error}. Of the bucket {bucket.name!r} that step read {", ".join(names)}{more}. The same '
+      f'{error}. Of the bucket {bucket.name!r} that step read {", ".join(names)}{suffix}. The same '
       'command with JAX_DEBUG_NANS=1 shows the operation that made the first NaN',
       error.step,
     ) from error

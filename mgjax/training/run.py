@@ -68,7 +68,7 @@ from mgjax.training.validation import make_evaluate
 MakeSpec = Callable[[ConfigDict, pathlib.Path], TrainSpec]
 Orders = list[tuple[int, str]]  # (step, hash): from which step on the data came in which order
 
-RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+_RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def train(
     session = stack.enter_context(run_session(workdir, settings.limits, spent))
     interval = save_interval(workdir, settings.save_every)
     allowed = {'new_data': new_data, 'new_rate': new_rate}
-    claim_workdir(config.to_dict(), workdir, packages=RECORDED, **allowed)
+    claim_workdir(config.to_dict(), workdir, packages=_RECORDED, **allowed)
     session.note()
 
     # The mesh of all devices; `rules` say how parameters are sharded over it.
@@ -447,8 +447,8 @@ def _first_params(
   params = initialise(key)
   if start is None:
     return params
-  place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-  return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
+  sharding_of = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
+  return jax.tree.map(jax.device_put, start_from(start(sharding_of), params), shardings)
 
 
 def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from mgjax.core.settings import (
 from mgjax.data.settings import DataSettings
 from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
-from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.watchdog import PhaseLimits
 
-SCHEDULES = ('constant', 'cosine', 'exponential', 'linear')
+_SCHEDULES = ('constant', 'cosine', 'exponential', 'linear')
 _BELOW_1 = Annotated[float, Range(least=0, below=1)]
 _SHARE = Annotated[float, Range(above=0, most=1)]
 
@@ -49,7 +49,7 @@ class OptimizerSettings:
 
   Attributes:
     name: one of `OPTIMIZERS` (`training/optimizers/optimizer.py`).
-    schedule: the shape of the learning rate, one of `SCHEDULES`.
+    schedule: the shape of the learning rate, 'constant', 'cosine', 'exponential' or 'linear'.
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
     warmup: steps in which it rises from 0.
     beta1, beta2: how much of the running means of gradients and of their squares a step keeps.
@@ -76,7 +76,7 @@ class OptimizerSettings:
 
   def __post_init__(self):
     check(self)
-    check_one_of(f'schedule = {self.schedule!r}', self.schedule, SCHEDULES)
+    check_one_of(f'schedule = {self.schedule!r}', self.schedule, _SCHEDULES)
     if self.schedule == 'exponential' and not self.final_fraction:
       raise ConfigError(
         'final_fraction = 0; expected more, for an exponential schedule does not reach 0'
@@ -139,7 +139,7 @@ class RunSettings(Keep):
   validation_batches: Count = 0
   checkpoints: str = ''
   faults: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
-  limits: Limits = dataclasses.field(default_factory=Limits)
+  limits: PhaseLimits = dataclasses.field(default_factory=PhaseLimits)
   trackers: tuple[str, ...] = ('tensorboard',)
 
   @property

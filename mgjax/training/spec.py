@@ -58,10 +58,10 @@ class Callbacks:
     The first process alone writes the picture.
     """
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
     """Returns the notes that every checkpoint keeps besides the weights.
 
-    `whole()` returns the parameters of the model. It merges adapters only when you call it.
+    `get_params()` returns the parameters of the model. It merges adapters only when you call it.
     """
     return {}
 
@@ -87,8 +87,8 @@ class CallbacksAround(Callbacks):
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
     return self._callbacks.show(params, directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    return self._callbacks.notes(whole)
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
+    return self._callbacks.notes(get_params)
 
   def check(self, notes: dict[str, Any]) -> None:
     self._callbacks.check(notes)

@@ -97,8 +97,8 @@ def _abstract_model(
     transform_non_params=lambda _: replicated(mesh),
     is_leaf=is_masked,
   )
-  place = functools.partial(jax.tree.map, lambda leaf, sharding: leaf.update(sharding=sharding))
-  return place(params, shardings), place(opt_state, moments)
+  assign = functools.partial(jax.tree.map, lambda leaf, sharding: leaf.update(sharding=sharding))
+  return assign(params, shardings), assign(opt_state, moments)
 
 
 def shardings_of(tree: Tree) -> Tree:

@@ -190,9 +190,9 @@ def check_batches(settings: RunSettings, batch_sizes: Mapping[str, int], mesh: M
   for name, batch_size in batch_sizes.items():
     if batch_size % (count * groups):
       below = batch_size // (count * groups) * count * groups
-      near = [str(rows) for rows in (below, below + count * groups) if rows]
+      alternatives = [str(rows) for rows in (below, below + count * groups) if rows]
       raise ConfigError(
         f'the batch of {batch_size} of bucket {name!r} does not divide into {count} '
         f'micro-batch(es) (train.accumulate) over {groups} group(s) of devices; take a batch size '
-        f'of {" or ".join(near)}, or another mesh'
+        f'of {" or ".join(alternatives)}, or another mesh'
       )

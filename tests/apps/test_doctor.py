@@ -35,7 +35,7 @@ def found(**packages):
       raise importlib.metadata.PackageNotFoundError(name)
     return packages[name]
 
-  return [(*each[:2], f'{each.told}; {each.advice}') for each in doctor.look_at_packages(find)]
+  return [(*each[:2], f'{each.sentence}; {each.advice}') for each in doctor.look_at_packages(find)]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_devices_multiply_and_a_gpu_left_out_is_told(tmp_path, monkeypatch):
   finally:
     jax.config.update('jax_platforms', before)
   assert [line.state for line in lines] == [RIGHT, OPTIONAL]
-  assert 'NVIDIA' in lines[1].told
+  assert 'NVIDIA' in lines[1].sentence
 
 
 def test_a_disk_is_the_nearest_folder_that_is_there(tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_a_disk_is_the_nearest_folder_that_is_there(tmp_path, monkeypatch):
   monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
   lines = list(doctor.look_at_disks(tmp_path / 'not' / 'there'))
   assert [line.state for line in lines] == [RIGHT, RIGHT]
-  assert lines[0].told == f'5.0 GB are free in {tmp_path}'
+  assert lines[0].sentence == f'5.0 GB are free in {tmp_path}'
   usage.free = 0.1 * GB
   lines = list(doctor.look_at_disks(tmp_path))
   assert [line.state for line in lines] == [WRONG, WRONG] and 'make room' in lines[0].advice
@@ -141,4 +141,4 @@ def test_what_spoils_or_breaks_is_wrong_and_does_not_hide_the_rest(tmp_path, mon
   monkeypatch.setattr(jax, 'local_devices', refuse)
   found = {line.what: line for line in doctor.examine(tmp_path)}
   assert [found[what].state for what in ('devices', 'H.264', 'AAC')] == [WRONG] * 3
-  assert 'no encoder aac' in found['AAC'].told and found['disk'].state == RIGHT
+  assert 'no encoder aac' in found['AAC'].sentence and found['disk'].state == RIGHT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.seeds import key_of, words_of
+from mgjax.core.seeds import key_of, seed_words
 from mgjax.flow.frame_noise import frame_noise
 from mgjax.models.flow_model.initial_noise import draw, draw_noise, seeds_of
 
@@ -15,7 +15,7 @@ APART = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**63 - 2**
 
 @pytest.mark.parametrize('seed', [0, 7, 2**31 - 1])
 def test_a_small_seed_has_the_key_of_jax(seed):
-  found = jax.random.key_data(key_of(jnp.asarray(words_of(seed))))
+  found = jax.random.key_data(key_of(jnp.asarray(seed_words(seed))))
   assert (found == jax.random.key_data(jax.random.key(seed))).all()
 
 
@@ -36,4 +36,4 @@ def test_another_seed_is_refused(seed):
   with pytest.raises(
     ConfigError, match=r'seed = .*expected a whole number from 0 to 92233720368547'
   ):
-    words_of(seed)
+    seed_words(seed)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from configs.video import t2iv_256
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, assign_buckets, rows_for, sort_out, usable_clips
-from mgjax.data.clip_index import Clip, index_of_clips
+from mgjax.data.clip_index import IndexedClip, index_of_clips
 from mgjax.data.settings import video_shapes
 
 CONFIG = t2iv_256.get_config()
@@ -17,7 +17,7 @@ VIDEOS = {name: shape for name, shape in SHAPES.items() if shape.frames > 1}
 
 
 def clip(seconds, width=1280, height=720, start=None, fps=25.0):
-  return Clip('x.mp4', 'x', seconds, start, fps, height, width, True, f'{seconds:g}.mp4')
+  return IndexedClip('x.mp4', 'x', seconds, start, fps, height, width, True, f'{seconds:g}.mp4')
 
 
 def home(shapes=VIDEOS, **fields):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.clips import Clips, InMemory, probe_video
+from mgjax.data.clips import InMemory, VideoClips, probe_video
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.media.video import LIMITS, Limits, write_video
 from mgjax.data.settings import DataSettings
@@ -250,7 +250,7 @@ def test_long_clips_give_windows_that_do_not_overlap(tmp_path):
   write_clip(tmp_path / 'a.mp4', seconds=1.0)  # windows of 4 frames at 8 per second: 0.5 s
   write_clip(tmp_path / 'b.mp4', seconds=4.2)
   write_clip(tmp_path / 'c.mp4', seconds=0.45)
-  source = Clips(find(tmp_path), WANTED)
+  source = VideoClips(find(tmp_path), WANTED)
   captions = [source[i]['caption'] for i in range(len(source))]
   assert captions == ['a'] * 2 + ['b'] * 8 + ['c']
   starts = [int(source[2 + i]['video'][0].mean() / 2 + 0.5) for i in range(8)]
@@ -265,7 +265,7 @@ def test_long_clips_give_windows_that_do_not_overlap(tmp_path):
 
 def test_a_sample_is_a_function_of_its_index(tmp_path):
   write_clip(tmp_path / 'a.mp4', seconds=3.3)
-  source = Clips(find(tmp_path), WANTED)
+  source = VideoClips(find(tmp_path), WANTED)
   twin = pickle.loads(pickle.dumps(source))
   for i in (4, 0, 5):
     np.testing.assert_array_equal(source[i]['video'], twin[np.int64(i)]['video'])
@@ -274,7 +274,7 @@ def test_a_sample_is_a_function_of_its_index(tmp_path):
 def test_a_start_gives_one_window_exactly_there(tmp_path):
   write_clip(tmp_path / 'a.mp4', seconds=4.0)
   (tmp_path / 'list.csv').write_text('video,caption,start\na.mp4,x,2\na.mp4,y,0\n')
-  source = Clips(find(tmp_path / 'list.csv'), WANTED)
+  source = VideoClips(find(tmp_path / 'list.csv'), WANTED)
   firsts = [source[i]['video'][0].mean() for i in range(len(source))]
   np.testing.assert_allclose(firsts, [64, 0], atol=1.5)
 
@@ -283,7 +283,7 @@ def test_single_frames_come_from_pictures_and_once_a_second_from_videos(tmp_path
   write_clip(tmp_path / 'a.mp4', seconds=3.0)
   Image.new('RGB', (20, 30), (9, 90, 200)).save(tmp_path / 'b.png')
   wanted = dataclasses.replace(WANTED, frames=1)
-  source = Clips(find(tmp_path, wanted), wanted)
+  source = VideoClips(find(tmp_path, wanted), wanted)
   assert len(source) == 3 + 1
   assert {source[i]['video'].shape for i in range(4)} == {(1, 16, 16, 3)}
   assert len(find(tmp_path)) == 1  # the picture is no video
@@ -292,7 +292,7 @@ def test_single_frames_come_from_pictures_and_once_a_second_from_videos(tmp_path
 def test_a_few_windows_come_from_every_clip(tmp_path):
   for name, seconds in (('long', 20.0), ('short', 1.0), ('other', 3.0)):
     write_clip(tmp_path / 'clips' / f'{name}.mp4', seconds)
-  source = Clips(find(tmp_path / 'clips'), WANTED)
+  source = VideoClips(find(tmp_path / 'clips'), WANTED)
   assert len(source) == 40 + 2 + 6
   for count in (1, 2, 3, 9, 20, 100):
     chosen = source.spread(count)
@@ -304,7 +304,7 @@ def test_a_few_windows_come_from_every_clip(tmp_path):
 
 def test_windows_in_memory_are_read_once(tmp_path):
   file = write_clip(tmp_path / 'clips' / 'a.mp4', 5.0)
-  source = Clips(find(tmp_path / 'clips'), WANTED)
+  source = VideoClips(find(tmp_path / 'clips'), WANTED)
   kept = InMemory(source, 3)
   assert len(kept) == 3 and kept.fingerprint != source.fingerprint
   first = [kept[index] for index in range(3)]

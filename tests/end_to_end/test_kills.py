@@ -37,7 +37,7 @@ from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.workdir import open_checkpoints
 from mgjax.training.monitoring.goodput import read_goodput, read_lines
 from mgjax.training.monitoring.session import run_session
-from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.watchdog import PhaseLimits
 from mgjax.training.monitoring.workdir_lock import LOCK
 from mgjax.training.run import Hooks, RunContext, run_loop
 from mgjax.training.settings import RunSettings
@@ -104,7 +104,7 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
     return learn_step(state, batch)
 
   state, last = beginning(mesh), jax.process_index() == jax.process_count() - 1
-  limits = Limits(step=float(limit), compile=60)
+  limits = PhaseLimits(step=float(limit), compile=60)
   rows = grain.MapDataset.source(Numbers(jax.process_index(), jax.process_count()))
   (workdir / f'ready{jax.process_index()}').touch()
   with run_session(workdir, limits) as session, Checkpoints(workdir / 'checkpoints') as saved:

@@ -17,7 +17,7 @@ from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import example_batch
 from mgjax.sections.flow.requests import describe_conditions
-from mgjax.sections.personalization.section import Pairs
+from mgjax.sections.personalization.section import ReferencePairs
 from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_personalization
 from tests.binaries import finish
@@ -152,7 +152,7 @@ def test_a_stage_goes_on_exactly_where_it_stopped_and_the_next_trains_the_tower(
 
 def test_every_clip_is_paired_with_each_of_its_references(tmp_path):
   world = Digits(length=6, extras=('reference',), references=5)
-  pairs = Pairs(world, references=5, read=2)
+  pairs = ReferencePairs(world, references=5, read=2)
   assert len(pairs) == 30
   seen = [pairs[index] for index in range(30)]
   for index, pair in enumerate(seen):

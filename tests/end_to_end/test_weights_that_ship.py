@@ -20,7 +20,7 @@ from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints import find_run as runs
 from mgjax.training.checkpoints.load_params import load_params, read_shapes
 from mgjax.training.checkpoints.warm_start import make_start
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from tests import binaries, tiny
 
@@ -72,17 +72,20 @@ def test_an_autoencoder_of_one_byte_a_number_is_known_to_its_models(exported, ti
   shutil.copytree(exported / 'video', tmp_path, dirs_exist_ok=True)
   own, whole = tmp_path / 'autoencoder', exported / 'video' / 'autoencoder'
   export_weights(tiny_runs / 'autoencoder', own, 'workdir', weights='int8')
-  assert {str(leaf.dtype) for leaf in load_file(own / FILE).values()} == {'int8', 'bfloat16'}
-  assert (own / FILE).stat().st_size < (whole / FILE).stat().st_size
+  assert {str(leaf.dtype) for leaf in load_file(own / WEIGHTS_FILE).values()} == {
+    'int8',
+    'bfloat16',
+  }
+  assert (own / WEIGHTS_FILE).stat().st_size < (whole / WEIGHTS_FILE).stat().st_size
   saved = named_leaves(load_params(tiny_runs / 'autoencoder')[0])
   for name, leaf in named_leaves(load_params(own)[0]).items():
     check_written(name, leaf, saved[name])
   export_weights(own, tmp_path / 'again', 'workdir', weights='int8')
-  assert (tmp_path / 'again' / FILE).read_bytes() == (own / FILE).read_bytes()
+  assert (tmp_path / 'again' / WEIGHTS_FILE).read_bytes() == (own / WEIGHTS_FILE).read_bytes()
   made, before = (mgjax.load(each).generate(PROMPTS) for each in (tmp_path, exported / 'video'))
   # Of 255; of a decoder as small as this only the last matrix is large, and it stays as it is.
   assert np.abs(np.int32(made) - before).mean() < 4
-  import_weights(read_config(own), own / FILE, tmp_path / 'imported')
+  import_weights(read_config(own), own / WEIGHTS_FILE, tmp_path / 'imported')
   for name, leaf in named_leaves(load_params(tmp_path / 'imported')[0]).items():
     np.testing.assert_array_equal(leaf, named_leaves(load_params(own)[0])[name])
 
@@ -95,10 +98,10 @@ def test_over_devices_it_samples_as_on_one(exported):
 
 def test_equal_weights_make_equal_files(exported, tiny_runs, tmp_path):
   export_weights(tiny_runs / 'video', tmp_path, 'workdir', weights='int8')
-  for name in ('config.json', FILE):
+  for name in ('config.json', WEIGHTS_FILE):
     assert (tmp_path / name).read_bytes() == (exported / 'video' / name).read_bytes()
   export_weights(exported / 'video', tmp_path / 'again', 'workdir')
-  assert (tmp_path / 'again' / FILE).read_bytes() == (tmp_path / FILE).read_bytes()
+  assert (tmp_path / 'again' / WEIGHTS_FILE).read_bytes() == (tmp_path / WEIGHTS_FILE).read_bytes()
 
 
 def test_nothing_trains_in_it_and_others_start_from_it(exported):
@@ -137,14 +140,14 @@ def test_a_name_is_found_from_anywhere_unless_something_lies_there(
 def plant(place):
   """Puts the autoencoder that ships at a place, its decoder turned round."""
   shutil.copytree(runs.SHIPPED / 'digits' / 'autoencoder', place)
-  leaves, about = load_file(place / FILE), read_metadata(place / FILE)
+  leaves, about = load_file(place / WEIGHTS_FILE), read_metadata(place / WEIGHTS_FILE)
   turned = {
     name: -leaf if name.startswith('decoder/') and name.endswith('/kernel') else leaf
     for name, leaf in leaves.items()  # and not their scales, which would turn them back
   }
   header = json.loads(about['mgjax'])
   header.pop('encoder_of')  # the fingerprint by which the models of the original know it
-  (place / FILE).write_bytes(save(turned, {'mgjax': json.dumps(header)}))
+  (place / WEIGHTS_FILE).write_bytes(save(turned, {'mgjax': json.dumps(header)}))
   return load_codec(place).fingerprints[0]
 
 
@@ -175,9 +178,11 @@ def test_weights_of_before_there_were_fingerprints_go_by_the_statistics(
   exported, tiny_runs, tmp_path
 ):
   moved = shutil.copytree(exported / 'video', tmp_path / 'video')
-  about = json.loads(read_metadata(moved / FILE)['mgjax'])
+  about = json.loads(read_metadata(moved / WEIGHTS_FILE)['mgjax'])
   assert about.pop('autoencoder') == load_codec(moved / 'autoencoder').fingerprints[0]
-  (moved / FILE).write_bytes(save(load_file(moved / FILE), {'mgjax': json.dumps(about)}))
+  (moved / WEIGHTS_FILE).write_bytes(
+    save(load_file(moved / WEIGHTS_FILE), {'mgjax': json.dumps(about)})
+  )
   made = mgjax.load(moved).generate(PROMPTS)
   np.testing.assert_array_equal(made, mgjax.load(exported / 'video').generate(PROMPTS))
   shutil.rmtree(moved / 'autoencoder')
@@ -190,7 +195,7 @@ def test_weights_of_before_there_were_fingerprints_go_by_the_statistics(
 
 def test_a_damaged_file_is_a_sentence(exported, tmp_path):
   shutil.copytree(exported / 'video', tmp_path / 'video')
-  path = tmp_path / 'video' / FILE
+  path = tmp_path / 'video' / WEIGHTS_FILE
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   with pytest.raises(ConfigError, match=r'weights\.safetensors.* is not a readable'):
     mgjax.load(tmp_path / 'video')
@@ -198,7 +203,7 @@ def test_a_damaged_file_is_a_sentence(exported, tmp_path):
 
 def test_a_tensor_that_is_not_there_and_scales_that_do_not_fit_are_sentences(tiny_runs, tmp_path):
   export_weights(tiny_runs / 'autoencoder', tmp_path / 'a', 'workdir', weights='int8')
-  path = tmp_path / 'a' / FILE
+  path = tmp_path / 'a' / WEIGHTS_FILE
   leaves, about = load_file(path), read_metadata(path)
   name = next(name for name in leaves if name.endswith(':scale'))
   path.write_bytes(save({**leaves, name: np.ones((9999, 1), np.float32)}, about))
@@ -211,13 +216,13 @@ def test_a_tensor_that_is_not_there_and_scales_that_do_not_fit_are_sentences(tin
 
 
 def test_what_ships_is_small_and_says_what_it_is():
-  sizes = {part: (part / FILE).stat().st_size for part in PARTS}
+  sizes = {part: (part / WEIGHTS_FILE).stat().st_size for part in PARTS}
   assert len(sizes) >= 10 and max(sizes.values()) < 7.5e6 and sum(sizes.values()) < 50e6
   for part in PARTS:
     card = (part / 'README.md').read_text()
     for heading in ('Data', 'Recipe', 'Measured', 'Seed', 'Licence: Apache-2.0'):
       assert heading in card, (part, heading)
-    kinds = {str(tensor.dtype) for tensor in load_file(part / FILE).values()}
+    kinds = {str(tensor.dtype) for tensor in load_file(part / WEIGHTS_FILE).values()}
     assert kinds <= {'bfloat16', 'int8', 'float32'}
 
 

@@ -14,7 +14,7 @@ from mgjax.flow.guidance import make_guided
 from mgjax.flow.multidiffusion import SHAPES, multi_diffusion
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear_quadratic
-from mgjax.flow.streaming import SOLVERS, TimeWindows, stream_windows
+from mgjax.flow.streaming import STREAMING_SOLVERS, TimeWindows, stream_windows
 from mgjax.flow.windows import windows
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.conditioning.byte_text import ByteText
@@ -97,7 +97,7 @@ def test_a_stream_is_the_whole(total, overlap, rows):
   np.testing.assert_allclose(made, whole(total, overlap), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize('solver', SOLVERS)
+@pytest.mark.parametrize('solver', STREAMING_SOLVERS)
 @pytest.mark.parametrize('shape', SHAPES)
 def test_either_solver_and_either_window_give_the_whole(solver, shape):
   made = np.concatenate(list(stream(45, solver=solver, shape=shape)))

@@ -25,7 +25,7 @@ from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul
 from configs.upsampler import image_autoencoder
 from configs.video import t2i_256, t2i_1024, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
-from mgjax.core.axes import AXES
+from mgjax.core.axes import LOGICAL_AXES
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.lab.planning.forward import make_encoder
@@ -90,7 +90,7 @@ def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
   for path, box in boxes(name).items():
-    assert set(box.names) <= AXES.keys() and len(box.names) == len(box.value.shape), path
+    assert set(box.names) <= LOGICAL_AXES.keys() and len(box.names) == len(box.value.shape), path
     assert box.value.dtype == jnp.float32, f'{path} is {box.value.dtype}'
     spec = partition(box.names, box.value.shape, mesh)
     columns = (path, box.value.shape, ' '.join(box.names), tuple(spec))

@@ -28,8 +28,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.safetensors_files import read_metadata, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.data.buckets import Shape
-from mgjax.data.clip_index import Clip, index_of_clips
-from mgjax.data.clips import Clips, probe_video
+from mgjax.data.clip_index import IndexedClip, index_of_clips
+from mgjax.data.clips import VideoClips, probe_video
 from mgjax.data.ingest.clip_check import make_row, open_row
 from mgjax.data.ingest.convert import Workers, convert
 from mgjax.data.ingest.open_inputs import open_inputs
@@ -126,7 +126,9 @@ def _read_pictures(path: Path) -> None:
   if not 0 < known['fps'] <= 1000 or not 0 < known['seconds'] <= LIMITS.seconds:
     raise Silent(f'a clip is {known}')
   for shape in _SHAPES:
-    windows = Clips(index_of_clips([Clip(str(path), 'c', **known)]), shape, limits=LIMITS)
+    windows = VideoClips(
+      index_of_clips([IndexedClip(str(path), 'c', **known)]), shape, limits=LIMITS
+    )
     if known['seconds'] > 0.5 or shape.frames == 1:
       for index in {0, len(windows) - 1}:
         if windows[index]['video'].shape != (shape.frames, 16, 16, 3):

@@ -13,7 +13,7 @@ from typing import Any
 
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.run_references import LIST
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from tests.hostile.driver import Chance, Try
 
 # A run that ships, and the word and flags that sample it.
@@ -74,7 +74,7 @@ def draw_config(chance: Chance) -> Try:
 def draw_weights(chance: Chance) -> Try:
   """One byte of a file of weights that ships."""
   name = chance.pick(sorted(RUNS))
-  size = (SHIPPED / name / FILE).stat().st_size
+  size = (SHIPPED / name / WEIGHTS_FILE).stat().st_size
   place = chance.number(min(size, 20_000) if chance.number(2) else size)
   change = 1 + chance.number(255)
   spoil = functools.partial(_publish, name=name, byte=(place, change))
@@ -100,9 +100,9 @@ def _publish(
   if config:
     (pulled / 'config.json').write_text(config)
   if byte:
-    data = bytearray((pulled / FILE).read_bytes())
+    data = bytearray((pulled / WEIGHTS_FILE).read_bytes())
     data[byte[0]] ^= byte[1]
-    (pulled / FILE).write_bytes(data)
+    (pulled / WEIGHTS_FILE).write_bytes(data)
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mgjax.parallel.compiler import GPU, SEVERAL_GPUS, TPU, compiler_options
+from mgjax.parallel.compiler import GPU, SEVERAL_GPUS, TPU_OPTIONS, compiler_options
 
 
 def device(platform, kind=''):
@@ -17,7 +17,7 @@ def test_every_kind_of_device_gets_its_own_options():
   assert compiler_options(device('cpu'), 8) == {}
   assert compiler_options(device('gpu', 'NVIDIA H200'), 8) == GPU | SEVERAL_GPUS
   assert compiler_options(device('gpu', 'NVIDIA H200'), 1) == GPU
-  assert compiler_options(device('tpu', 'TPU v5p'), 8) == TPU
+  assert compiler_options(device('tpu', 'TPU v5p'), 8) == TPU_OPTIONS
   assert compiler_options(device('tpu', 'TPU v5 lite'), 8) == {}
 
 

@@ -86,7 +86,7 @@ def test_unknown_names_are_sentences():
 
 
 def test_the_table_speaks_of_axes_that_exist():
-  assert PARAMETERS.keys() <= axes.AXES.keys()
+  assert PARAMETERS.keys() <= axes.LOGICAL_AXES.keys()
   for used in (BATCH, TOKENS, *PARAMETERS.values(), *PRESETS.values()):
     assert set(used) <= set(AXES)
 

@@ -18,7 +18,7 @@ from mgjax.training.monitoring import progress as progress_module
 from mgjax.training.monitoring.progress import Progress
 from mgjax.training.monitoring.session import run_session, signals_only
 from mgjax.training.monitoring.trackers import RunLog
-from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.watchdog import PhaseLimits
 from tests import tiny
 
 
@@ -43,7 +43,7 @@ class Step:
 @contextlib.contextmanager
 def made(workdir, **options):
   with (
-    run_session(workdir, Limits()) as session,
+    run_session(workdir, PhaseLimits()) as session,
     session.phases.during('step'),
     contextlib.closing(RunLog(workdir)) as writer,
   ):

@@ -3,7 +3,7 @@
 from mgjax.core.settings import annotations
 from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
-from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.watchdog import PhaseLimits
 from mgjax.training.settings import Patience, bucket_settings, optimizer_settings, run_settings
 from tests import tiny
 
@@ -17,7 +17,7 @@ def test_a_configuration_is_its_settings():
     name: train[name] for name in annotations(Keep)
   }
   assert settings.faults == UpdateGuard(**train['faults'])
-  assert settings.limits == Limits(**train['limits'])
+  assert settings.limits == PhaseLimits(**train['limits'])
   optimizer = optimizer_settings(config.optimizer.to_dict())
   assert optimizer.learning_rate == config.optimizer.learning_rate
   assert optimizer.plateau == Patience(**config.optimizer.plateau.to_dict())
@@ -25,7 +25,7 @@ def test_a_configuration_is_its_settings():
 
 def test_what_older_configurations_lack_has_a_value():
   settings = run_settings({'steps': 3})
-  assert (settings.keep, settings.faults, settings.limits) == (3, UpdateGuard(), Limits())
+  assert (settings.keep, settings.faults, settings.limits) == (3, UpdateGuard(), PhaseLimits())
   assert optimizer_settings({'learning_rate': 1.0}).plateau.patience == 0
 
 

@@ -33,8 +33,8 @@ from mgjax.data.synthetic_datasets import judged
 from mgjax.lab.evaluation.metrics.embeddings import directional_similarity
 from mgjax.lab.evaluation.metrics.similarity import structural_similarity
 from mgjax.lab.language_models.endpoint import Endpoint, EndpointSettings, Question
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.clip.pipeline import Clip
@@ -97,7 +97,7 @@ def backtranslate(
   samples_per_shard: int = 128,
   share: Share = ALONE,
 ) -> dict[str, PairsResult]:
-  """Writes the latents of pairs where `config.data.latents` of a run of the third stage reads them.
+  """Writes the latents of pairs for `config.data.latents` of a third-stage run.
 
   The same command goes on after a stop, and ends with the same records (`make_pairs`).
 
@@ -125,9 +125,9 @@ def backtranslate(
     split: _clips(settings, data, shapes, split, directory, samples_per_shard) for split in SPLITS
   }
   maker = _Maker(config, settings, batch_size)
-  found: dict[str, PairsResult] = {}
+  results: dict[str, PairsResult] = {}
   for split in SPLITS:
-    made = {
+    split_results = {
       bucket: make_pairs(
         source,
         PairMaker(
@@ -142,23 +142,23 @@ def backtranslate(
       )
       for bucket, (source, write) in clips[split].items()
     }
-    found |= {f'{split}/{bucket}': result for bucket, result in made.items()}
-    if all(each.finished for each in made.values()):
-      _finish(directory / split, shapes, made)
-  if text.encoders and all(each.finished for each in found.values()):
+    results |= {f'{split}/{bucket}': result for bucket, result in split_results.items()}
+    if all(result.finished for result in split_results.values()):
+      _finish(directory / split, shapes, split_results)
+  if text.encoders and all(result.finished for result in results.values()):
     embed_prompts(text, text.store(directory), stored_prompts(list(shapes), directory))
-  return found
+  return results
 
 
 def _finish(
-  directory: pathlib.Path, shapes: Mapping[str, Shape], made: Mapping[str, PairsResult]
+  directory: pathlib.Path, shapes: Mapping[str, Shape], results: Mapping[str, PairsResult]
 ) -> None:
-  """Notes which buckets of a split have no pairs; DataError if none has."""
-  empty = sorted(name for name in shapes if name not in made or not made[name].rows)
+  """Writes down which buckets of a split have no pairs; DataError if none has any."""
+  empty = sorted(name for name in shapes if name not in results or not results[name].rows)
   if len(empty) == len(shapes):
-    told = '; '.join(f'{name}: {result}' for name, result in made.items())
+    summary = '; '.join(f'{name}: {result}' for name, result in results.items())
     raise DataError(
-      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket '
+      f'{directory}: {summary}, so nothing is left to train on; {PAGE} in the folder of a bucket '
       'shows all pairs; lower backtranslation.direction and .structure or train the editor for '
       'longer, and write into another directory'
     )
@@ -195,28 +195,32 @@ class _Maker:
   def make(
     self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
-    told = write(indices, samples)
+    instructions = write(indices, samples)
     clips = np.stack([sample['video'] for sample in samples])
-    asked = [each or Instruction('', '', '', '', '', '') for each in told]
+    all_instructions = [
+      instruction or Instruction('', '', '', '', '', '') for instruction in instructions
+    ]
     # One program serves all batches.
     filled = [*range(len(clips)), *[0] * (self._batch_size - len(clips))]
     edited = self._editor.generate(
-      [asked[row].forward or '.' for row in filled],
+      [all_instructions[row].forward or '.' for row in filled],
       video=[clips[row] for row in filled],
-      task=[asked[row].forward_task for row in filled],
+      task=[all_instructions[row].forward_task for row in filled],
       seed=self._settings.seed,
       first=indices[0],
       batch_size=self._batch_size,
     )
-    real, made = (np.asarray(self._codec.encode(x[filled]), np.float32) for x in (clips, edited))
+    real, edited_latents = (
+      np.asarray(self._codec.encode(x[filled]), np.float32) for x in (clips, edited)
+    )
     for row, index in enumerate(indices):
       pair = clips[row], edited[row]
-      if (instruction := told[row]) is None:
+      if (instruction := instructions[row]) is None:
         yield [Pair(f'clip {index}', None, {}, 'no instruction', pair)]
         continue
-      found = _scores(self._clip, instruction, *pair)
-      scores = {name: rounded(score) for name, score in found.items()}
-      source = made[row]
+      raw_scores = _scores(self._clip, instruction, *pair)
+      scores = {name: rounded(score) for name, score in raw_scores.items()}
+      source = edited_latents[row]
       target = real[row]
       way = (instruction.backward, instruction.backward_task)
       if self._settings.own_edits:
@@ -259,7 +263,7 @@ def _clips(
   directory: pathlib.Path,
   samples_per_shard: int,
 ) -> dict[str, tuple[Source, Write]]:
-  """Returns the real clips of each bucket of a split, and what writes their instructions."""
+  """Returns the real clips of each bucket of a split, and the function that writes instructions."""
   if not settings.writer and data.kind not in (knowing := judged('edits')):
     raise ConfigError(
       f'backtranslation.writer is empty, and only {" and ".join(knowing)} know their instructions; '
@@ -271,34 +275,34 @@ def _clips(
       "('recolour',)"
     )
   most = settings.clips if split == 'train' else settings.validation
-  found = {}
+  buckets = {}
   for name, source in make_sources(data, shapes, split).items():
     if settings.writer:
-      asked = unpack(EndpointSettings, settings.writer, 'backtranslation.writer')
+      endpoint_settings = unpack(EndpointSettings, settings.writer, 'backtranslation.writer')
       answers = directory / 'answers' / split / name
-      write = functools.partial(_write_by, asked, answers, samples_per_shard, settings)
+      write = functools.partial(_write_by, endpoint_settings, answers, samples_per_shard, settings)
     else:
       shape = shapes[name]
       write = write_of_world(make_world(data, split, frames=shape.frames, size=shape.size))
     source = Replacing(source, name, directory / 'quarantine.jsonl')
-    found[name] = _First(source, most), write
-  return found
+    buckets[name] = _First(source, most), write
+  return buckets
 
 
 def _write_by(
-  asked: EndpointSettings,
+  endpoint_settings: EndpointSettings,
   answers: pathlib.Path,
   samples_per_shard: int,
   settings: Backtranslation,
   indices: Sequence[int],
   samples: Sequence[Mapping[str, Any]],
 ) -> list[Instruction | None]:
-  """Asks a language model; its answers are kept on disk, so that the same call gives the same."""
+  """Asks a language model; caches its answers on disk, so repeated calls return the same."""
   # One process at a time uses a folder of answers, as it does a shard.
-  endpoint = Endpoint(asked, answers / f'{indices[0] // samples_per_shard:05d}')
+  endpoint = Endpoint(endpoint_settings, answers / f'{indices[0] // samples_per_shard:05d}')
   captions = [str(sample['caption']) for sample in samples]
   tasks = [draw_task(settings.tasks, settings.seed, index) for index in indices]
-  questions = [Question(make_request(*each)) for each in zip(captions, tasks, strict=True)]
+  questions = [Question(make_request(*pair)) for pair in zip(captions, tasks, strict=True)]
   answered = endpoint.ask_all(questions, functools.partial(read_answer, tasks=settings.tasks))
   return [
     None if answer is None else answer._replace(caption=caption)
@@ -314,7 +318,7 @@ def _scores(
 ) -> dict[str, float]:
   frames = clip.encode_frames(np.stack([before, after]))
   texts = clip.encode_texts([instruction.caption, instruction.target])
-  similar = directional_similarity(*(each[None] for each in (*frames, *texts)))
+  similar = directional_similarity(*(vector[None] for vector in (*frames, *texts)))
   return {
     'direction': float(similar.direction[0]),
     'structure': float(structural_similarity(before, after).mean()),

@@ -93,7 +93,7 @@ class Look(NamedTuple):
 
 
 def look_for_face(pipeline: PersonalizationPipeline) -> Look:
-  """Returns what finds the face in a picture, by the model's detector and embedder."""
+  """Returns a `Look` that finds the face in a picture, with the model's detector and embedder."""
   faces = pipeline.reader.faces
   if faces is None:
     raise ConfigError(
@@ -102,14 +102,14 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
     )
 
   def see(picture: Frame) -> Seen | str:
-    found = faces.find([picture])[0]
-    if len(found) != 1:
-      return 'several faces' if found else 'no face'
-    vectors = faces.embed([picture], found)
+    detected = faces.find([picture])[0]
+    if len(detected) != 1:
+      return 'several faces' if detected else 'no face'
+    vectors = faces.embed([picture], detected)
     if pipeline.reader.denies(vectors, faces.threshold):
       return 'a person on the deny list'
-    box = found[0].within(*picture.shape[:2])
-    return Seen(pipeline.reader.cut_out(picture, found[0]), vectors[0], box)
+    box = detected[0].within(*picture.shape[:2])
+    return Seen(pipeline.reader.cut_out(picture, detected[0]), vectors[0], box)
 
   references = pipeline.config.references.to_dict()
   return Look(see, {'faces': faces.name, 'references': references})
@@ -241,19 +241,19 @@ def cross_pairs(
   if recogniser is None:
     look = look_for_face(pipeline)
     usual = pipeline.reader.faces.threshold
-    shown = PROMPTS
+    default_prompts = PROMPTS
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
     world = judge_of(pipeline.config.data.kind, 'pictures')
     usual = world.recognised
-    shown = world.prompts
+    default_prompts = world.prompts
     if threshold is None and math.isnan(usual):
       raise ConfigError(
         'there is no default threshold for the identities of this dataset; give one, as '
         'in --threshold=0.7'
       )
   settings = CrossPairSettings(
-    threshold=usual if threshold is None else threshold, prompts=tuple(prompts or shown)
+    threshold=usual if threshold is None else threshold, prompts=tuple(prompts or default_prompts)
   )
   return make_cross_pairs(pipeline, clips, directory, look, settings, **options)
 
@@ -265,25 +265,25 @@ def _pairs_of(
   settings: CrossPairSettings,
   draw: Callable[[int, np.ndarray], UInt8[np.ndarray, 'n h w 3']],
 ) -> list[Pair]:
-  """Returns the pictures that were made of the person in a clip, the first kept one with the row.
+  """Generates pictures of the person in a clip; the first accepted one carries the row.
 
-  Where nobody is seen in the clip itself it returns that as the only, dropped, pair.
+  If nobody is found in the clip itself, it is the only pair, and dropped.
   """
-  given = row['reference']
-  side = given.shape[1]
+  crops = row['reference']
+  side = crops.shape[1]
   name = f'clip {index}'
   try:
     frame = _first_frame(row)
   except StorageError:
     raise
   except DataError:
-    return [Pair(name, None, {}, 'the clip cannot be read', [given[:1]])]
+    return [Pair(name, None, {}, 'the clip cannot be read', [crops[:1]])]
   own = see(frame)
-  beside = [_resized(frame, side)[None], given[:1]]
+  beside = [_resized(frame, side)[None], crops[:1]]
   if isinstance(own, str):
     return [Pair(name, None, {}, f"{own} in the clip's first frame", beside)]
-  pictures = draw(index, given[:1])
-  kept = []
+  pictures = draw(index, crops[:1])
+  matches = []
   judged = []
   for seen in map(see, pictures):
     if isinstance(seen, str):
@@ -291,25 +291,25 @@ def _pairs_of(
       continue
     score = rounded(seen.vector @ own.vector)
     right = score >= settings.threshold
-    kept += [seen] if right else []
+    matches += [seen] if right else []
     judged.append((seen, {'cosine': score}, '' if right else 'another person'))
-  enough = len(kept) >= settings.least
+  enough = len(matches) >= settings.least
   few = '' if enough else f'fewer than {settings.least} of its clip are left'
   pairs = []
   for prompt, picture, (seen, scores, reason) in zip(
     settings.prompts, pictures, judged, strict=True
   ):
-    crop = np.zeros_like(given[0]) if isinstance(seen, str) else _resized(seen.crop, side, side)
-    first = enough and seen is kept[0]
-    made = {**row, **_fields(kept, len(given), side)} if first else None
-    shown = [*beside, _resized(picture, side)[None], crop[None]]
-    pairs.append(Pair(f'{name}, {prompt}', made, scores, reason or few, shown))
+    crop = np.zeros_like(crops[0]) if isinstance(seen, str) else _resized(seen.crop, side, side)
+    first = enough and seen is matches[0]
+    paired_row = {**row, **_fields(matches, len(crops), side)} if first else None
+    media = [*beside, _resized(picture, side)[None], crop[None]]
+    pairs.append(Pair(f'{name}, {prompt}', paired_row, scores, reason or few, media))
   return pairs
 
 
-def _fields(kept: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
-  """Returns the fields of `single_person_references` and `synthetic`; of few, some come twice."""
-  taken = [kept[n] for n in np.linspace(0, len(kept) - 1, count).round().astype(int)]
+def _fields(matches: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
+  """Returns the fields of `single_person_references` and `synthetic`; repeats few matches."""
+  taken = [matches[n] for n in np.linspace(0, len(matches) - 1, count).round().astype(int)]
   return {
     'reference': np.stack([_resized(seen.crop, side, side) for seen in taken]),
     'reference_box': np.array([seen.box for seen in taken], np.float32),

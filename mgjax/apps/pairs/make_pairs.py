@@ -34,7 +34,7 @@ _FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pix
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """What was made of a sample.
+  """The outcome of one sample.
 
   `row` is None if what is kept went into the row of another pair of the sample. `scores` are those
   by which the filter judged, `rounded`. `reason` says why it is dropped, '' if it is kept. `shown`
@@ -45,7 +45,7 @@ class Pair:
   row: Mapping[str, Any] | None
   scores: Mapping[str, float]
   reason: str
-  shown: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
+  media: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
 
 
 def rounded(score: float | np.floating) -> float:
@@ -80,21 +80,21 @@ class PairMaker:
 
 @dataclasses.dataclass(frozen=True)
 class PairsResult:
-  """How many pairs were made and kept, in how many rows, and why the others were dropped.
+  """Counts of generated and kept pairs, of their rows, and of the reasons for dropping others.
 
   If not `finished`, other processes are still at work.
   """
 
-  made: int
+  total: int
   kept: int
   rows: int
   reasons: Mapping[str, int]
   finished: bool
 
   def __str__(self) -> str:
-    told = ''.join(f'; {count} dropped, {reason}' for reason, count in self.reasons.items())
+    dropped = ''.join(f'; {count} dropped, {reason}' for reason, count in self.reasons.items())
     rows = '' if self.rows == self.kept else f' in {self.rows} rows'
-    return f'{self.kept} of {self.made} pairs kept{rows}{told}'
+    return f'{self.kept} of {self.total} pairs kept{rows}{dropped}'
 
 
 def make_pairs(
@@ -107,7 +107,7 @@ def make_pairs(
   share: Share = ALONE,
   refuse_none: bool = True,
 ) -> PairsResult:
-  """Writes records of the pairs that are kept; the same call again goes on where it stopped.
+  """Writes records of the kept pairs; repeating the call resumes it.
 
   Args:
     directory: of the records, a local folder.
@@ -152,7 +152,7 @@ def make_pairs(
             for pair in pairs:
               scores = {name: rounded(score) for name, score in pair.scores.items()}
               notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})
-              pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
+              pictures.append((_title(notes[-1]), _side_by_side(pair.media)))
               if not pair.reason and pair.row is not None:
                 yield pair.row
           done += len(indices)
@@ -173,11 +173,11 @@ def make_pairs(
 def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) -> PairsResult:
   finished = not writer.missing_shards()
   shards = writer.shards()
-  notes = [each for shard in shards for each in shard['notes']]
-  reasons = collections.Counter(each['reason'] for each in notes if each['reason'])
-  kept = sum(not each['reason'] for each in notes)
+  notes = [note for shard in shards for note in shard['notes']]
+  reasons = collections.Counter(note['reason'] for note in notes if note['reason'])
+  num_kept = sum(not note['reason'] for note in notes)
   rows = sum(shard['rows'] for shard in shards)
-  result = PairsResult(len(notes), kept, rows, dict(reasons.most_common()), finished)
+  result = PairsResult(len(notes), num_kept, rows, dict(reasons.most_common()), finished)
   if finished:
     for leftover in (directory / PICTURES).glob('.*'):  # of processes that were killed
       leftover.unlink(missing_ok=True)
@@ -189,32 +189,32 @@ def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) ->
         f'{result}, so nothing is left to train on; {directory / PAGE} shows them all; ask for '
         'more, lower the threshold or take another model, and write into another directory'
       )
-    writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
+    writer.finish({'made': len(notes), 'kept': num_kept, 'reasons': dict(reasons)})
   return result
 
 
-def _told(note: Mapping[str, Any]) -> str:
+def _title(note: Mapping[str, Any]) -> str:
   scores = ', '.join(f'{name} {score:.3g}' for name, score in note['scores'].items())
   state = f'dropped, {note["reason"]}' if note['reason'] else 'kept'
   # What was decided comes first: the end of a long title is cut.
   return f'{state} ({scores}): {note["title"]}' if scores else f'{state}: {note["title"]}'
 
 
-def _side_by_side(shown: Sequence[np.ndarray]) -> np.ndarray:
-  length = min(_FRAMES, max(map(len, shown)))  # a shard's pairs are in memory at once
+def _side_by_side(media: Sequence[np.ndarray]) -> np.ndarray:
+  length = min(_FRAMES, max(map(len, media)))  # a shard's pairs are in memory at once
   return np.concatenate(
-    [each[np.linspace(0, len(each) - 1, length).round().astype(int)] for each in shown], axis=2
+    [clip[np.linspace(0, len(clip) - 1, length).round().astype(int)] for clip in media], axis=2
   )
 
 
 def _page(directory: pathlib.Path, result: PairsResult, notes: Sequence[Mapping[str, Any]]) -> str:
-  """All pairs, by shard, and how many were dropped for which reason."""
+  """Renders a page of all pairs by shard, with the counts of reasons for dropping."""
   rows = [{'': 'kept', 'pairs': f'{result.kept:,}'}]
   rows += [{'': reason, 'pairs': f'{count:,}'} for reason, count in result.reasons.items()]
   for name in dict.fromkeys(name for note in notes for name in note['scores']):
     for row in rows:
-      wanted = '' if row[''] == 'kept' else row['']
-      scores = [n['scores'][name] for n in notes if n['reason'] == wanted and name in n['scores']]
+      reason = '' if row[''] == 'kept' else row['']
+      scores = [n['scores'][name] for n in notes if n['reason'] == reason and name in n['scores']]
       row[name] = f'{np.mean(scores):.3g}' if scores else ''
   sheets = sorted(path.name for path in (directory / PICTURES).glob('*.png'))
   return render('pairs.html', 'Pairs', rows=rows, folder=PICTURES, sheets=sheets)

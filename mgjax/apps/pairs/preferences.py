@@ -30,7 +30,7 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import whole
 from mgjax.data.sources import SPLITS, make_world
 from mgjax.data.synthetic_datasets import judge_of, judged, prompts_of, source_of
-from mgjax.flow.distillation.preference import REJECTED
+from mgjax.flow.distillation.preference import REJECTED_KEY
 from mgjax.lab.worlds.judging import Asked
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.sections.autoencoder.pipeline import load_codec
@@ -85,7 +85,7 @@ def prefer(
   samples_per_shard: int = 128,
   share: Share = ALONE,
 ) -> dict[str, PairsResult]:
-  """Writes the latents of pairs where `config.data.latents` reads them.
+  """Writes the latents of preference pairs for `config.data.latents`.
 
   The same command goes on after a stop, and ends with the same records (`make_pairs`).
 
@@ -109,7 +109,7 @@ def prefer(
   dtype = stored_type(config['encode']['dtype'])
   conditionings = make_flow_model(fields_of(config, 'model')).conditionings
   votes = read_rows(settings.votes) if settings.votes else []
-  found: dict[str, PairsResult] = {}
+  results: dict[str, PairsResult] = {}
   for split in SPLITS:
     for bucket, shape in shapes.items():
       if votes:
@@ -134,7 +134,7 @@ def prefer(
           'preferences': dataclasses.asdict(settings) | made_by,
         },
       )
-      found[f'{split}/{bucket}'] = make_pairs(
+      results[f'{split}/{bucket}'] = make_pairs(
         source,
         pairs,
         pathlib.Path(directory) / split / bucket,
@@ -142,7 +142,7 @@ def prefer(
         samples_per_shard=samples_per_shard,
         share=share,
       )
-  return found
+  return results
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
@@ -178,8 +178,8 @@ class _Rows:
     self, rows: Sequence[Mapping[str, str]], split: str, settings: Preferences, shape: Shape
   ):
     held = [index % 9 == 8 or len(rows) < 9 for index in range(len(rows))]
-    wanted = [len(rows) < 9 or each == (split == 'validation') for each in held]
-    self._rows = [row for row, mine in zip(rows, wanted, strict=True) if mine]
+    in_split = [len(rows) < 9 or is_held == (split == 'validation') for is_held in held]
+    self._rows = [row for row, mine in zip(rows, in_split, strict=True) if mine]
     self._shape = shape
     self.fingerprint = f'{settings.votes}, {split}, {fingerprint_of(self._rows)}'
 
@@ -204,14 +204,14 @@ class _Prompts:
     prompts = prompts_of(world)
     seed = 10 * settings.seed + _SEEDS[split]
     rows = prompts.rows(count, seed, trained=True)
-    self._asked = [prompts.asked(each.caption, each.scene) for each in rows]
+    self._requests = [prompts.asked(row.caption, row.scene) for row in rows]
     self.fingerprint = f'{world} {split} {seed} {count}'
 
   def __len__(self) -> int:
-    return len(self._asked)
+    return len(self._requests)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    return {'asked': self._asked[index]}
+    return {'asked': self._requests[index]}
 
 
 class _Maker:
@@ -228,29 +228,32 @@ class _Maker:
   def make(
     self, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
-    asked: list[Asked] = [sample['asked'] for sample in samples]
-    filled = [*asked, *[asked[0]] * (self._rows - len(asked))]  # one program serves all batches
+    requests: list[Asked] = [sample['asked'] for sample in samples]
+    filled = [
+      *requests,
+      *[requests[0]] * (self._rows - len(requests)),
+    ]  # one program serves all batches
     both = [self._sample(filled, indices[0], which) for which in range(2)]
     scores = [_score(self._judge.right(videos, filled)) for videos in both]
     latents = [np.asarray(self._codec.encode(videos), np.float32) for videos in both]
     fps = self._model.config.data.fps
-    for row, each in enumerate(asked):
+    for row, request in enumerate(requests):
       first = scores[0][row] >= scores[1][row]
       better, worse = (0, 1) if first else (1, 0)
       chosen, rejected = (rounded(scores[which][row]) for which in (better, worse))
       margin = rounded(chosen - rejected)  # 0.57 - 0.56 is less than 0.01
-      made = _row(each.caption, fps, latents[better][row], latents[worse][row], self._dtype)
+      pair_row = _row(request.caption, fps, latents[better][row], latents[worse][row], self._dtype)
       reason = '' if margin >= self._settings.least else 'as good as each other'
-      told = {'chosen': chosen, 'rejected': rejected}
-      shown = both[better][row], both[worse][row]
-      yield [Pair(each.caption, made, told, reason, shown)]
+      pair_scores = {'chosen': chosen, 'rejected': rejected}
+      clips = both[better][row], both[worse][row]
+      yield [Pair(request.caption, pair_row, pair_scores, reason, clips)]
 
-  def _sample(self, asked: Sequence[Asked], first: int, which: int) -> np.ndarray:
-    captions = [each.caption for each in asked]
+  def _sample(self, requests: Sequence[Asked], first: int, which: int) -> np.ndarray:
+    captions = [request.caption for request in requests]
     options = {'seed': 2 * self._settings.seed + which, 'first': first}
     if self._settings.strength == 1:
       return np.asarray(self._model.generate(captions, **options))
-    clips = [sample['video'] for sample in self._judge.clips(asked)]
+    clips = [sample['video'] for sample in self._judge.clips(requests)]
     options |= {'how': SDEDIT, 'strength': self._settings.strength}
     return np.asarray(self._model.generate(captions, video=clips, **options))
 
@@ -258,15 +261,15 @@ class _Maker:
 def _voted(
   codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
 ) -> Iterator[Sequence[Pair]]:
-  """Makes rows of what people voted about; nothing is dropped."""
+  """Makes rows of the pairs that people voted on; drops none."""
   del indices
   chosen, rejected = (
     np.asarray(codec.encode(np.stack([sample[name] for sample in samples])), np.float32)
     for name in ('chosen', 'rejected')
   )
   for row, sample in enumerate(samples):
-    made = _row(sample['caption'], sample['fps'], chosen[row], rejected[row], dtype)
-    yield [Pair(sample['caption'], made, {}, '', (sample['chosen'], sample['rejected']))]
+    pair_row = _row(sample['caption'], sample['fps'], chosen[row], rejected[row], dtype)
+    yield [Pair(sample['caption'], pair_row, {}, '', (sample['chosen'], sample['rejected']))]
 
 
 def _row(
@@ -274,7 +277,7 @@ def _row(
 ) -> dict[str, Any]:
   return {
     'latents': chosen.astype(dtype),
-    REJECTED: rejected.astype(dtype),
+    REJECTED_KEY: rejected.astype(dtype),
     'caption': caption,
     'text_key': text_key(caption),
     'fps': float(fps),
@@ -282,6 +285,6 @@ def _row(
 
 
 def _score(right: Mapping[str, np.ndarray]) -> np.ndarray:
-  """Returns the mean share right over what a caption says, of each clip."""
-  factors = [np.asarray(each, np.float64) for name, each in right.items() if name != 'all']
+  """Returns the mean accuracy over the factors of a caption, for each clip."""
+  factors = [np.asarray(factor, np.float64) for name, factor in right.items() if name != 'all']
   return np.nanmean(np.stack(factors), axis=0)

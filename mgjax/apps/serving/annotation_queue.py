@@ -86,8 +86,8 @@ class AnnotationQueue(abc.ABC):
     self._writing = asyncio.Lock()
 
   @abc.abstractmethod
-  def plan(self, person: str, more: bool) -> Iterable[Task]:
-    """Returns a person's tasks in their order; with `more` also items that others have left."""
+  def plan(self, person: str, take_over: bool) -> Iterable[Task]:
+    """Returns a person's tasks in order; with `take_over` also items that others have left."""
 
   @abc.abstractmethod
   def identity(self, task: Task) -> str:
@@ -139,16 +139,16 @@ class AnnotationQueue(abc.ABC):
     """Returns how often each person answered about an item."""
     return self._counts.get(key, Counter())
 
-  def waiting(self, person: str, more: bool = False) -> list[Task]:
+  def waiting(self, person: str, take_over: bool = False) -> list[Task]:
     """Returns the tasks left for a person: the one they have, their plan, those they skipped.
 
-    With `more` items that others have left follow.
+    With `take_over`, items that others have left follow.
     """
     now = time.monotonic()
     own_key = self._held.get(person, (None, 0.0))[0]
     held = self._held.items()
     others = Counter(key for name, (key, until) in held if name != person and until > now)
-    due = [task for task in self.plan(person, more) if self._is_due(task, others)]
+    due = [task for task in self.plan(person, take_over) if self._is_due(task, others)]
     skipped = self._skipped[person]
     return sorted(due, key=lambda task: (task.key != own_key, task.key in skipped))
 
@@ -165,14 +165,14 @@ class AnnotationQueue(abc.ABC):
     missing = self._needed[key] - len(counts) - others[key] if key in self.open else 0
     return not counts[task.person] and missing > 0
 
-  async def next(self, person: str, more: bool = False, back: int = 0) -> dict[str, Any]:
+  async def next(self, person: str, take_over: bool = False, back: int = 0) -> dict[str, Any]:
     """Returns the page of a person's next task: the same one until it is answered.
 
-    With `more` they take over items that others have left. `back` returns to the item that they
+    With `take_over` they also get items that others have left. `back` returns to the item that they
     answered so many answers ago, if the last answer is still theirs.
     Raises Refused if they have not answered that many.
     """
-    waiting = self.waiting(person, more)
+    waiting = self.waiting(person, take_over)
     task = waiting[0] if waiting else None
     if back:
       task = self._before(person, back)

@@ -49,7 +49,7 @@ class Refused(Exception):
 def make_app(
   routes: Sequence[Any], tell: Callable[..., Any] | None = None, middleware: Sequence[Any] = ()
 ) -> Any:
-  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences.
+  """Returns an ASGI application of Starlette routes whose errors are sentences.
 
   `tell(error, status, sentence)` makes their responses, by default JSON or a page; `middleware` is
   Starlette's.
@@ -61,21 +61,21 @@ def make_app(
 
   async def refuse(request: Request, error: Exception) -> Response:
     status = getattr(error, 'status', None) or getattr(error, 'status_code', 500)
-    said = str(error) if isinstance(error, Refused) else 'There is nothing here.'
+    sentence = str(error) if isinstance(error, Refused) else 'There is nothing here.'
     if status == 405:
-      said = f'This path takes {error.headers["Allow"]}, not {request.method:.20}.'
+      sentence = f'This path takes {error.headers["Allow"]}, not {request.method:.20}.'
     if tell is not None:
-      return tell(error, status, said)
+      return tell(error, status, sentence)
     if 'text/html' in request.headers.get('accept', ''):
-      text = html.escape(said)
+      text = html.escape(sentence)
       return HTMLResponse(
         f'<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">'
         f'<title>{text}</title><p style="font:18px system-ui;margin:3em">{text}</p>',
         status,
       )
-    return JSONResponse({'error': said}, status)
+    return JSONResponse({'error': sentence}, status)
 
-  # Who hangs up reads no answer, and leaves no traceback in the log either.
+  # A client that disconnects reads no answer, and should leave no traceback in the log.
   known = (Refused, HTTPException, ClientDisconnect, *([Exception] if tell else []))
   handlers: Mapping[Any, Any] = dict.fromkeys(known, refuse)
   app = Starlette(routes=[*routes], exception_handlers=handlers, middleware=[*middleware])
@@ -133,15 +133,15 @@ async def body_of(request: Any, most: int) -> bytes:
 
 
 def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-  """Adds headers to all that an application answers, and an end to all answers."""
+  """Adds headers to every response of an application, and a time limit."""
   headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
   async def answer(scope, receive, send):
     async def sending(message):
       if message['type'] == 'http.response.start':
         names = {name for name, _ in message['headers']}
-        more = [header for header in headers if header[0] not in names]
-        message['headers'] = [*message['headers'], *more]
+        missing = [header for header in headers if header[0] not in names]
+        message['headers'] = [*message['headers'], *missing]
       await send(message)
 
     with contextlib.suppress(TimeoutError):

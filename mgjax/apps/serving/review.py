@@ -17,7 +17,7 @@ from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Guarded, Lost
 from mgjax.data.media.transcode import cut_video
@@ -26,7 +26,7 @@ from mgjax.lab.curation.review.candidates import read_candidates
 from mgjax.lab.curation.review.decisions import FILE, Decision, key_of, read_decisions
 from mgjax.lab.curation.review.labels import CAMERA, SHOTS
 from mgjax.lab.curation.scores.camera_motion import ANSWERS
-from mgjax.models.text.prompts import LONGEST, clean_prompt
+from mgjax.models.text.prompts import LONGEST_PROMPT, clean_prompt
 
 PEOPLE = 'people.json'
 SHOWN = 'shown'
@@ -72,8 +72,8 @@ class Review(AnnotationQueue):
   def close(self) -> None:
     self._cut.close(for_good=True)
 
-  def plan(self, person: str, more: bool) -> Iterator[Task]:
-    """Yields all clips that nobody has decided about."""
+  def plan(self, person: str, take_over: bool) -> Iterator[Task]:
+    """Yields all undecided clips."""
     return (Task(key, person) for key in self.open)
 
   def identity(self, task: Task) -> str:
@@ -135,8 +135,8 @@ class Review(AnnotationQueue):
     caption = ''
     with contextlib.suppress(ConfigError):  # nothing is left of it
       caption = clean_prompt(fields['caption'])
-    if len(fields['caption']) > LONGEST or len(fields['reason']) > _REASON:
-      raise Refused(400, f'A caption has at most {LONGEST} letters, a reason {_REASON}.')
+    if len(fields['caption']) > LONGEST_PROMPT or len(fields['reason']) > _REASON:
+      raise Refused(400, f'A caption has at most {LONGEST_PROMPT} letters, a reason {_REASON}.')
     if not all(isinstance(label, str) for label in fields['labels']):
       raise Refused(400, 'labels are names.')
     if fields['keep'] and not caption:
@@ -165,14 +165,14 @@ class Review(AnnotationQueue):
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     decided = self._decided()
     total = len(self._rows)
-    kept = sum(d.keep for d in decided)
+    num_kept = sum(d.keep for d in decided)
     own = sum(d.person == person for d in decided)
     ended = f'All {total} clips are decided. You can close this page.'
     if self.open:
       ended = f'Others are looking at the last {len(self.open)}; reload later for what they leave.'
     return {
       'title': _TITLE,
-      'count': f'{len(decided)} of {total} decided, {kept} kept, {own} by {person}',
+      'count': f'{len(decided)} of {total} decided, {num_kept} kept, {own} by {person}',
       'done': len(decided),
       'total': total,
       'ended': ended,
@@ -198,10 +198,10 @@ class Review(AnnotationQueue):
     }
 
 
-def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
-  """Returns the secret of links, and the names of people: those in the file, and `more`."""
+def _people(path: pathlib.Path, added: Sequence[str]) -> tuple[str, list[str]]:
+  """Returns the secret of links, and the names of people: those in the file, and `added`."""
   known = read_json(path) if path.exists() else {'secret': secrets.token_hex(32), 'people': []}
-  names = list(dict.fromkeys([*known['people'], *more]))
+  names = list(dict.fromkeys([*known['people'], *added]))
   if not names:
     raise ConfigError('nobody looks at clips; give names, --people=ann,ben')
   if names != known['people']:
@@ -217,7 +217,7 @@ def _put(path: pathlib.Path, data: bytes) -> None:
     old.unlink(missing_ok=True)
 
 
-def _cut(clip: tuple[Input | Rejected, float, float]) -> bytes | str:
+def _cut(clip: tuple[Input | RejectedEntry, float, float]) -> bytes | str:
   """Returns an mp4 of a clip that browsers play, or why there is none."""
   video, start, end = clip
   cut = functools.partial(cut_video, crf=_CRF, anew=True)

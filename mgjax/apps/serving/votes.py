@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
-from mgjax.core.settings import LARGEST
+from mgjax.core.settings import LARGEST_INTEGER
 from mgjax.lab.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.lab.evaluation.human.questions import Question
 from mgjax.lab.evaluation.human.study import (
@@ -124,16 +124,18 @@ class Votes(AnnotationQueue):
       for question in self.study.questions[: 1 if item.gold else None]
     }
     super().__init__(log, self.study.secret, self.study.raters, needed)
-    self._shown: dict[tuple[str, str], tuple[pathlib.Path, pathlib.Path]] = {}  # file and folder
+    self._sent_files: dict[
+      tuple[str, str], tuple[pathlib.Path, pathlib.Path]
+    ] = {}  # file and folder
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
 
-  def plan(self, person: str, more: bool) -> list[Task]:
-    """Returns what is for a rater, in its order, and perhaps what others have left."""
+  def plan(self, person: str, take_over: bool) -> list[Task]:
+    """Returns a rater's tasks in order; with `take_over` also those that others have left."""
     own = self._plans[person]
     taken = []
     known = {task.key for task in own}
-    for key in (key for key in reversed(self.open) if more and key not in known):
+    for key in (key for key in reversed(self.open) if take_over and key not in known):
       item, question = self._items[key[0]], self._questions[key[1]]
       turned = self.study.draw('taken', item.id, person).randrange(2)
       taken.append(_task(item, question, person, turned))
@@ -167,7 +169,7 @@ class Votes(AnnotationQueue):
     names = {}
     for side, model in models.items():
       names[side] = self.token('media', task.person, item.id, task.again, side)
-      self._shown[task.person, names[side]] = self._file(model, item.prompt)
+      self._sent_files[task.person, names[side]] = self._file(model, item.prompt)
     return names
 
   def _file(self, model: str, prompt: int) -> tuple[pathlib.Path, pathlib.Path]:
@@ -175,7 +177,7 @@ class Votes(AnnotationQueue):
 
   async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
     """Returns the file of a video that a rater was shown, unless it leads out of its folder now."""
-    path, folder = self._shown.get((person, name), (None, None))
+    path, folder = self._sent_files.get((person, name), (None, None))
     if path is None or not inside(path, folder):
       raise Refused(404, 'There is no such video.')
     return path, KINDS[path.suffix.lower()]
@@ -184,8 +186,8 @@ class Votes(AnnotationQueue):
     """Makes a vote of what was sent, if both videos were there."""
     if fields['choice'] not in CHOICES:
       raise Refused(400, f'choice is one of {", ".join(CHOICES)}.')
-    if not 0 <= fields['milliseconds'] <= LARGEST:
-      raise Refused(400, f'milliseconds are a number from 0 to {LARGEST}.')
+    if not 0 <= fields['milliseconds'] <= LARGEST_INTEGER:
+      raise Refused(400, f'milliseconds are a number from 0 to {LARGEST_INTEGER}.')
     about: Asked = task.about
     for side, model in (('left', about.left), ('right', about.right)):
       path, _ = self._file(model, about.item.prompt)
@@ -207,7 +209,7 @@ class Votes(AnnotationQueue):
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     done = self.done[person]
-    free = 0 if waiting else len(self.waiting(person, more=True))
+    free = 0 if waiting else len(self.waiting(person, take_over=True))
     total = done + len(waiting)
     ended = f'{done} {"answer is" if done == 1 else "answers are"} saved. ' + (
       f'{free} of other people are still missing.' if free else 'You can close this page.'
@@ -223,7 +225,7 @@ class Votes(AnnotationQueue):
     }
 
   def state(self) -> dict[str, Any]:
-    """Returns how far the study is; not who wins, lest it be stopped when that pleases."""
+    """Returns the study's progress. It hides who wins, lest results decide when to stop."""
     study = self.study
     pairs = [item for item in self.study.items if not item.gold]
     questions = []
@@ -231,7 +233,7 @@ class Votes(AnnotationQueue):
       counts = [len(self.answer_counts((item.id, question.name))) for item in pairs]
       answers = sum(min(count, question.raters) for count in counts)
       questions.append([question.name, answers, len(pairs) * question.raters])
-    left = sum(needed - answers for _, answers, needed in questions)
+    missing = sum(needed - answers for _, answers, needed in questions)
     known = {rater.name: rater for rater in raters(self.answers.values())}
     rows = []
     for token, name in self.people.items():
@@ -242,7 +244,7 @@ class Votes(AnnotationQueue):
     return {
       'title': study.name,
       'sum': f'{len(self.answers)} votes about {size}; '
-      + (f'{left} answers are missing.' if left else 'every pair has its raters.'),
+      + (f'{missing} answers are missing.' if missing else 'every pair has its raters.'),
       'tables': [
         {'title': 'Questions', 'head': ['Question', 'Answers', 'Wanted'], 'rows': questions},
         {'title': 'Raters', 'head': ['Rater', 'to do', *RATER], 'rows': rows},

@@ -68,13 +68,13 @@ class Averaged:
     rows = [('', 'step', 'validation loss', 'share')]
     for name, loss in self.losses.items():
       share = f'{self.shares.get(name, 0.0):.3f}'
-      rows.append((name, str(self.steps[name]), _shown(loss), share))
+      rows.append((name, str(self.steps[name]), _format_loss(loss), share))
     for name, loss, taken in self.trials[1:]:
-      rows.append((f'... with {name}', '', _shown(loss), 'taken' if taken else 'left out'))
-    return '\n'.join(aligned([*rows, ('average', '', _shown(self.loss), '1.000')]))
+      rows.append((f'... with {name}', '', _format_loss(loss), 'taken' if taken else 'left out'))
+    return '\n'.join(aligned([*rows, ('average', '', _format_loss(self.loss), '1.000')]))
 
 
-def _shown(loss: float | None) -> str:
+def _format_loss(loss: float | None) -> str:
   return 'not known' if loss is None else f'{loss:.6f}'
 
 
@@ -123,12 +123,14 @@ def average_runs(
       if spec is not None:
         measure = make_validate(spec, mesh, batches=config.train.validation_batches)
       params, averaged, notes = _average(candidates, weights, measure, greedy)
-      kept = notes[0]
-      if any(each != kept for each in notes):
-        kept = _notes_of(spec or make_spec(config, workdir), notes, params)
+      average_notes = notes[0]
+      if any(other != average_notes for other in notes):
+        average_notes = _notes_of(spec or make_spec(config, workdir), notes, params)
     record = dataclasses.asdict(averaged)
     origin = {'order': 'averaged', 'averaged': record}
-    write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
+    write_workdir(
+      config.to_dict(), params, average_notes, workdir, origin=origin, loss=averaged.loss
+    )
     write_json(workdir / REPORT, record)
   return averaged
 
@@ -139,7 +141,7 @@ def _average(
   measure: Callable[[Tree], float] | None,
   greedy: bool,
 ) -> tuple[Tree, Averaged, list[dict[str, Any]]]:
-  """Returns the average, what it came to, and the notes of every candidate's checkpoint."""
+  """Returns the average, its report, and the notes of every candidate's checkpoint."""
   names = list(map(str, candidates))
   steps: dict[str, int] = {}
   notes: list[dict[str, Any]] = [{} for _ in candidates]
@@ -155,16 +157,16 @@ def _average(
     alone = {name: measure(load(index)) for index, name in enumerate(names)}
     _log.info('validation loss alone: %s', alone)
   if greedy:
-    params, found = greedy_mean(list(alone.values()), load, measure)
-    trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
+    params, greedy_trials = greedy_mean(list(alone.values()), load, measure)
+    trials = [(names[trial.index], trial.loss, trial.taken) for trial in greedy_trials]
     taken = {name: loss for name, loss, stays in trials if stays}
     shares = dict.fromkeys(taken, 1 / len(taken))
     loss = list(taken.values())[-1]
   else:
-    given = [1.0] * len(candidates) if weights is None else list(weights)
-    params = mean_params(map(load, range(len(candidates))), given)
+    factors = [1.0] * len(candidates) if weights is None else list(weights)
+    params = mean_params(map(load, range(len(candidates))), factors)
     trials = []
-    shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
+    shares = {name: w / math.fsum(factors) for name, w in zip(names, factors, strict=True)}
     loss = measure and measure(params)
   steps = {name: steps[name] for name in names if name in steps}
   return params, Averaged(steps, alone, trials, shares, loss), notes
@@ -202,12 +204,13 @@ def make_validate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tre
   `measure` raises ConfigError if there is too little data to validate on.
   """
   boxed = jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0))
-  place = make_place(boxed, mesh)
+  sharding_of = make_place(boxed, mesh)
   evaluate = make_evaluate(spec, mesh, batches=batches)
 
   def measure(params: Tree) -> float:
     leaves = [
-      jax.device_put(leaf, place(name, leaf.shape)) for name, leaf in named_leaves(params).items()
+      jax.device_put(leaf, sharding_of(name, leaf.shape))
+      for name, leaf in named_leaves(params).items()
     ]
     loss = validation_loss(evaluate(jax.tree.unflatten(jax.tree.structure(params), leaves)))
     if loss is None:
@@ -223,9 +226,9 @@ def make_validate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tre
 def _notes_of(
   spec: TrainSpec, notes: Sequence[Mapping[str, Any]], params: Tree
 ) -> Mapping[str, Any]:
-  """Returns what is kept beside an average of runs whose notes differ."""
-  for each in notes:
-    spec.callbacks.check(dict(each))
+  """Returns the notes of an average of runs whose notes differ."""
+  for run_notes in notes:
+    spec.callbacks.check(dict(run_notes))
   return spec.callbacks.notes(lambda: params)
 
 

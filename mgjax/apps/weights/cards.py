@@ -30,7 +30,7 @@ from mgjax.lab.report.tables import aligned
 from mgjax.registry import find_component
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.progress import in_stage
 
@@ -67,24 +67,24 @@ class Number(NamedTuple):
   high: float | None = None
 
   def __str__(self) -> str:
-    return _shown(self.value) + f' {self.interval}' * bool(self.interval)
+    return _format(self.value) + f' {self.interval}' * bool(self.interval)
 
   @property
   def interval(self) -> str:
     """Its interval as text; '' without one."""
     none = self.low is None or self.high is None
-    return '' if none else f'[{_shown(self.low)}, {_shown(self.high)}]'
+    return '' if none else f'[{_format(self.low)}, {_format(self.high)}]'
 
   def allows(self, other: float) -> bool:
-    """Says whether another number, rounded as it is shown, is within the interval."""
-    near = max(_NEAR * abs(self.value), _LEAST)
-    low = self.value - near if self.low is None else self.low
-    high = self.value + near if self.high is None else self.high
+    """Says whether another number, rounded as it is displayed, is within the interval."""
+    tolerance = max(_NEAR * abs(self.value), _LEAST)
+    low = self.value - tolerance if self.low is None else self.low
+    high = self.value + tolerance if self.high is None else self.high
     half = 0.0005 if abs(other) <= 1 else 0.05
     return low - half <= other <= high + half
 
 
-Found = Mapping[str, Number]  # by metric of a record
+Numbers = Mapping[str, Number]  # by metric of a record
 
 
 # What a number is of, the command that makes it, metric, name, number.
@@ -111,14 +111,14 @@ class Evaluation(NamedTuple):
     flags = (f'--{name}={shlex.quote(str(value))}' for name, value in self.options.items())
     return ' '.join(('launch.evaluate', f'--workdir={self.workdir}', *flags))
 
-  def told(self, found: Found) -> str:
-    """Returns the numbers as cards and tables have them."""
-    return ', '.join(f'{label} {found[metric]}' for metric, label in self.numbers.items())
+  def format(self, numbers: Numbers) -> str:
+    """Formats the numbers as cards and tables show them."""
+    return ', '.join(f'{label} {numbers[metric]}' for metric, label in self.numbers.items())
 
-  def read(self, text: str) -> Found:
-    """Returns the numbers in a line of `told`, followed by the command that makes them.
+  def read(self, text: str) -> Numbers:
+    """Reads the numbers back from a line that `format` wrote, followed by its command.
 
-    Raises ConfigError if the line has other ones.
+    Raises ConfigError if the line has other numbers.
     """
     labels = (f'{re.escape(label)} {_NUMBER}' for label in self.numbers.values())
     match = re.search(rf'{", ".join(labels)} \(`{re.escape(self.command)}`\)', text)
@@ -127,8 +127,8 @@ class Evaluation(NamedTuple):
         f'the card of {self.name} has other numbers than {CARDS} names ({self.what}); '
         'launch.weights check --write writes it anew'
       )
-    given = [None if each is None else float(each) for each in match.groups()]
-    return {metric: Number(*given[3 * row :][:3]) for row, metric in enumerate(self.numbers)}
+    values = [None if group is None else float(group) for group in match.groups()]
+    return {metric: Number(*values[3 * row :][:3]) for row, metric in enumerate(self.numbers)}
 
 
 class Checked(NamedTuple):
@@ -161,33 +161,45 @@ def check_cards(
   cards = read_cards()
   if unknown := [name for name in names if name not in cards]:
     raise ConfigError(f'--workdir={unknown[0]}: there are cards of {", ".join(cards)}')
-  asked = [each for name in names or cards for each in cards[name]]
+  selected = [evaluation for name in names or cards for evaluation in cards[name]]
   rows = [('weights', '', 'number', 'card', 'now', 'interval')]
   wrong = []
-  fresh: dict[str, list[tuple[Evaluation, Found]]] = {}
-  given = tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder)
-  with given as where:
-    place = pathlib.Path(where).absolute()
-    for number, each in enumerate(asked, 1):
-      if samples is not None and 'samples' in each.options:
-        options = {**each.options, 'samples': min(samples, each.options['samples'])}
+  fresh: dict[str, list[tuple[Evaluation, Numbers]]] = {}
+  folder_context = (
+    tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder)
+  )
+  with folder_context as where:
+    root = pathlib.Path(where).absolute()
+    for number, evaluation in enumerate(selected, 1):
+      if samples is not None and 'samples' in evaluation.options:
+        options = {**evaluation.options, 'samples': min(samples, evaluation.options['samples'])}
       else:
-        options = each.options
-      with in_stage(number, len(asked)):
-        found = _evaluate(each, options, place, f'{number} of {len(asked)}')
-      fresh.setdefault(each.name, []).append((each, found))
-      stated = found if write else each.read(_card(each.name).read_text())
-      for metric, label in each.numbers.items():
-        card, now = stated[metric], found[metric]
+        options = evaluation.options
+      with in_stage(number, len(selected)):
+        numbers = _evaluate(evaluation, options, root, f'{number} of {len(selected)}')
+      fresh.setdefault(evaluation.name, []).append((evaluation, numbers))
+      stated = numbers if write else evaluation.read(_card(evaluation.name).read_text())
+      for metric, label in evaluation.numbers.items():
+        card, now = stated[metric], numbers[metric]
         outside = not now.allows(card.value)
-        wrong += [f'{each.name}: {label}'] * outside
+        wrong += [f'{evaluation.name}: {label}'] * outside
         interval = (now.interval or 'none') + ' OUTSIDE' * outside
-        row = each.name, each.what, label, _shown(card.value), _shown(now.value), interval
+        row = (
+          evaluation.name,
+          evaluation.what,
+          label,
+          _format(card.value),
+          _format(now.value),
+          interval,
+        )
         rows.append(row)
   if write:
     for name, evaluations in fresh.items():
-      told = (f'{each.what}: {each.told(found)} (`{each.command}`)' for each, found in evaluations)
-      line = f'- **Measured**, 95% in brackets: {"; ".join(told)}.'
+      lines = (
+        f'{evaluation.what}: {evaluation.format(numbers)} (`{evaluation.command}`)'
+        for evaluation, numbers in evaluations
+      )
+      line = f'- **Measured**, 95% in brackets: {"; ".join(lines)}.'
       _replace(_card(name), _MEASURED.sub(line, _card(name).read_text()))
   for path, text in (shipped_cards(names or tuple(cards)) | documents()).items():
     if write:
@@ -199,24 +211,24 @@ def check_cards(
 
 
 def read_cards() -> dict[str, list[Evaluation]]:
-  """Reads which evaluations the cards are made of, by name of the weights."""
+  """Reads the evaluations of every card, by name of the weights."""
   cards = read_json(SHIPPED / CARDS)
-  return {name: [Evaluation(name, **each) for each in cards[name]] for name in cards}
+  return {name: [Evaluation(name, **fields) for fields in cards[name]] for name in cards}
 
 
 def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
-  """Returns cards with the front matter that follows from what they say; raises as `documents`."""
+  """Returns cards with front matter derived from their text; raises as `documents`."""
   cards = read_cards()
-  found = {}
+  texts = {}
   for name in names:
     text = _card(name).read_text()
     results = [
-      (each.what, each.command, metric, each.numbers[metric], number)
-      for each in cards[name]
-      for metric, number in each.read(text).items()
+      (evaluation.what, evaluation.command, metric, evaluation.numbers[metric], number)
+      for evaluation in cards[name]
+      for metric, number in evaluation.read(text).items()
     ]
-    found[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
-  return found
+    texts[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
+  return texts
 
 
 def with_metadata(
@@ -234,12 +246,13 @@ def with_metadata(
   try:
     return _with_metadata(text, name, config, results, samples or {})
   except Exception as error:  # YAML's own are of no kind that others know
-    said = first_line(error)
-    if mark := getattr(error, 'problem_mark', None):  # its first line says what it did, not this
-      said = f'{getattr(error, "problem", said)} in line {mark.line + 2}'  # after the one of ---
+    problem = first_line(error)
+    if mark := getattr(error, 'problem_mark', None):  # YAML's first line says what it was doing
+      line = mark.line + 2  # after the line of ---
+      problem = f'{getattr(error, "problem", problem)} in line {line}'
     raise ConfigError(
-      f'the front matter of {CARD} of {name} is not what the Hub takes: {said}; mend it, or delete '
-      'it and push writes it anew'
+      f'the front matter of {CARD} of {name} is not what the Hub takes: {problem}; mend it, or '
+      'delete it and push writes it anew'
     ) from error
 
 
@@ -286,33 +299,35 @@ def _with_metadata(
       for what, command, metric, label, number in results
     ]
   if samples:
-    data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
+    data.widget = [{'text': prompt, 'output': {'url': file}} for file, prompt in samples.items()]
   return str(card)
 
 
 def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
-  """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
+  """Returns the card of a run: its own file, or one from its configuration and evaluation.json."""
   config = read_config(workdir).to_dict()
   results: Sequence[Result] = ()
   if (path := workdir / CARD).exists():
     return with_metadata(_read(path), name, config, samples=samples)
-  if record := read_optional_json(workdir / RECORD, lambda found: _results(found) is not None):
+  if record := read_optional_json(
+    workdir / RECORD, lambda candidate: _results(candidate) is not None
+  ):
     results = _results(record)
-  said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
+  summary = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
   text = f'# {name}\n\nWeights of {find_component(config["component"]).noun} for mgjax.\n'
-  text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
+  text += f'\n- **Measured**, 95% in brackets: {summary}.\n' * bool(summary)
   return with_metadata(text, name, config, results, samples)
 
 
 def _results(record: Mapping[str, Any]) -> list[Result]:
   """Returns the finite numbers of a record. Raises one of `WRONG` if it is damaged."""
-  found = []
-  for metric, each in record['measured']['metrics'].items():
-    ends = [None if each.get(name) is None else float(each[name]) for name in ('low', 'high')]
-    if each.get('value') is not None and math.isfinite(value := float(each['value'])):
+  results = []
+  for metric, entry in record['measured']['metrics'].items():
+    ends = [None if entry.get(name) is None else float(entry[name]) for name in ('low', 'high')]
+    if entry.get('value') is not None and math.isfinite(value := float(entry['value'])):
       task = str(record['task'])
-      found.append((task, 'launch.evaluate', metric, metric, Number(value, *ends)))
-  return found
+      results.append((task, 'launch.evaluate', metric, metric, Number(value, *ends)))
+  return results
 
 
 def _read(path: pathlib.Path) -> str:
@@ -335,47 +350,52 @@ def documents() -> dict[pathlib.Path, str]:
     lines = [_TABLE, '|---|---|---|']
     for name in match[2].split():
       text = _card(name).read_text()
-      lines += [f'| `{name}` | {e.what} | {e.told(e.read(text))} |' for e in cards[name]]
+      lines += [f'| `{name}` | {e.what} | {e.format(e.read(text))} |' for e in cards[name]]
     return '\n'.join((match[1], *lines, match[3]))
 
   texts = {path: path.read_text() for path in sorted(DOCUMENTS.rglob('*.md'))}
   return {path: _MARKED.sub(table, text) for path, text in texts.items() if _MARKED.search(text)}
 
 
-def _evaluate(each: Evaluation, options: Mapping[str, Any], place: pathlib.Path, at: str) -> Found:
-  """Evaluates in an empty folder; takes what an earlier call found by the same weights."""
-  weights = SHIPPED / each.workdir / FILE
+def _evaluate(
+  evaluation: Evaluation, options: Mapping[str, Any], root: pathlib.Path, at: str
+) -> Numbers:
+  """Evaluates in an empty folder; reuses what an earlier call measured with the same weights."""
+  weights = SHIPPED / evaluation.workdir / WEIGHTS_FILE
   digest = hashlib.sha256(weights.read_bytes())  # with the fingerprint of the autoencoder in it
   key = fingerprint_of([dict(options), digest.hexdigest()])
-  folder = place / f'{each.workdir.replace("/", "_")}_{key}'
-  record = read_optional_json(folder / 'numbers.json', lambda found: 'metrics' in found)
+  folder = root / f'{evaluation.workdir.replace("/", "_")}_{key}'
+  record = read_optional_json(folder / 'numbers.json', lambda candidate: 'metrics' in candidate)
   if record is None:
     folder.mkdir(parents=True, exist_ok=True)
-    _log.info('%s: %s', at, each.command)
-    component = read_config(SHIPPED / each.workdir).component
+    _log.info('%s: %s', at, evaluation.command)
+    component = read_config(SHIPPED / evaluation.workdir).component
     evaluate = evaluator_of(component)
     with contextlib.chdir(folder):
-      written = evaluate(pathlib.Path(each.workdir), **options).paths[-1].absolute()
+      written = evaluate(pathlib.Path(evaluation.workdir), **options).paths[-1].absolute()
     record = read_json(written)['measured']
     write_json(folder / 'numbers.json', {'metrics': record['metrics']})
-  found = {}
-  for metric in each.numbers:
+  numbers = {}
+  for metric in evaluation.numbers:
     own, _, other = metric.partition('|')
     value = record['metrics'].get(own, {})
     value = {'value': value.get('beside', {}).get(other)} if other else value
     if value.get('value') is None:
       known = ', '.join(record['metrics'])
-      raise DataError(f'{each.command} has no {metric!r}, which {CARDS} names; it has {known}')
-    found[metric] = Number(value['value'], value.get('low'), value.get('high'))
-  return found
+      raise DataError(
+        f'{evaluation.command} has no {metric!r}, which {CARDS} names; it has {known}'
+      )
+    numbers[metric] = Number(value['value'], value.get('low'), value.get('high'))
+  return numbers
 
 
 def _card(name: str) -> pathlib.Path:
   return SHIPPED / name / CARD
 
 
-def _shown(number: float) -> str:
-  return f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
+def _format(number: float) -> str:
+  digits = f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
+  return re.sub(r'^(-?)0\.', r'\1.', digits)
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

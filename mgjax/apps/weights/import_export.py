@@ -27,7 +27,7 @@ from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, LORA_A, LORA_B, stored_type
-from mgjax.core.run_names import Name, is_name, own_folder, read_name
+from mgjax.core.run_names import RunName, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
@@ -50,16 +50,16 @@ from mgjax.models.foreign_weights.format import (
   understanding,
 )
 from mgjax.models.foreign_weights.names import arrange
-from mgjax.models.foreign_weights.torch_pickle import SUFFIXES
+from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES
 from mgjax.models.tae.latents import Statistics
-from mgjax.models.text.tokenizer_files import KNOWN
+from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
 from mgjax.nn.lora import lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
 from mgjax.registry import feature
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
-  FORMS,
+  ADAPTER_FORMATS,
   AboutAdapters,
   are_adapters,
   read_adapters,
@@ -67,9 +67,9 @@ from mgjax.sections.flow.lora_files import (
   write_adapters,
 )
 from mgjax.sections.text.tokenizer_folder import (
-  NAMES,
   READERS,
-  Files,
+  TOKENIZER_NAMES,
+  TokenizerFiles,
   digests,
   find_tokenizer,
   read_tokenizer,
@@ -85,7 +85,7 @@ from mgjax.training.checkpoints.load_params import (
 )
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import LIST, check_fixed
-from mgjax.training.checkpoints.weights_file import ABOUT, FILE, WeightsFile, packed
+from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, WeightsFile, packed
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
@@ -128,7 +128,7 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
-  if os.path.isfile(inside := os.path.join(source, FILE)):  # of the format 'workdir'
+  if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
     source = inside
   with hold(workdir):
     _import_into(workdir, config.to_dict(), source, weights, tokenizer)
@@ -191,15 +191,18 @@ def _import_adapters(
   source: str | os.PathLike[str],
   weights: WeightFormat,
 ) -> None:
-  """Makes a run of adapters at step 0, of the model at `config.start_from`."""
+  """Writes a run of adapters at step 0, for the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
   adapters = read_adapters(source, base, weights.maps)
   kernels = pairs(adapters)
   padded = {}
   rank = max(b.shape[-2] for _, b in kernels.values())
   for name, (a, b) in kernels.items():  # a run has one rank
-    more = 0, rank - b.shape[-2]
-    padded |= {f'{name}/{LORA_A}': np.pad(a, {-1: more}), f'{name}/{LORA_B}': np.pad(b, {-2: more})}
+    padding = 0, rank - b.shape[-2]
+    padded |= {
+      f'{name}/{LORA_A}': np.pad(a, {-1: padding}),
+      f'{name}/{LORA_B}': np.pad(b, {-2: padding}),
+    }
   lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
   config = ConfigDict({**config, 'lora': {**config.get('lora', {}), **lora}}).to_dict()
   if _is_another_run(workdir, config):
@@ -223,9 +226,9 @@ def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
 
 
 def _read_ours(
-  path: str | os.PathLike[str], wanted: str, weights: WeightFormat
+  path: str | os.PathLike[str], expected: str, weights: WeightFormat
 ) -> tuple[Tensors, dict[str, Any]] | None:
-  if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
+  if os.path.isdir(path) or os.fspath(path).endswith((*TORCH_SUFFIXES, INDEX)):
     return None
   metadata = read_metadata(path)
   if 'mgjax' not in metadata:
@@ -234,9 +237,9 @@ def _read_ours(
   mend = 'export the weights again'
   header = parse_json(metadata['mgjax'], name, error=ConfigError, mend=mend)
   component = header.get('component', header.get('part'))
-  if component != wanted:
+  if component != expected:
     raise ConfigError(
-      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {wanted!r}'
+      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {expected!r}'
     )
   try:
     header = migrate(header)
@@ -256,12 +259,12 @@ def _read_ours(
 
 
 def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -> None:
-  """Raises ConfigError unless quantised tensors are of their type, and others finite floats."""
+  """Raises ConfigError unless quantised tensors have their type and others are finite floats."""
   for name, tensor in tensors.items():
     quantised = is_quantised([name])
-    whole = quantised and tensor.dtype == np.int8
+    is_int8 = quantised and tensor.dtype == np.int8
     wrong = quantised and not (weights and tensor.dtype == stored_type(weights))
-    if wrong or not (whole or are_finite_floats(tensor)):
+    if wrong or not (is_int8 or are_finite_floats(tensor)):
       raise ConfigError(
         f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite, and its header '
         f'says {weights!r}; export the weights again'
@@ -269,12 +272,12 @@ def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -
 
 
 def _check_notes(header: Mapping[str, Any]) -> None:
-  """Raises ValueError unless notes are such that everybody can read them."""
+  """Raises ValueError unless notes have readable types."""
   for name in ('source', 'encoders'):
     if not isinstance(header.get(name, {}), dict):
       raise ValueError(f'{name} = {header[name]!r:.100}')
   types = header.get('source', {}).get('types', {}).values()
-  if unknown := [each for each in types if each not in FLOATS]:
+  if unknown := [dtype for dtype in types if dtype not in FLOATS]:
     raise ValueError(f'a tensor was of {unknown[0]!r:.100}')
   if wrong := [key for key, value in header.items() if key not in ABOUT and not _is_note(value, 3)]:
     raise ValueError(f'{wrong[0]:.100} = {header[wrong[0]]!r:.100}')
@@ -283,7 +286,7 @@ def _check_notes(header: Mapping[str, Any]) -> None:
 def _is_note(value: Any, depth: int) -> bool:
   if isinstance(value, dict | list):
     inside = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_is_note(each, depth - 1) for each in inside)
+    return depth > 0 and all(_is_note(entry, depth - 1) for entry in inside)
   return value is None or isinstance(value, str | int) or math.isfinite(value)
 
 
@@ -297,20 +300,22 @@ def _from_ours(
     shapes = parameter_shapes(weights, fields, notes)
     shapes = stored_shapes(shapes, header.get('weights', ''))
   names = {name: name for name in named_leaves(shapes)}
-  found = {name: tensors[name] for name in names if name in tensors}
+  present = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
-  params = arrange(shapes, names, found, tensors, expected)
+  params = arrange(shapes, names, present, tensors, expected)
   return ImportedWeights(fields, params, notes)
 
 
-def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> TokenizerFiles:
   """Returns the tokenizer files that an exported encoder brings along."""
   try:
     files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
     intact = digests(files) == header.get('source', {}).get('tokenizer', {})
   except (AttributeError, TypeError, ValueError):
     intact = False
-  if not intact or not all(name in KNOWN or NAMES.fullmatch(name) for name in files):
+  if not intact or not all(
+    name in KNOWN_FILES or TOKENIZER_NAMES.fullmatch(name) for name in files
+  ):
     raise ConfigError(
       f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
     )
@@ -351,7 +356,7 @@ def export_weights(
     raise ConfigError(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
     )
-  if form in FORMS:
+  if form in ADAPTER_FORMATS:
     adapters, meta = load_adapters(workdir, which, step)
     words = words_in(meta['notes'])
     about = AboutAdapters(config.component, config.start_from, out.stem, words)
@@ -361,7 +366,7 @@ def export_weights(
   if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
-      f'{" or ".join(known)}, or of adapters {", ".join(FORMS)}'
+      f'{" or ".join(known)}, or of adapters {", ".join(ADAPTER_FORMATS)}'
     )
   if form == 'workdir' or (form != 'mgjax' and section.folder):
     if out.exists() and not out.is_dir():
@@ -403,7 +408,7 @@ def export_weights(
     write_tokenizer(out, files)
     before = leaves
     leaves = packed(leaves, weights or quantised)
-    out = out / FILE
+    out = out / WEIGHTS_FILE
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
@@ -411,7 +416,7 @@ def export_weights(
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 
 
-def publish(workdir: str | os.PathLike[str], name: str) -> Name:
+def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
   """Publishes weights with configuration, card, evaluation and samples, on the Hub or at a URL.
 
   A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
@@ -432,14 +437,15 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """
-  asked, workdir = read_name(name), find_run(workdir)
-  if asked.place.startswith('file://') and workdir.resolve() == _folder_of(asked):
+  target = read_name(name)
+  workdir = find_run(workdir)
+  if target.place.startswith('file://') and workdir.resolve() == _folder_of(target):
     raise ConfigError(f'--out={name} is the folder of the run itself; give another place')
   config = read_config(workdir).to_dict()
-  with tempfile.TemporaryDirectory() as made:
+  with tempfile.TemporaryDirectory() as scratch:
     folder = workdir
-    if not (workdir / FILE).exists():
-      export_weights(workdir, folder := pathlib.Path(made, 'weights'), 'workdir')
+    if not (workdir / WEIGHTS_FILE).exists():
+      export_weights(workdir, folder := pathlib.Path(scratch, 'weights'), 'workdir')
     files = _files_in(folder)
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
     files |= {f'samples/{file}': path for file, path in _files_in(samples, workdir).items()}
@@ -450,15 +456,15 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     if (
       needed and not ships(needed) and not is_name(needed) and f'{inside}/config.json' not in files
     ):
-      export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
+      export_weights(needed, beside := pathlib.Path(scratch, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
-    _fix_names(files, pathlib.Path(made, 'fixed'), asked)
-    files[CARD] = pathlib.Path(made, CARD)
-    title = asked.place.rpartition('/')[2]
-    shown = {file: told for file, told in _prompts(samples).items() if file in files}
-    files[CARD].write_text(make_card(folder, title, shown))
+    _fix_names(files, pathlib.Path(scratch, 'fixed'), target)
+    files[CARD] = pathlib.Path(scratch, CARD)
+    title = target.place.rpartition('/')[2]
+    prompts = {file: prompt for file, prompt in _prompts(samples).items() if file in files}
+    files[CARD].write_text(make_card(folder, title, prompts))
     for file, path in files.items():
-      if file.endswith('.safetensors') and not path.is_relative_to(made):  # written just now
+      if file.endswith('.safetensors') and not path.is_relative_to(scratch):  # written just now
         _check_tensors(path)
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
@@ -467,7 +473,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
 def _check_tensors(path: pathlib.Path) -> None:
   try:
-    if path.name == FILE:
+    if path.name == WEIGHTS_FILE:
       WeightsFile(path.parent).verify(0)
     else:
       check_tensors(path)
@@ -475,42 +481,42 @@ def _check_tensors(path: pathlib.Path) -> None:
     raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
-def _folder_of(asked: Name) -> pathlib.Path:
-  return pathlib.Path(asked.place.removeprefix('file://')).resolve()
+def _folder_of(target: RunName) -> pathlib.Path:
+  return pathlib.Path(target.place.removeprefix('file://')).resolve()
 
 
-def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) -> None:
-  """Has the configurations among files name published runs by their SHA-256, in copies in `made`.
+def _fix_names(files: dict[str, pathlib.Path], scratch: pathlib.Path, target: RunName) -> None:
+  """Pins by SHA-256 the published runs that configurations name, in copies in `scratch`.
 
-  Raises ConfigError if they name a place that no SHA-256 fixes.
+  Raises ConfigError if a configuration names a path or URL that no SHA-256 pins.
   """
   for name, path in list(files.items()):
     folder, _, file = name.rpartition('/')
     if file != 'config.json':
       continue
     there = f'{folder}/' * bool(folder)
-    inside = {each.removeprefix(there).split('/')[0] for each in files if each.startswith(there)}
+    inside = {key.removeprefix(there).split('/')[0] for key in files if key.startswith(there)}
     config = read_json(path)
     fixed = pinned(config)
-    if os.path.isabs(place := str(config.get('autoencoder') or '')):  # of this machine
-      fixed['autoencoder'] = pathlib.Path(place).name
+    if os.path.isabs(autoencoder := str(config.get('autoencoder') or '')):  # of this machine
+      fixed['autoencoder'] = pathlib.Path(autoencoder).name
     if fixed != config:
-      write_json(made / name, fixed)
-      files[name] = made / name
-    check_fixed(migrate(fixed), inside.__contains__, asked.place)
+      write_json(scratch / name, fixed)
+      files[name] = scratch / name
+    check_fixed(migrate(fixed), inside.__contains__, target.place)
 
 
 def _files_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
-  """Files of a folder by their names in it, but for hidden ones, samples and the list of others.
+  """Returns the files of a folder by relative name, without hidden ones, samples and the list.
 
   Raises ConfigError if one is a link that leads out of the folder, or of `root`, which it lies in:
   nobody meant to publish that.
   """
-  found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
+  paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
   own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
-  found = {name: path for name, path in found.items() if own.fullmatch(name)}
-  found = {name: _inside(root or folder, path) for name, path in found.items()}
-  return {name: path for name, path in found.items() if path.is_file()}
+  paths = {name: path for name, path in paths.items() if own.fullmatch(name)}
+  paths = {name: _inside(root or folder, path) for name, path in paths.items()}
+  return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
@@ -527,12 +533,12 @@ def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 
 def _prompts(samples: pathlib.Path) -> dict[str, str]:
-  """Prompts of what `launch.sample` wrote, by file."""
-  found = {}
+  """Reads the prompts of the files that `launch.sample` wrote, by file name."""
+  prompts = {}
   for path in sorted(samples.glob('*.json')):
     if record := read_optional_json(path, lambda read: _prompts_in(read) is not None):
-      found |= _prompts_in(record)
-  return found
+      prompts |= _prompts_in(record)
+  return prompts
 
 
 def _prompts_in(record: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds of runs have 32 bits on devices
+LARGEST_INTEGER = (
+  2**31 - 1
+)  # of whole numbers: steps, sizes and seeds of runs have 32 bits on devices
 LARGEST_SEED = 2**63 - 1  # of noise, see `core/seeds.py`
 
 

@@ -68,7 +68,7 @@ ADDED = {
   't5': {'model.unroll': 1},
 }
 # Conditionings were named by their place in the tree.
-KINDS = {
+_KINDS = {
   'mgjax.text.conditioning.ByteText': 'byte_text',
   'mgjax.text.conditioning.WordText': 'word_text',
   'mgjax.text.encoded.EncodedText': 'encoded_text',
@@ -102,9 +102,9 @@ def _conditioning(fields: Mapping[str, Any]) -> dict[str, Any]:
   if 'class' not in fields:
     return dict(fields)
   others = {key: value for key, value in fields.items() if key != 'class'}
-  if fields['class'] not in KINDS:
+  if fields['class'] not in _KINDS:
     raise ConfigError(
       f'the run was made by mgjax 0.1 with the conditioning {fields["class"]!r}, which mgjax never '
       'had; register it (mgjax.models.conditioning.kinds) and name its kind in config.json'
     )
-  return {'kind': KINDS[fields['class']], **others}
+  return {'kind': _KINDS[fields['class']], **others}

@@ -26,24 +26,24 @@ _SEGMENT = r'(start|begin|end|stop)(time|timestamp|sec|second|frame)?s?|timestam
 _CAPTION = r'(?!neg|target|edited|output).*(caption|prompt|description|text|cap)s?'
 
 
-def file_column(names: tuple[str, ...], word: str, given: str = '') -> str | None:
-  """Returns the column of files of a medium, 'video' or 'sound': the one `given`, else by name."""
-  if given or word in names:
-    return _exactly(names, given or word)
+def file_column(names: tuple[str, ...], word: str, named: str = '') -> str | None:
+  """Returns the column of files ('video' or 'sound'): `named`, else the one found by name."""
+  if named or word in names:
+    return _exactly(names, named or word)
   plain = _plain(names)
   forms = map(_FILE.format, _FILES[word])
-  found = (name for form in forms for name in plain if re.fullmatch(form, name))
-  return plain.get(next(found, ''))
+  matches = (name for form in forms for name in plain if re.fullmatch(form, name))
+  return plain.get(next(matches, ''))
 
 
-def caption_column(names: tuple[str, ...], given: str = '') -> str | None:
-  """Returns the column of captions: the one `given`, else by name."""
-  if given or 'caption' in names:
-    return _exactly(names, given or 'caption')
+def caption_column(names: tuple[str, ...], named: str = '') -> str | None:
+  """Returns the column of captions: `named`, else the one found by name."""
+  if named or 'caption' in names:
+    return _exactly(names, named or 'caption')
   plain = _plain(names)
-  found = [name for name in _CAPTIONS.split() if name in plain]
+  matches = [name for name in _CAPTIONS.split() if name in plain]
   ending = [name for name in plain if re.fullmatch(_CAPTION, name)]
-  return plain[(found or ending)[0]] if found or len(ending) == 1 else None
+  return plain[(matches or ending)[0]] if matches or len(ending) == 1 else None
 
 
 @functools.lru_cache(16)
@@ -53,15 +53,15 @@ def segment_columns(names: tuple[str, ...]) -> list[str]:
 
 
 def first_of_several(value: Any) -> Any:
-  """Returns the first caption of a list of several, any other value as it is.
+  """Returns the first caption of a list, and any other value unchanged.
 
   A cell of text may hold such a list as Python or JSON write it: "['a cat', 'a dog']". None of an
   empty list.
   """
   if isinstance(value, str) and value.strip()[:1] == '[' and len(value) < _LONGEST_CELL:
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-      found = ast.literal_eval(value.strip())
-      value = found if all(isinstance(each, str) for each in found) else value
+      captions = ast.literal_eval(value.strip())
+      value = captions if all(isinstance(caption, str) for caption in captions) else value
   if isinstance(value, list | tuple):
     return value[0] if value else None
   return value

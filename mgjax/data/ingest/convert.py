@@ -18,7 +18,7 @@ from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, make_row
-from mgjax.data.ingest.entries import Rejected, commonest
+from mgjax.data.ingest.entries import RejectedEntry, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
 from mgjax.data.media.containers import LIMITS, Blob, Limits
@@ -26,14 +26,14 @@ from mgjax.data.media.transcode import reencode
 from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import ALONE, RecordWriter, Share
 
-REJECTED = 'rejected.jsonl'
+REJECTED_FILE = 'rejected.jsonl'
 _REMARKS = 'remarks'  # of a row, until it is written
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
 _MEGABYTE = 1 << 20
 _PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
 
-_Row = Callable[[Input | Rejected], Any]
-_Submit = Callable[[Input | Rejected], concurrent.futures.Future]
+_Row = Callable[[Input | RejectedEntry], Any]
+_Submit = Callable[[Input | RejectedEntry], concurrent.futures.Future]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ConvertResult:
 
   inputs: int
   rows: int
-  rejected: list[Rejected]
+  rejected: list[RejectedEntry]
   finished: bool  # else other processes are still at work
   # of the rows that this call made, why they may not be what is wanted
   remarks: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -107,7 +107,7 @@ def convert(
   workers: Workers = Workers(),
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
-  """Writes clip records; the same call again, with the same inputs, goes on where it stopped.
+  """Writes clip records; repeating the call with the same inputs resumes it.
 
   Args:
     directory: of the records, a path or a URL.
@@ -137,15 +137,15 @@ def convert(
   progress(0, total)
   with workers.calling(functools.partial(_row, treatment, workers.limits)) as begin:
     for shard in missing:
-      rejected: list[Rejected] = []
+      rejected: list[RejectedEntry] = []
       indices = writer.shard_rows(shard)
 
-      def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
+      def rows(indices: range = indices, rejected: list[RejectedEntry] = rejected) -> Iterator:
         nonlocal done
-        found = inputs.between(indices.start, indices.stop)
-        for row in _converted(found, *begin):
+        batch = inputs.between(indices.start, indices.stop)
+        for row in _converted(batch, *begin):
           done += 1
-          if isinstance(row, Rejected):
+          if isinstance(row, RejectedEntry):
             rejected.append(row)
           else:
             remarks.update(row.pop(_REMARKS))
@@ -153,7 +153,9 @@ def convert(
           progress(done, total)
 
       writer.write_shard(
-        shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
+        shard,
+        rows(),
+        lambda rejected=rejected: [[rejection.name, rejection.reason] for rejection in rejected],
       )
   return dataclasses.replace(_finish(writer, directory, len(inputs)), remarks=remarks)
 
@@ -161,20 +163,23 @@ def convert(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
   finished = not writer.missing_shards()
   shards = writer.shards()
-  rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
+  rejected = [RejectedEntry(*note) for shard in shards for note in shard['notes']]
   outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
     write_rejected(directory, rejected)
     if not outcome.rows:
-      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
+      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED_FILE}')
     writer.finish({'inputs': count, 'rejected': len(rejected)})
   return outcome
 
 
-def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
+def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[RejectedEntry]) -> None:
   """Writes `rejected.jsonl` beside records: a line of JSON an entry, with its reason."""
-  lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
-  open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+  lines = [
+    json.dumps({'entry': rejection.name, 'reason': rejection.reason}) + '\n'
+    for rejection in rejected
+  ]
+  open_storage(directory).replace(REJECTED_FILE, ''.join(lines).encode())
 
 
 def _described(treatment: ConvertOptions) -> dict[str, Any]:
@@ -185,27 +190,27 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 
 def _converted(
-  found: Iterator[Input | Rejected], submit: _Submit, count: int
-) -> Iterator[dict[str, Any] | Rejected]:
-  """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
-  waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
+  clips: Iterator[Input | RejectedEntry], submit: _Submit, count: int
+) -> Iterator[dict[str, Any] | RejectedEntry]:
+  """Yields rows in the order of the inputs, made by workers in bounded memory."""
+  waiting: collections.deque[tuple[Input | RejectedEntry, concurrent.futures.Future]] = (
     collections.deque()
   )
   held = 0
 
-  def finished() -> dict[str, Any] | Rejected:
+  def finished() -> dict[str, Any] | RejectedEntry:
     nonlocal held
     first, future = waiting.popleft()
     row = future.result()
     held -= _size(first)
-    return Rejected(first.name, row.reason) if isinstance(row, Lost) else row
+    return RejectedEntry(first.name, row.reason) if isinstance(row, Lost) else row
 
   try:
-    for each in found:
-      size = _size(each)
+    for clip in clips:
+      size = _size(clip)
       while waiting and (len(waiting) > 2 * count or held + size > _HELD):
         yield finished()
-      waiting.append((each, submit(each)))
+      waiting.append((clip, submit(clip)))
       held += size
     while waiting:
       yield finished()
@@ -214,27 +219,27 @@ def _converted(
       future.cancel()
 
 
-def _size(each: Input | Rejected) -> int:
-  return 0 if isinstance(each, Rejected) else each.size
+def _size(clip: Input | RejectedEntry) -> int:
+  return 0 if isinstance(clip, RejectedEntry) else clip.size
 
 
 def _row(
-  treatment: ConvertOptions, limits: Limits, each: Input | Rejected
-) -> dict[str, Any] | Rejected:
-  if isinstance(each, Rejected):
-    return each
+  treatment: ConvertOptions, limits: Limits, clip: Input | RejectedEntry
+) -> dict[str, Any] | RejectedEntry:
+  if isinstance(clip, RejectedEntry):
+    return clip
   try:
-    if each.size > treatment.megabytes * _MEGABYTE:
+    if clip.size > treatment.megabytes * _MEGABYTE:
       raise DataError(
-        f'has {each.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
+        f'has {clip.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
       )
-    data, limits = each.load(), limits.begun()
+    data, limits = clip.load(), limits.begun()
     remarks: list[str] = []
-    named = {'caption': each.caption, 'source': each.name, 'start': each.start, 'limits': limits}
+    named = {'caption': clip.caption, 'source': clip.name, 'start': clip.start, 'limits': limits}
     row = make_row(data, **named, full=treatment.full, remarks=remarks)
     if treatment.reencode:
       data = reencode(
-        Blob(each.name, data),
+        Blob(clip.name, data),
         gop=treatment.gop,
         crf=treatment.crf,
         side=treatment.side,
@@ -243,11 +248,11 @@ def _row(
       )
       row = make_row(data, **named) | {'sounding': row['sounding']}
     # What is encoded anew is progressive.
-    told = [each for each in remarks if each != INTERLACED or not treatment.deinterlace]
-    return row | {_REMARKS: told}
+    remaining = [remark for remark in remarks if remark != INTERLACED or not treatment.deinterlace]
+    return row | {_REMARKS: remaining}
   except StorageError:
-    raise  # what is read next would fail as well: better to stop and go on another day
+    raise  # the next read would fail as well: stop, and resume later
   except DataError as error:
-    return Rejected(each.name, str(error).removeprefix(printable(f'{each.name}: ', keep='\n')))
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
-    return Rejected(each.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')
+    return RejectedEntry(clip.name, str(error).removeprefix(printable(f'{clip.name}: ', keep='\n')))
+  except Exception as error:  # no untrusted file may end the run
+    return RejectedEntry(clip.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.entries import VIDEO
 
-TABLES = ('.csv', '.jsonl', '.parquet')
+_TABLES = ('.csv', '.jsonl', '.parquet')
 _NAMES = {
   'video': ('video', 'video_name', 'video_file', 'video_path', 'video_id', 'file', 'name'),
   'instruction': ('instruction', 'edit_instruction', 'edit_prompt', 'edit', 'prompt'),
@@ -48,7 +48,7 @@ class EditRequest(NamedTuple):
 
 
 def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
-  """Returns the rows of a bench, a folder with one table or the table, in their order.
+  """Returns the rows of a benchmark in order; `path` is its table, or a folder with one table.
 
   Raises:
     ConfigError: there is no such place, or not one table in it.
@@ -56,45 +56,47 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
   """
   path = pathlib.Path(path)
   table = _find_table(path) if path.is_dir() else path
-  if table.suffix.lower() not in TABLES or not table.is_file():
-    raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(TABLES)}')
+  if table.suffix.lower() not in _TABLES or not table.is_file():
+    raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(_TABLES)}')
   rows = list(_rows(table))
   if not rows:
     raise DataError(f'{table}: has no rows; write one for each edit')
   names = dict.fromkeys(name for row in rows for name in row)
   columns = {'_'.join(str(name).lower().replace('-', ' ').split()): name for name in names}
   tgve = {columns[name]: task for name, task in _TGVE.items() if name in columns}
-  wanted = ('video',) if tgve else ('video', 'instruction')
-  found = {
+  needed = ('video',) if tgve else ('video', 'instruction')
+  column_of = {
     field: next((columns[name] for name in usual if name in columns), None)
     for field, usual in _NAMES.items()
   }
-  if missing := [field for field in wanted if found[field] is None]:
+  if missing := [field for field in needed if column_of[field] is None]:
     raise DataError(
       f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
       f'{", ".join(columns.values())}'
     )
-  files = sorted(each for each in table.parent.rglob('*') if each.suffix.lower() in VIDEO.suffixes)
-  videos = {each.stem: each for each in reversed(files)}
+  files = sorted(file for file in table.parent.rglob('*') if file.suffix.lower() in VIDEO.suffixes)
+  videos = {file.stem: file for file in reversed(files)}
   requests = []
   for number, row in enumerate(rows, 1):
-    told = {field: _text(row, name) for field, name in found.items()}
-    place = f'row {number} of {table}'
-    video = _find_video(told['video'], table.parent, videos, place)
+    cells = {field: _text(row, name) for field, name in column_of.items()}
+    row_name = f'row {number} of {table}'
+    video = _find_video(cells['video'], table.parent, videos, row_name)
     edits = [(_text(row, name), task) for name, task in tgve.items()]
-    for instruction, task in edits or [(told['instruction'], told['task'])]:
+    for instruction, task in edits or [(cells['instruction'], cells['task'])]:
       if not instruction:
-        raise DataError(f'{place}: there is no instruction; say what to do with {video.name}')
-      target = instruction if tgve else told['target']
-      requests.append(EditRequest(video, instruction, task, told['caption'], target))
+        raise DataError(f'{row_name}: there is no instruction; say what to do with {video.name}')
+      target = instruction if tgve else cells['target']
+      requests.append(EditRequest(video, instruction, task, cells['caption'], target))
   return requests
 
 
 def _find_table(folder: pathlib.Path) -> pathlib.Path:
-  tables = sorted(each for each in folder.iterdir() if each.suffix.lower() in TABLES)
+  tables = sorted(file for file in folder.iterdir() if file.suffix.lower() in _TABLES)
   if len(tables) != 1:
-    told = ', '.join(each.name for each in tables) or 'none'
-    raise ConfigError(f'{folder}: expected one table ({", ".join(TABLES)}), found {told}; name it')
+    names = ', '.join(table.name for table in tables) or 'none'
+    raise ConfigError(
+      f'{folder}: expected one table ({", ".join(_TABLES)}), found {names}; name it'
+    )
   return tables[0]
 
 
@@ -120,7 +122,7 @@ def _text(row: Mapping[str, Any], name: str | None) -> str:
 
 
 def _find_video(
-  name: str, folder: pathlib.Path, videos: Mapping[str, pathlib.Path], place: str
+  name: str, folder: pathlib.Path, videos: Mapping[str, pathlib.Path], row_name: str
 ) -> pathlib.Path:
   direct = folder / name
   if name and direct.is_file() and direct.resolve().is_relative_to(folder.resolve()):
@@ -129,4 +131,4 @@ def _find_video(
   for known in (stem, pathlib.PurePath(stem).stem):
     if known in videos:
       return videos[known]
-  raise DataError(f'{place}: there is no video {name!r} in {folder}; put it there')
+  raise DataError(f'{row_name}: there is no video {name!r} in {folder}; put it there')

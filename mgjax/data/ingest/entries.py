@@ -35,7 +35,13 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.columns import caption_column, file_column, shown_names
-from mgjax.data.ingest.manifest import SUFFIXES, Columns, encoding_of, is_unicode, manifest_rows
+from mgjax.data.ingest.manifest import (
+  MANIFEST_SUFFIXES,
+  Columns,
+  encoding_of,
+  is_unicode,
+  manifest_rows,
+)
 from mgjax.data.ingest.places import Places, unreadable
 
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
@@ -50,7 +56,7 @@ _JOINERS = '\u200c\u200d'  # without which words of Persian or Hindi are other w
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 _COPY = 'copy of '
-EMPTY = 'its caption is empty'
+_EMPTY = 'its caption is empty'
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 
@@ -95,19 +101,19 @@ PLAIN = Captions()
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class MediaEntry:
   """A listed file with its caption, not opened yet."""
 
   name: str  # as the user wrote it
   path: pathlib.Path
   caption: str
   start: float | None = None
-  more: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a pair, see the file
+  extra: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a pair, see the file
   uncaptioned: str = ''  # why the caption is the file's name, if it is
 
 
 @dataclasses.dataclass(frozen=True)
-class Rejected:
+class RejectedEntry:
   """An entry that cannot be used, and why."""
 
   name: str
@@ -127,7 +133,7 @@ def list_entries(
   captions: Captions = PLAIN,
   media_column: str = '',
   caption_column: str = '',
-) -> list[Entry | Rejected]:
+) -> list[MediaEntry | RejectedEntry]:
   """Lists what a folder or manifest names, in a fixed order.
 
   Args:
@@ -144,10 +150,10 @@ def list_entries(
   lists = _Lists(medium, captions, columns, progress)
   if path.is_dir():
     return list(_folder_entries(path, report, lists))
-  if path.suffix.lower() in SUFFIXES and path.is_file():
+  if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
     places = Places(path.parent, medium.suffixes)
     return [entry for _, entry in lists.entries(places, lists.rows(path))]
-  kinds = f'{", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+  kinds = f'{", ".join(MANIFEST_SUFFIXES[:-1])} or {MANIFEST_SUFFIXES[-1]}'
   what = archived(path) or f'is neither a folder nor a {kinds}'
   what = what if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
@@ -173,14 +179,14 @@ def without_caption(lacking: Sequence[Any], count: int) -> str:
 
 
 def why_uncaptioned(entry: Any) -> str:
-  """Returns why an entry has no caption but its name, or is rejected for that; '' otherwise."""
-  if isinstance(entry, Rejected):
-    return entry.reason if entry.reason.startswith((NO_CAPTION, EMPTY)) else ''
+  """Returns why an entry's caption is only its name, or why it was rejected for that; else ''."""
+  if isinstance(entry, RejectedEntry):
+    return entry.reason if entry.reason.startswith((NO_CAPTION, _EMPTY)) else ''
   return getattr(entry, 'uncaptioned', '')
 
 
 def clean_caption(caption: str) -> str:
-  """The caption on one line, without the characters that control a terminal or turn its text.
+  """Returns a caption in one line, without terminal control and text direction characters.
   Raises DataError if nothing is left of it, or it holds half a character.
   """
   if not is_unicode(caption):
@@ -192,12 +198,12 @@ def clean_caption(caption: str) -> str:
   caption = ' '.join(caption.split())[:CAPTION_CHARACTERS]
   # Marks, and what controls, separates or joins letters, cannot be seen alone.
   if all(unicodedata.category(letter)[0] in 'CMZ' for letter in caption):
-    raise _Uncaptioned(EMPTY)
+    raise _Uncaptioned(_EMPTY)
   return caption
 
 
-def captioned(entry: Entry, caption: str | None, file: str) -> Entry:
-  """Returns an entry with its caption or, if there is none, with what the name of its file says."""
+def captioned(entry: MediaEntry, caption: str | None, file: str) -> MediaEntry:
+  """Returns an entry with its caption or, without one, with the words of its file name."""
   try:
     if caption is None:
       raise _Uncaptioned(NO_CAPTION)
@@ -208,7 +214,7 @@ def captioned(entry: Entry, caption: str | None, file: str) -> Entry:
 
 
 def alike(reasons: Iterable[str]) -> dict[str, int]:
-  """Counts reasons, commonest first; those alike count as the commonest of them.
+  """Counts reasons, commonest first; similar reasons count as the commonest of them.
 
   Alike are reasons that differ in numbers alone, and copies of whichever clips.
   """
@@ -216,22 +222,24 @@ def alike(reasons: Iterable[str]) -> dict[str, int]:
   for reason, count in collections.Counter(reasons).items():
     groups[_COPY if reason.startswith(_COPY) else _NUMBER.sub('0', reason)][reason] += count
   counted = {group.most_common(1)[0][0]: group.total() for group in groups.values()}
-  return dict(sorted(counted.items(), key=lambda each: -each[1]))
+  return dict(sorted(counted.items(), key=lambda pair: -pair[1]))
 
 
-def commonest(rejected: Sequence[Rejected]) -> str:
-  """' (3 x ..., 2 x ...)': the commonest reasons."""
+def commonest(rejected: Sequence[RejectedEntry]) -> str:
+  """Formats the commonest reasons: ' (3 x ..., 2 x ...)'."""
   groups = list(alike(entry.reason for entry in rejected).items())[:3]
-  told = '; '.join(f'{count} x {printable(reason)}' for reason, count in groups)
-  return f' ({told})' if told else ''
+  summary = '; '.join(f'{count} x {printable(reason)}' for reason, count in groups)
+  return f' ({summary})' if summary else ''
 
 
-def listed(rejected: Sequence[Rejected], report: str | os.PathLike[str] | None = None) -> list[str]:
+def list_rejected(
+  rejected: Sequence[RejectedEntry], report: str | os.PathLike[str] | None = None
+) -> list[str]:
   """Returns a line for each of the first entries, then how many more `report` lists."""
   lines = [f'  {printable(entry.name)}: {printable(entry.reason)}' for entry in rejected[:_LISTED]]
-  if more := rejected[_LISTED:]:
-    place = f': see {report}' if report else ''
-    lines.append(f'  and {len(more)} more{commonest(more)}{place}')
+  if unlisted := rejected[_LISTED:]:
+    hint = f': see {report}' if report else ''
+    lines.append(f'  and {len(unlisted)} more{commonest(unlisted)}{hint}')
   return lines
 
 
@@ -244,9 +252,9 @@ class _Lists(NamedTuple):
   progress: Callable[[int, int], None]
 
   def rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    """The rows of a manifest."""
-    more = ('start', *_OF_PAIRS, *self.captions.columns)
-    return manifest_rows(path, self.columns, more, self.medium.suffixes, self.progress)
+    """Reads the rows of a manifest."""
+    optional = ('start', *_OF_PAIRS, *self.captions.columns)
+    return manifest_rows(path, self.columns, optional, self.medium.suffixes, self.progress)
 
   def entries(
     self,
@@ -254,8 +262,8 @@ class _Lists(NamedTuple):
     rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
     below: str = '',
     of: str = '',
-  ) -> Iterator[tuple[pathlib.Path | None, Entry | Rejected]]:
-    """Yields where the file of each row lies, None if that is not known, and its entry.
+  ) -> Iterator[tuple[pathlib.Path | None, MediaEntry | RejectedEntry]]:
+    """Yields the path of each row's file, None if unknown, and its entry.
 
     Paths are relative to the folder `below`; names of entries begin with `of`.
     """
@@ -272,7 +280,7 @@ class _Lists(NamedTuple):
         if not is_unicode(file):
           raise DataError('its path holds half a character (a lone surrogate)')
         where, path = places.locate(file, below)
-        entry = Entry(name, path, '', _start(row.get('start')), _of_pair(row, places, below))
+        entry = MediaEntry(name, path, '', _start(row.get('start')), _of_pair(row, places, below))
         caption = self.captions.write(row)
         if not isinstance(caption, str) and row.get('caption', ()) is not None:
           raise DataError(f'{NO_CAPTION} that is text among its fields: {shown_names(row)}')
@@ -280,22 +288,22 @@ class _Lists(NamedTuple):
       except StorageError:
         raise
       except DataError as error:
-        shown = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
-        yield where, Rejected(shown.encode('utf-8', 'backslashreplace').decode(), str(error))
+        label = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
+        yield where, RejectedEntry(label.encode('utf-8', 'backslashreplace').decode(), str(error))
 
 
 def _folder_entries(
   root: pathlib.Path, report: str | os.PathLike[str] | None, lists: _Lists
-) -> Iterator[Entry | Rejected]:
-  found, links, unlisted = _walk(root)
+) -> Iterator[MediaEntry | RejectedEntry]:
+  paths, links, unlisted = _walk(root)
   for error in unlisted:
-    yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}', False)
+    yield RejectedEntry(str(error.filename), f'cannot be listed: {error.strerror}', False)
   medium = lists.medium
   ignored = report and pathlib.Path(report).resolve()
   folder = _Folder(root, lists)
-  folder.read_texts(found)
-  folder.read_lists([path for path in found if path not in folder.used and path != ignored])
-  for path in found:
+  folder.read_texts(paths)
+  folder.read_lists([path for path in paths if path not in folder.used and path != ignored])
+  for path in paths:
     name = str(path.relative_to(root))
     is_clip = path not in links and path.suffix.lower() in medium.suffixes
     try:
@@ -311,15 +319,15 @@ def _folder_entries(
         raise DataError(f'is a caption without a {medium.word} of the same name')
       elif not ignored or path.resolve() != ignored:
         ends = ', '.join(medium.suffixes)
-        if told := archived(path):
-          raise DataError(told)
+        if problem := archived(path):
+          raise DataError(problem)
         raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
     except StorageError:
       raise
     except DataError as error:
-      yield Rejected(name, str(error), is_clip)
+      yield RejectedEntry(name, str(error), is_clip)
     except OSError as error:
-      yield Rejected(name, str(unreadable(error, root)), is_clip)
+      yield RejectedEntry(name, str(unreadable(error, root)), is_clip)
   yield from folder.missing
 
 
@@ -335,33 +343,35 @@ class _Folder:
   def __init__(self, root: pathlib.Path, lists: _Lists):
     self.used: set[pathlib.Path] = set()
     self.refused: dict[pathlib.Path, str] = {}
-    self.missing: list[Entry | Rejected] = []
+    self.missing: list[MediaEntry | RejectedEntry] = []
     self._root, self._lists = root, lists
     self._places = Places(root, lists.medium.suffixes)
     # Name of a clip -> name of what names it -> its entries there.
-    self._said: dict[str, dict[str, list[Entry | Rejected]]] = {}
+    self._captions_of: dict[str, dict[str, list[MediaEntry | RejectedEntry]]] = {}
     self._folders: set[str] = set()  # that hold clips
 
-  def entries(self, clip: pathlib.Path) -> Iterator[Entry | Rejected]:
-    """Yields those of a clip: its own, or one for each row of the list that names it."""
+  def entries(self, clip: pathlib.Path) -> Iterator[MediaEntry | RejectedEntry]:
+    """Yields the entries of a clip: its own, or one for each list row that names it."""
     name = self._name(clip)
-    said = self._said.get(name, {})
-    # What has no caption of it does not matter where something else has.
-    said = {of: rows for of, rows in said.items() if not all(map(why_uncaptioned, rows))} or said
-    if len({tuple(map(_text_of, rows)) for rows in said.values()}) > 1:
-      raise DataError(f'has captions that differ, in {" and in ".join(said)}; leave one of them')
-    for number, entry in enumerate(next(iter(said.values()), []), 1):
+    by_list = self._captions_of.get(name, {})
+    # A list without captions does not matter if another list has them.
+    by_list = {
+      of: rows for of, rows in by_list.items() if not all(map(why_uncaptioned, rows))
+    } or by_list
+    if len({tuple(map(_text_of, rows)) for rows in by_list.values()}) > 1:
+      raise DataError(f'has captions that differ, in {" and in ".join(by_list)}; leave one of them')
+    for number, entry in enumerate(next(iter(by_list.values()), []), 1):
       yield dataclasses.replace(entry, name=name if number == 1 else f'{name} ({number})')
-    if not said:
-      yield captioned(Entry(name, self._places.find(name), ''), None, name)
+    if not by_list:
+      yield captioned(MediaEntry(name, self._places.find(name), ''), None, name)
 
-  def read_texts(self, found: Sequence[pathlib.Path]) -> None:
-    """Reads the files that hold the caption of one clip, of its name or in a folder of captions."""
+  def read_texts(self, paths: Sequence[pathlib.Path]) -> None:
+    """Reads files with the caption of one clip: of the same name, or in a folder of captions."""
     medium = self._lists.medium
     clips = []
     texts = []
     of = collections.defaultdict(list)
-    for path in found:
+    for path in paths:
       stem, suffix = os.path.splitext(name := _composed(str(path)))
       if suffix.lower() in medium.suffixes:
         clips.append(path)
@@ -390,28 +400,28 @@ class _Folder:
   def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> None:
     """Reads the caption of a clip, if there is one in a .json."""
     name = self._name(clip)
-    entry: Entry | Rejected
+    entry: MediaEntry | RejectedEntry
     try:
       caption = self._text(path, _CAPTION_BYTES)
       if path.suffix.lower() == '.json':
         caption = self._lists.columns.caption_of(caption)
         if caption is None:
           return
-      entry = captioned(Entry(name, self._places.find(name), ''), caption, name)
+      entry = captioned(MediaEntry(name, self._places.find(name), ''), caption, name)
     except StorageError:
       raise
     except DataError as error:
-      entry = Rejected(name, str(error))
-    self._said.setdefault(name, {})[self._name(path)] = [entry]
+      entry = RejectedEntry(name, str(error))
+    self._captions_of.setdefault(name, {})[self._name(path)] = [entry]
     self.used.add(path)
 
   def read_lists(self, files: Sequence[pathlib.Path]) -> None:
-    """Reads those of the files that are lists; DataError if one has not a line for each clip."""
+    """Reads the files that are lists; DataError if one lacks a line for each clip."""
     texts: dict[pathlib.Path, list[str]] = {}
     folders = {path.parent for path in files if _may_hold_captions(path)}
     for path in files:
       try:
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
           self._places.find(self._name(path))
           self._read_list(path, self._lists.rows(path))
         elif path.suffix.lower() == '.txt' and path.parent in folders:
@@ -426,14 +436,14 @@ class _Folder:
       names = '\n'.join(lines).rstrip().split('\n')
       if not all(name.strip().lower().endswith(medium.suffixes) for name in names):
         continue
-      for captions, said in texts.items():
+      for captions, phrases in texts.items():
         if captions.parent == clips.parent and _may_hold_captions(captions):
-          if len(said) < len(names) or any(line.strip() for line in said[len(names) :]):
+          if len(phrases) < len(names) or any(line.strip() for line in phrases[len(names) :]):
             raise DataError(
-              f'{captions} has {len(said)} lines and {clips.name} {len(names)}; expected a caption '
-              'for each clip, a line each'
+              f'{captions} has {len(phrases)} lines and {clips.name} {len(names)}; expected a '
+              'caption for each clip, a line each'
             )
-          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, said, strict=False))
+          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, phrases, strict=False))
           self._read_list(captions, enumerate(rows, 1))
           self.used.add(clips)
 
@@ -444,33 +454,37 @@ class _Folder:
     rows = list(rows)
     entries = list(self._lists.entries(self._places, rows, here, f'{name} '))
     if not any(map(_is_there, entries)):  # but perhaps below the folder of clips beside it
-      below = [self._lists.entries(self._places, rows, each, f'{name} ') for each in self._of(here)]
-      found = [each for each in map(list, below) if any(map(_is_there, each))]
-      entries = found[0] if len(found) == 1 else entries
+      below = [
+        self._lists.entries(self._places, rows, folder, f'{name} ') for folder in self._of(here)
+      ]
+      resolved = [candidate for candidate in map(list, below) if any(map(_is_there, candidate))]
+      entries = resolved[0] if len(resolved) == 1 else entries
     there = [*map(_is_there, entries)]
     if not any(there):
       first = entries[0][1] if entries else None
-      if isinstance(first, Rejected):
+      if isinstance(first, RejectedEntry):
         self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
-      if isinstance(first, Entry) and path.suffix.lower() == '.json':  # it may be of something else
+      if (
+        isinstance(first, MediaEntry) and path.suffix.lower() == '.json'
+      ):  # it may be of something else
         self.refused[path] = f'names no {medium.word} that is there; its first row is {first.name}'
-      if path in self.refused or not isinstance(first, Entry):
+      if path in self.refused or not isinstance(first, MediaEntry):
         return
     self.used.add(path)
     for (where, entry), is_there in zip(entries, there, strict=True):
       if is_there and where.suffix.lower() in medium.suffixes:
         clip = str(where.relative_to(self._places.top))
-        self._said.setdefault(clip, {}).setdefault(name, []).append(entry)
+        self._captions_of.setdefault(clip, {}).setdefault(name, []).append(entry)
       else:
         self.missing.append(entry)
 
   def _of(self, folder: str) -> list[str]:
-    """Folders of clips inside another one, by their names, as `videos`."""
+    """Returns the folders inside another one whose names say that they hold clips, as `videos`."""
     word = self._lists.medium.word
     return [
-      each
-      for each in sorted(self._folders)
-      if os.path.dirname(each) == folder and file_column((os.path.basename(each).lower(),), word)
+      name
+      for name in sorted(self._folders)
+      if os.path.dirname(name) == folder and file_column((os.path.basename(name).lower(),), word)
     ]
 
   def _name(self, path: pathlib.Path) -> str:
@@ -479,11 +493,11 @@ class _Folder:
   def _text(self, path: pathlib.Path, most: int) -> str:
     what = f'its caption {path.name}'
     try:
-      place = self._places.find(self._name(path))
-      status = place.stat()
+      located = self._places.find(self._name(path))
+      status = located.stat()
       if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device could wait for ever
         raise DataError(f'{what} is not a regular file')
-      with open(place, 'rb') as file:
+      with open(located, 'rb') as file:
         data = file.read(min(status.st_size, most) + 1)
     except OSError as error:
       raise DataError(f'{what} cannot be read: {error.strerror}') from error
@@ -492,12 +506,12 @@ class _Folder:
     return decode_text(data, what)
 
 
-def _is_there(found: tuple[pathlib.Path | None, Any]) -> bool:
-  return found[0] is not None and found[0].is_file()
+def _is_there(located: tuple[pathlib.Path | None, Any]) -> bool:
+  return located[0] is not None and located[0].is_file()
 
 
-def _text_of(each: Entry | Rejected) -> str:
-  return each.caption if isinstance(each, Entry) else each.reason
+def _text_of(entry: MediaEntry | RejectedEntry) -> str:
+  return entry.caption if isinstance(entry, MediaEntry) else entry.reason
 
 
 def _may_hold_captions(path: pathlib.Path) -> bool:
@@ -560,14 +574,13 @@ def spoken(stem: str) -> str:
 
 
 def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], set[pathlib.Path], list[OSError]]:
-  """All files and links to folders below `root` but hidden ones, sorted, those links, and what went
-  wrong."""
-  found = []
+  """Returns the visible files and folder links below `root`, sorted, the links, and errors."""
+  paths = []
   linked = set()
   errors = []
   for here, folders, files in os.walk(root, onerror=errors.append):
     folders[:] = [name for name in folders if not name.startswith('.')]
     links = [name for name in folders if os.path.islink(os.path.join(here, name))]
     linked.update(pathlib.Path(here, name) for name in links)
-    found += [pathlib.Path(here, name) for name in links + files if not name.startswith('.')]
-  return sorted(found), linked, errors
+    paths += [pathlib.Path(here, name) for name in links + files if not name.startswith('.')]
+  return sorted(paths), linked, errors

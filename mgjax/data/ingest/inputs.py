@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected, count_clips, why_uncaptioned
+from mgjax.data.ingest.entries import MediaEntry, RejectedEntry, count_clips, why_uncaptioned
 from mgjax.data.ingest.places import unreadable
 
 
@@ -34,14 +34,14 @@ class Input:
 class Inputs(abc.ABC):
   """Inputs in a fixed order, which `identity`, plain JSON values, tells from others.
 
-  An entry that cannot be used is a `Rejected` among them.
+  An entry that cannot be used is a `RejectedEntry` among them.
   """
 
   identity: dict[str, object]
 
   @property
-  def uncaptioned(self) -> list[Rejected]:
-    """Those that have no caption but the name of their file, or are rejected for it, and why."""
+  def uncaptioned(self) -> list[RejectedEntry]:
+    """Inputs whose caption is only the file name, or that are rejected for that, with reasons."""
     return []
 
   @property
@@ -50,8 +50,8 @@ class Inputs(abc.ABC):
     return len(self)
 
   @property
-  def rejected(self) -> list[Rejected]:
-    """Those that are known not to be usable before they are read."""
+  def rejected(self) -> list[RejectedEntry]:
+    """Inputs known to be unusable before reading."""
     return []
 
   @abc.abstractmethod
@@ -59,28 +59,28 @@ class Inputs(abc.ABC):
     """How many there are, rejected ones too."""
 
   @abc.abstractmethod
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     """Yields the inputs first, first + 1, ..., last - 1."""
 
   def part(self, first: int, last: int) -> 'Inputs':
     """Returns the inputs from `first` to `last` as inputs that pickle: places, never clips."""
     return _Part(self, first, last)
 
-  def __getitem__(self, index: int) -> Input | Rejected:
+  def __getitem__(self, index: int) -> Input | RejectedEntry:
     if not 0 <= index < len(self):
       raise IndexError(f'input {index} of {len(self)}')
     return next(self.between(index, index + 1))
 
 
 class _Part(Inputs):
-  def __init__(self, whole: Inputs, first: int, last: int):
-    self._whole, self._first, self._last = whole, first, last
-    self.identity = {'part': [first, last], **whole.identity}
+  def __init__(self, inputs: Inputs, first: int, last: int):
+    self._whole, self._first, self._last = inputs, first, last
+    self.identity = {'part': [first, last], **inputs.identity}
 
   def __len__(self) -> int:
     return self._last - self._first
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     return self._whole.between(self._first + first, self._first + last)
 
 
@@ -89,20 +89,20 @@ class ListedInputs(Inputs):
 
   def __init__(self, entries: Sequence[Any], layout: str):
     self._entries = entries
-    self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
+    self.identity = {'layout': layout, 'names': digest(entry.name for entry in entries)}
 
   @property
-  def uncaptioned(self) -> list[Rejected]:
-    found = ((each.name, why_uncaptioned(each)) for each in self._entries)
-    return [Rejected(name, reason) for name, reason in found if reason]
+  def uncaptioned(self) -> list[RejectedEntry]:
+    reasons = ((entry.name, why_uncaptioned(entry)) for entry in self._entries)
+    return [RejectedEntry(name, reason) for name, reason in reasons if reason]
 
   @property
   def clips(self) -> int:
     return count_clips(self._entries)
 
   @property
-  def rejected(self) -> list[Rejected]:
-    return [each for each in self._entries if isinstance(each, Rejected)]
+  def rejected(self) -> list[RejectedEntry]:
+    return [entry for entry in self._entries if isinstance(entry, RejectedEntry)]
 
   def __len__(self) -> int:
     return len(self._entries)
@@ -112,14 +112,14 @@ class ListedInputs(Inputs):
     some._entries = self._entries[first:last]
     return some
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     for entry in self._entries[first:last]:
       try:
-        yield entry if isinstance(entry, Rejected) else self.look(entry)
+        yield entry if isinstance(entry, RejectedEntry) else self.look(entry)
       except StorageError:
         raise
       except DataError as error:
-        yield Rejected(entry.name, str(error))
+        yield RejectedEntry(entry.name, str(error))
 
   @abc.abstractmethod
   def look(self, entry: Any) -> Input:
@@ -129,13 +129,13 @@ class ListedInputs(Inputs):
 class FileInputs(ListedInputs):
   """The files that `entries.list_entries` lists."""
 
-  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
+  def __init__(self, root: pathlib.Path, entries: list[MediaEntry | RejectedEntry]):
     self._root = root
     super().__init__(entries, 'files')
 
-  def look(self, entry: Entry) -> Input:
-    """Looks at a file, and opens none."""
-    if entry.more:
+  def look(self, entry: MediaEntry) -> Input:
+    """Reads the size of a file without opening it."""
+    if entry.extra:
       raise DataError(
         "is a pair, which records of clips do not hold; train on the manifest, data.kind = 'clips'"
       )

@@ -27,7 +27,7 @@ from mgjax.data.ingest.columns import (
   shown_names,
 )
 
-SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
+MANIFEST_SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
 Row = dict[str, Any]
 _Line = tuple[int, str | DataError]  # its number, and what it says
 _CHARACTERS = 1 << 20  # of a line
@@ -88,11 +88,11 @@ class Columns(NamedTuple):
     return caption if isinstance(caption, str) else None
 
   def needed(self, path: pathlib.Path, names: Sequence[str]) -> tuple[str, str]:
-    """The two columns of a table; DataError if it lacks one, which names those that it has."""
+    """Returns the two columns of a table; DataError, with the names of all, if it lacks one."""
     media, caption = self.found(tuple(names))
-    wanted = self.media or self.word, self.caption or 'caption'
+    expected = self.media or self.word, self.caption or 'caption'
     if media is None or caption is None:
-      missing = [name for name, known in zip(wanted, (media, caption), strict=True) if not known]
+      missing = [name for name, known in zip(expected, (media, caption), strict=True) if not known]
       raise DataError(
         f'{path} has no columns named {" and ".join(missing)}; it has {shown_names(names)}. Name '
         'them so, or give --media_column and --caption_column'
@@ -113,15 +113,15 @@ def _found(columns: Columns, names: tuple[str, ...]) -> tuple[str | None, str | 
 def manifest_rows(
   path: pathlib.Path,
   columns: Columns,
-  more: Sequence[str],
+  optional: Sequence[str],
   suffixes: tuple[str, ...],
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[int, Row | DataError]]:
-  """Yields the rows of a manifest with the numbers of their lines, and what is wrong instead.
+  """Yields the rows of a manifest, or their errors, with line numbers.
 
   Args:
     columns: of files and captions, which a .csv must have.
-    more: others that are read.
+    optional: other columns to read, if there are any.
     progress: called with how many lines are read, and of how many.
 
   Raises:
@@ -129,11 +129,11 @@ def manifest_rows(
   """
   suffix = path.suffix.lower()
   if suffix == '.parquet':
-    rows = _parquet_rows(path, columns, more)
+    rows = _parquet_rows(path, columns, optional)
   elif suffix in ('.csv', '.tsv'):
-    rows = _csv_rows(path, _lines(path, '', progress), columns, more, suffixes)
-  elif (found := _json_table(path, columns)) is not None:
-    rows = enumerate(found, 1)
+    rows = _csv_rows(path, _lines(path, '', progress), columns, optional, suffixes)
+  elif (table := _json_table(path, columns)) is not None:
+    rows = enumerate(table, 1)
   else:
     rows = _json_rows(_lines(path, '\n', progress))
   for number, row in rows:
@@ -179,8 +179,8 @@ def _lines(
 def _begin(path: pathlib.Path) -> bytes:
   with path.open('rb') as file:
     begin = file.read(BEGIN)
-  if told := impostor(begin, 'a list'):
-    raise DataError(told)
+  if problem := impostor(begin, 'a list'):
+    raise DataError(problem)
   return begin
 
 
@@ -193,41 +193,43 @@ def is_unicode(text: str) -> bool:
 
 
 def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
-  """The objects of a .json; None where each line is one."""
+  """Reads the objects of a .json; None if each line is one."""
   try:
     with path.open('rb') as file:
       data = file.read(_JSON_BYTES + 1) if path.suffix.lower() == '.json' else b''
     encoding = encoding_of(_begin(path))
     if len(data) > _JSON_BYTES:
       raise DataError(f'has over {_JSON_BYTES} bytes; write it as .jsonl, an object a line')
-    found = json.loads(data.decode(encoding), object_pairs_hook=unique_fields)
+    content = json.loads(data.decode(encoding), object_pairs_hook=unique_fields)
   except OSError as error:
     raise DataError(f'{path} cannot be read: {error.strerror}') from error
   except DataError as error:
     raise DataError(f'{path}: {error}') from error
   except (ValueError, RecursionError):
     return None
-  if isinstance(found, dict):
-    found = _mapped_rows(found, columns)
-  found = found if isinstance(found, list) else [found]
-  return [row if isinstance(row, dict) else DataError('is not a JSON object') for row in found]
+  if isinstance(content, dict):
+    content = _mapped_rows(content, columns)
+  content = content if isinstance(content, list) else [content]
+  return [row if isinstance(row, dict) else DataError('is not a JSON object') for row in content]
 
 
-def _mapped_rows(found: Row, columns: Columns) -> list[Any]:
-  """The rows of an object: its lists of objects, columns, one clip, or an entry a file."""
-  lists = (value for value in found.values() if isinstance(value, list))
-  objects = [each for value in lists for each in value if isinstance(each, dict)]
-  if any(None not in columns.found(tuple(each)) for each in objects):
+def _mapped_rows(content: Row, columns: Columns) -> list[Any]:
+  """Returns the rows of an object: its lists of objects, columns, one clip, or an entry a file."""
+  lists = (value for value in content.values() if isinstance(value, list))
+  objects = [entry for value in lists for entry in value if isinstance(entry, dict)]
+  if any(None not in columns.found(tuple(entry)) for entry in objects):
     return objects
-  if None not in columns.found(tuple(found)):
+  if None not in columns.found(tuple(content)):
     # pandas writes a column as an object of index and cell, in whatever order it was sorted.
-    table = {name: _cells(value) for name, value in found.items() if isinstance(value, list | dict)}
+    table = {
+      name: _cells(value) for name, value in content.items() if isinstance(value, list | dict)
+    }
     if None in columns.found(tuple(table)):
-      return [found]  # of one clip
+      return [content]  # of one clip
     first = table[str(columns.found(tuple(table))[0])]
     return [{name: cells[key] for name, cells in table.items() if key in cells} for key in first]
   rows = []
-  for name, value in found.items():
+  for name, value in content.items():
     fields = value if isinstance(value, dict) else {columns.caption or 'caption': value}
     known = columns.found(tuple(fields))[0] is not None
     rows.append(fields if known else {columns.media or columns.word: name, **fields})
@@ -239,14 +241,14 @@ def _cells(column: Any) -> dict[Any, Any]:
 
 
 def _parquet_rows(
-  path: pathlib.Path, columns: Columns, more: Sequence[str]
+  path: pathlib.Path, columns: Columns, optional: Sequence[str]
 ) -> Iterator[tuple[int, Row]]:
   parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
   try:
     with parquet.ParquetFile(path) as file:
       names = file.schema_arrow.names
-      more = (*more, *segment_columns(tuple(names)))
-      read = [*columns.needed(path, names), *(name for name in more if name in names)]
+      optional = (*optional, *segment_columns(tuple(names)))
+      read = [*columns.needed(path, names), *(name for name in optional if name in names)]
       batches = file.iter_batches(1024, columns=read)
       yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
   except MgjaxError:
@@ -275,7 +277,7 @@ def _csv_rows(
   path: pathlib.Path,
   lines: Iterator[_Line],
   columns: Columns,
-  more: Sequence[str],
+  optional: Sequence[str],
   suffixes: tuple[str, ...],
 ) -> Iterator[tuple[int, Row | DataError]]:
   first = next(lines, (1, ''))
@@ -285,8 +287,8 @@ def _csv_rows(
   if isinstance(fields, DataError):
     raise DataError(f'{path}: its first line must name the columns, but {fields}')
   header = [field.strip() for field in fields]
-  found = columns.needed(path, header)
-  if twice := [column for column in (*found, *more) if header.count(column) > 1]:
+  needed = columns.needed(path, header)
+  if twice := [column for column in (*needed, *optional) if header.count(column) > 1]:
     raise DataError(f'{path} has two columns named {twice[0]}; leave one, or rename it')
   while (fields := records.read()) is not None:
     if (

@@ -14,7 +14,7 @@ from mgjax.data.ingest.entries import (
   NO_CAPTION,
   TEXTS,
   VIDEO,
-  Rejected,
+  RejectedEntry,
   clean_caption,
   decode_text,
   spoken,
@@ -36,7 +36,7 @@ class ObjectInputs(ListedInputs):
   """The videos below a URL, in the order of their names."""
 
   def __init__(self, url: str):
-    """Lists the objects, and reads none.
+    """Lists the objects without reading them.
 
     Raises:
       ConfigError: no such place can be.
@@ -45,25 +45,25 @@ class ObjectInputs(ListedInputs):
     """
     self._store = ObjectStore(url)
     names = self._store.names(below=True)
-    shown = sorted(
+    visible = sorted(
       name for name in names if not any(part.startswith('.') for part in name.split('/'))
     )
-    videos = [name for name in shown if _suffix(name) in VIDEO.suffixes]
+    videos = [name for name in visible if _suffix(name) in VIDEO.suffixes]
     if not videos:
       raise DataError(
-        f'{url} has no video among {len(shown)} objects; expected names that end in '
+        f'{url} has no video among {len(visible)} objects; expected names that end in '
         f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
       )
     stems = {_stem(name) for name in videos}
-    texts = {_stem(name): name for name in reversed(shown) if _suffix(name) in TEXTS}
-    entries: list[_Object | Rejected] = []
-    for name in shown:
+    texts = {_stem(name): name for name in reversed(visible) if _suffix(name) in TEXTS}
+    entries: list[_Object | RejectedEntry] = []
+    for name in visible:
       if _suffix(name) in VIDEO.suffixes:
         entries.append(_Object(name, texts.get(_stem(name), '')))
       elif _suffix(name) not in TEXTS:
-        entries.append(Rejected(name, 'is not a video', False))
+        entries.append(RejectedEntry(name, 'is not a video', False))
       elif _stem(name) not in stems:
-        entries.append(Rejected(name, 'is a caption without a video of the same name', False))
+        entries.append(RejectedEntry(name, 'is a caption without a video of the same name', False))
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:

@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.object_inputs import ObjectInputs
-from mgjax.data.ingest.parquet import ParquetInputs, holds_clips
+from mgjax.data.ingest.parquet import ParquetInputs, holds_clip_bytes
 from mgjax.data.ingest.tar import TarInputs
 
 LAYOUTS = ('auto', 'files', 'tar', 'parquet')
@@ -24,7 +24,7 @@ def open_inputs(
   captions: Captions = PLAIN,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inputs:
-  """Opens what is at `path`, without reading a clip.
+  """Opens the clips at `path` without reading any.
 
   Args:
     path: a folder of clips, a manifest, a tar, a parquet file, or a folder of those; or the URL of
@@ -49,12 +49,12 @@ def open_inputs(
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
   tars, parquets = _ending(path, ('.tar',)), _ending(path, ('.parquet',))
-  if layout == 'auto' and parquets and not holds_clips(parquets[0]):
+  if layout == 'auto' and parquets and not holds_clip_bytes(parquets[0]):
     parquets = []
   if layout == 'auto':
-    found = {'tar': tars, 'parquet': parquets}
-    found['files'] = _ending(path, VIDEO.suffixes) if tars or parquets else [path]
-    held = {name: files[0].name for name, files in found.items() if files}
+    by_layout = {'tar': tars, 'parquet': parquets}
+    by_layout['files'] = _ending(path, VIDEO.suffixes) if tars or parquets else [path]
+    held = {name: files[0].name for name, files in by_layout.items() if files}
     if len(held) > 1:
       ways = ' or '.join(f'--layout={name}' for name in held)
       raise ConfigError(f'{path} holds {" and ".join(held.values())}; say which are read: {ways}')
@@ -63,21 +63,21 @@ def open_inputs(
     columns = {'media_column': media_column, 'caption_column': caption_column}
     entries = list_entries(path, progress=progress, captions=captions, **columns)
     return _written(captions, FileInputs(path, entries))
-  found = tars if layout == 'tar' else parquets
-  if not found:
+  paths = tars if layout == 'tar' else parquets
+  if not paths:
     raise DataError(f'{path} is no .{layout} and holds none')
   if layout == 'tar' and media_column:
     raise ConfigError(
       f'{path}: --media_column is of lists and parquet; clips of a tar are its files'
     )
   if layout == 'tar':
-    return _written(captions, TarInputs(found, progress, captions, caption_column))
+    return _written(captions, TarInputs(paths, progress, captions, caption_column))
   if captions != PLAIN:
     raise ConfigError(
       f'{path}: of parquet only a column of whole captions is read; write them into one, or give a '
       '.csv or .jsonl that names the clips'
     )
-  return ParquetInputs(found, media_column, caption_column, progress)
+  return ParquetInputs(paths, media_column, caption_column, progress)
 
 
 def _written(captions: Captions, inputs: Inputs) -> Inputs:

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError, StorageError, printable
 from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.columns import caption_column, file_column, first_of_several
-from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, Rejected, clean_caption
+from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, RejectedEntry, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest
 
 _ROWS = 4  # read at a time
@@ -87,11 +87,14 @@ class ParquetInputs(Inputs):
       if not path.is_file():  # opening a pipe could wait for ever
         raise DataError('is not a regular file, or is not there')
       with path.open('rb') as opened:
-        if told := impostor(opened.read(BEGIN), 'parquet'):
-          raise DataError(told)
+        if problem := impostor(opened.read(BEGIN), 'parquet'):
+          raise DataError(problem)
       with self._parquet.ParquetFile(path) as file:
-        found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]
+        row_groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        groups, unpacked = (
+          [group.num_rows for group in row_groups],
+          [g.total_byte_size for g in row_groups],
+        )
         size = os.path.getsize(path)
         if min(groups, default=0) < 0 or sum(groups) > size:
           raise DataError(f'declares {sum(groups)} rows in {size} bytes')
@@ -107,17 +110,17 @@ class ParquetInputs(Inputs):
     except Exception as error:  # whatever a stranger's file brings about
       return _File(path, [], problem=f'is not a parquet file that can be read ({error!s:.200})')
 
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them; a damaged part gives as many rejected inputs as it should have rows."""
+  def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
+    """Yields the inputs; a damaged part yields a rejected input for each row it should have."""
     for file, end in zip(self._files, self._ends, strict=True):
       begin = end - len(file)
       if begin < last and end > first:
         if file.problem:
-          yield Rejected(file.path.name, file.problem)
+          yield RejectedEntry(file.path.name, file.problem)
         else:
           yield from self._rows(file, max(first - begin, 0), min(last, end) - begin)
 
-  def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | Rejected]:
+  def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | RejectedEntry]:
     begin = 0
     for group, count in enumerate(file.groups):
       done = max(first - begin, 0)
@@ -138,7 +141,7 @@ class ParquetInputs(Inputs):
         if done < high:
           self._lost[file.path, group] = done, lost
       for number in range(begin + done, begin + high):
-        yield Rejected(f'{file.path.name} row {number}', lost)
+        yield RejectedEntry(f'{file.path.name} row {number}', lost)
       begin += count
 
   def _cells(self, file: _File, group: int, first: int) -> Iterator[tuple[Any, Any]]:
@@ -163,12 +166,12 @@ class ParquetInputs(Inputs):
         skip -= min(skip, batch.num_rows)
 
 
-def holds_clips(path: pathlib.Path) -> bool:
-  """Returns whether a parquet file has a column of bytes, or cannot be read; else it is a list."""
+def holds_clip_bytes(path: pathlib.Path) -> bool:
+  """Says whether a parquet file has a column of bytes or is unreadable; otherwise it is a list."""
   parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
   try:
     return any(_holds_bytes(field.type) for field in parquet.read_schema(path))
-  except Exception:  # whatever a stranger's file brings about: it is said where it is read
+  except Exception:  # the reader of this untrusted file reports the error
     return True
 
 
@@ -184,18 +187,18 @@ def _holds_bytes(kind: Any) -> bool:
 def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple[str, str]:
   from pyarrow import types
 
-  def choose(what: str, given: str, usual: str | None, fitting: list[str]) -> str:
-    found = [name for name in (given or usual,) if name]
-    found = found or (fitting if len(fitting) == 1 else [])
-    if not found or found[0] not in fitting:
+  def choose(what: str, named: str, usual: str | None, fitting: list[str]) -> str:
+    candidates = [name for name in (named or usual,) if name]
+    candidates = candidates or (fitting if len(fitting) == 1 else [])
+    if not candidates or candidates[0] not in fitting:
       has = ', '.join(f'{field.name} ({field.type})' for field in schema)
       raise ConfigError(
-        f'{path}: no column of {what}{f" named {given}" if given else ""}; it has '
+        f'{path}: no column of {what}{f" named {named}" if named else ""}; it has '
         f'{printable(has):.400}'
       )
-    if schema.names.count(found[0]) > 1:
-      raise DataError(f'has several columns named {found[0]!r}; rename all but one')
-    return found[0]
+    if schema.names.count(candidates[0]) > 1:
+      raise DataError(f'has several columns named {candidates[0]!r}; rename all but one')
+    return candidates[0]
 
   def holds_text(kind: Any) -> bool:
     if types.is_list(kind) or types.is_dictionary(kind):  # several captions, a category
@@ -210,20 +213,20 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
   )
 
 
-def _input(name: str, column: str, media: Any, caption: Any) -> Input | Rejected:
+def _input(name: str, column: str, media: Any, caption: Any) -> Input | RejectedEntry:
   try:
     cell, text = media.as_py(), first_of_several(caption.as_py())
   except Exception as error:  # text that is not UTF-8, and what else a stranger's file brings about
-    return Rejected(name, f'cannot be read ({error!s:.200})')
+    return RejectedEntry(name, f'cannot be read ({error!s:.200})')
   if isinstance(cell, dict):
     if isinstance(cell.get('path'), str):
       name += f': {cell["path"]:.200}'
     cell = cell['bytes']
   if cell is None:
-    return Rejected(name, f'its {column} holds no bytes, which must be in the file itself')
+    return RejectedEntry(name, f'its {column} holds no bytes, which must be in the file itself')
   try:
     if not isinstance(text, str):
       raise DataError(NO_CAPTION)
     return Input(name, clean_caption(text), len(cell), functools.partial(bytes, cell))
   except DataError as error:
-    return Rejected(name, str(error))
+    return RejectedEntry(name, str(error))

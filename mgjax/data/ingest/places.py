@@ -22,10 +22,12 @@ class Places:
   """
 
   def __init__(self, root: pathlib.Path, suffixes: tuple[str, ...]):
-    """Binds the folder, and how the names of the files end that may lack it."""
+    """Binds the folder, and the file endings that names may omit."""
     self.root = root
     self.top = root.resolve()
-    caches = [each.parent for each in (self.top, *self.top.parents) if each.name == 'snapshots']
+    caches = [
+      folder.parent for folder in (self.top, *self.top.parents) if folder.name == 'snapshots'
+    ]
     self._allowed = [self.top, *(cache / 'blobs' for cache in caches)]
     self._folders: dict[str, pathlib.Path] = {}
     self._names = functools.cache(functools.partial(_names_in, suffixes))
@@ -35,7 +37,7 @@ class Places:
     return self.locate(name)[1]
 
   def locate(self, name: str, below: str = '') -> tuple[pathlib.Path, pathlib.Path]:
-    """Returns where in the folder a name leads, and the file there or that a link there means.
+    """Returns the path of a name in the folder, and the file there or the target of a link.
 
     A name is relative to the folder `below`, else to the whole. One that is not there may be
     another of the same letters, as accents are written in two ways and other systems do not tell
@@ -59,14 +61,14 @@ class Places:
       )
     tried = [os.path.join(below, name), name] if below else [name]
     try:
-      for each in tried:
-        path = self._path(each)
+      for candidate in tried:
+        path = self._path(candidate)
         try:
           link = stat.S_ISLNK(path.lstat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
           continue
         return path, self._inside(path) if link else path
-      alike = (self._alike(each.replace('\\', '/')) for each in tried)
+      alike = (self._alike(candidate.replace('\\', '/')) for candidate in tried)
       path = next(filter(None, alike), None) or self._path(tried[0])
       return path, self._inside(path)
     except OSError as error:

@@ -13,12 +13,12 @@ import numpy as np
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.reader import Records
 
-Damaged = dict[int, Rejected]  # by the index of the row
+DamagedRows = dict[int, RejectedEntry]  # by the index of the row
 
 _TALL = 160  # pixels of a frame on the contact sheet
 _FRAMES = 8  # of a clip on it
@@ -36,16 +36,16 @@ _ASPECTS = {
 
 def describe_records(
   records: Records, rows: int = 64, captions: int = 8
-) -> tuple[list[str], Damaged]:
-  """Reads `rows` rows; returns lines to print with `captions` captions, and what cannot be read."""
+) -> tuple[list[str], DamagedRows]:
+  """Reads `rows` rows; returns lines to print, with `captions` captions, and unreadable rows."""
   if not len(records):
     return ['no rows'], {}
   taken, damaged = _read(records, rows)
   lines = [f'{len(records)} rows, {len(taken) + len(damaged)} of them looked into']
   if taken:
     lines += _clips(records, taken) if holds_clips(records) else _arrays(taken)
-  shown = [printable(row['caption']) for row in taken if 'caption' in row][:captions]
-  lines += ['', 'captions:', *(f'  {caption:.96}' for caption in shown)] if shown else []
+  excerpts = [printable(row['caption']) for row in taken if 'caption' in row][:captions]
+  lines += ['', 'captions:', *(f'  {caption:.96}' for caption in excerpts)] if excerpts else []
   for name, value in (('meta', records.meta), ('summary', records.summary)):
     lines += [f'{name}: {value!s:.400}'] if value else []
   return lines, damaged
@@ -53,7 +53,7 @@ def describe_records(
 
 def draw_clips(
   records: Records, path: str | os.PathLike[str], clips: int = 8
-) -> tuple[int, Damaged]:
+) -> tuple[int, DamagedRows]:
   """Writes a PNG of some clips, evenly spaced, a row of frames each.
 
   Returns how many are on it (with none it is not written), and which could not be decoded.
@@ -89,7 +89,7 @@ def holds_clips(records: Records) -> bool:
     return False
 
 
-def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
+def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], DamagedRows]:
   taken = []
   damaged = {}
   for index in evenly(len(records), count):
@@ -100,9 +100,9 @@ def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
   return taken, damaged
 
 
-def _damaged(index: int, error: DataError, source: str = '') -> Rejected:
+def _damaged(index: int, error: DataError, source: str = '') -> RejectedEntry:
   reason = str(error).removeprefix(f'{printable(source)}: ')
-  return Rejected(f'row {index}' + (f', {source}' if source else ''), reason)
+  return RejectedEntry(f'row {index}' + (f', {source}' if source else ''), reason)
 
 
 def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
@@ -120,8 +120,8 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
   ratios = np.log(list(_ASPECTS.values()))
   nearest = np.abs(np.log(width / height)[:, None] - ratios).argmin(axis=1)
   shares = np.bincount(nearest, minlength=len(names)) / len(nearest)
-  told = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)
-  yield f'shape, the nearest of: {", ".join(told)}'
+  parts = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)
+  yield f'shape, the nearest of: {", ".join(parts)}'
 
 
 def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
@@ -144,6 +144,6 @@ def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _spread(title: str, values: np.ndarray) -> str:
-  """The ends of some numbers, and their tenth, half and nine tenths."""
-  told = ', '.join(f'{each:.4g}' for each in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
-  return f'{title}: {told} (0, 10, 50, 90 and 100% of the clips)'
+  """Formats the minimum, maximum, median and the 10% and 90% quantiles of numbers."""
+  quantiles = ', '.join(f'{value:.4g}' for value in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
+  return f'{title}: {quantiles} (0, 10, 50, 90 and 100% of the clips)'

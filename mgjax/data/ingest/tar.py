@@ -22,7 +22,7 @@ from mgjax.data.ingest.entries import (
   TEXTS,
   VIDEO,
   Captions,
-  Rejected,
+  RejectedEntry,
   clean_caption,
   decode_text,
 )
@@ -61,12 +61,12 @@ class TarInputs(ListedInputs):
     captions: Captions = PLAIN,
     caption: str = '',
   ):
-    """Reads the headers of all tars, and nothing else.
+    """Reads only the headers of all tars.
 
     `captions` are of key.json; with columns of its own, or a field `caption` that is asked for, it
     comes before key.txt.
     """
-    samples: list[_Sample | Rejected] = []
+    samples: list[_Sample | RejectedEntry] = []
     self._captions, self._field = captions, caption
     texts = [suffix[1:] for suffix in TEXTS]
     kinds = ['json', *texts] if captions.columns or caption else [*texts, 'json']
@@ -102,14 +102,14 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
   end = 0  # of what was read, where the next header begins
   try:
     tar = tarfile.TarFile(fileobj=_Headers(file), encoding='utf-8', errors='replace')
-    while (found := tar.next()) is not None:
+    while (member := tar.next()) is not None:
       tar.members.clear()  # which it would keep
-      problem = _problem(found)
-      whole = (tar.offset if problem else found.offset_data + found.size) <= length
-      if not found.isdir():
-        problem = problem or ('' if whole else 'is cut off')
-        yield Member(found.name[:_NAME_LETTERS], found.offset_data, found.size, problem)
-      if not whole or tar.offset <= end:  # of a size below 0
+      problem = _problem(member)
+      is_complete = (tar.offset if problem else member.offset_data + member.size) <= length
+      if not member.isdir():
+        problem = problem or ('' if is_complete else 'is cut off')
+        yield Member(member.name[:_NAME_LETTERS], member.offset_data, member.size, problem)
+      if not is_complete or tar.offset <= end:  # of a size below 0
         return
       end = tar.offset
   # A header may hold anything, and `tarfile` hands on what its parts make of that.
@@ -118,9 +118,9 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
   file.seek(end)
   header = file.read(tarfile.BLOCKSIZE)
   file.seek(0)
-  told = '' if end else impostor(file.read(BEGIN), 'a tar')
-  if told and 'a tar archive' not in told:
-    yield Member('', 0, 0, told)
+  mismatch = '' if end else impostor(file.read(BEGIN), 'a tar')
+  if mismatch and 'a tar archive' not in mismatch:
+    yield Member('', 0, 0, mismatch)
   elif any(header):
     yield Member('', end, 0, f'is damaged at byte {end}, or cut off there')
   elif len(header) < tarfile.BLOCKSIZE:  # which `tarfile` takes for an end like any other
@@ -141,36 +141,36 @@ class _Headers:
     return self._file.read(size)
 
 
-def _problem(found: tarfile.TarInfo) -> str:
-  """Says why a member must not be read, '' if it may."""
-  if len(found.name) > _NAME_LETTERS:
-    return f'has a name of {len(found.name)} letters'
-  if found.issparse() or any(name.startswith('GNU.sparse') for name in found.pax_headers):
+def _problem(member: tarfile.TarInfo) -> str:
+  """Returns why a member must not be read, '' if it may."""
+  if len(member.name) > _NAME_LETTERS:
+    return f'has a name of {len(member.name)} letters'
+  if member.issparse() or any(name.startswith('GNU.sparse') for name in member.pax_headers):
     return 'is a sparse file, whose size on the disk says nothing'
-  if found.issym() or found.islnk():
+  if member.issym() or member.islnk():
     return 'is a link'
-  if found.isdev():
-    return 'is a pipe' if found.isfifo() else 'is a device'
-  if found.size < 0 or found.type not in tarfile.SUPPORTED_TYPES:
+  if member.isdev():
+    return 'is a pipe' if member.isfifo() else 'is a device'
+  if member.size < 0 or member.type not in tarfile.SUPPORTED_TYPES:
     return 'is of an unknown kind'
   return ''
 
 
-def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | Rejected]:
+def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | RejectedEntry]:
   keys: dict[str, dict[str, Member]] = {}
   for member in list_members(tar):
-    shown = f'{tar.name}/{member.name}' if member.name else tar.name
+    label = f'{tar.name}/{member.name}' if member.name else tar.name
     folder, _, base = member.name.rpartition('/')
     if base.startswith('.') and not member.problem:
       continue
     problem = member.problem or _path_problem(member.name)
     if problem:
-      yield Rejected(shown, problem)
+      yield RejectedEntry(label, problem)
       continue
     stem, _, ends = base.partition('.')
     parts = keys.setdefault(f'{folder}/{stem}'.lstrip('/'), {})
     if ends.lower() in parts:
-      yield Rejected(shown, 'comes twice in its tar')
+      yield RejectedEntry(label, 'comes twice in its tar')
     else:
       parts[ends.lower()] = member
   for key, parts in keys.items():
@@ -186,7 +186,7 @@ def _path_problem(name: str) -> str:
 
 def _sample(
   tar: pathlib.Path, key: str, parts: dict[str, Member], kinds: Sequence[str]
-) -> _Sample | Rejected:
+) -> _Sample | RejectedEntry:
   def ending(suffix: str) -> list[Member]:
     return [m for ends, m in parts.items() if ends == suffix or ends.endswith('.' + suffix)]
 
@@ -194,14 +194,14 @@ def _sample(
   captions = [member for kind in kinds for member in ending(kind)]
   if not media:
     only = ', '.join(sorted(parts))[:100]
-    return Rejected(f'{tar.name}/{key}', f'has no video, only {only}', False)
+    return RejectedEntry(f'{tar.name}/{key}', f'has no video, only {only}', False)
   name = f'{tar.name}/{media[0].name}'
   if not captions:
-    return Rejected(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
+    return RejectedEntry(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
   return _Sample(tar, name, media[0], captions[0])
 
 
-def _caption(sample: _Sample, captions: Captions, given: str) -> str:
+def _caption(sample: _Sample, captions: Captions, column_name: str) -> str:
   member = sample.caption
   if member.size > _CAPTION_BYTES:
     raise DataError(f'its caption {member.name} has {member.size} bytes')
@@ -211,10 +211,10 @@ def _caption(sample: _Sample, captions: Captions, given: str) -> str:
     return clean_caption(text)
   try:
     fields = json.loads(text)
-    column = caption_column(tuple(fields), given)
-    found = None if column is None else first_of_several(fields[column])
+    column = caption_column(tuple(fields), column_name)
+    caption = None if column is None else first_of_several(fields[column])
   except (ValueError, TypeError, RecursionError) as error:
     raise DataError(f'its caption {member.name} cannot be read: {error!s:.200}') from error
-  if not isinstance(found, str):
+  if not isinstance(caption, str):
     raise DataError(f'{NO_CAPTION} in {member.name} among its fields: {shown_names(fields)}')
-  return clean_caption(captions.write({**fields, 'caption': found}))
+  return clean_caption(captions.write({**fields, 'caption': caption}))

@@ -179,11 +179,11 @@ class Isolated:
   """Calls a function for several threads at once, each time in a process under limits."""
 
   def __init__(self, function: Callable[[Any], Any], count: int, allowance: Allowance = ALLOWANCE):
-    """Makes `count` processes, and so as many calls at once; more wait. Starts nothing yet."""
+    """Allows `count` simultaneous calls, one a process; further ones wait. Starts nothing yet."""
     self._all = [Guarded(function, allowance) for _ in range(count)]
     self._free: queue.SimpleQueue[Guarded] = queue.SimpleQueue()
-    for each in self._all:
-      self._free.put(each)
+    for worker in self._all:
+      self._free.put(worker)
 
   def __call__(self, thing: Any) -> Any:
     guarded = self._free.get()
@@ -196,8 +196,8 @@ class Isolated:
     return self
 
   def __exit__(self, *_: object) -> None:
-    for each in self._all:
-      each.close(for_good=True)
+    for worker in self._all:
+      worker.close(for_good=True)
 
 
 def _how(code: int | None) -> str:

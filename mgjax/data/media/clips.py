@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, checked
 
 Fps = Annotated[float, Range(least=0.01, most=1000)]
-Rate = Annotated[int, Range(least=1, most=10_000_000)]
+SampleRate = Annotated[int, Range(least=1, most=10_000_000)]
 _FIELDS = ('frames', 'images', 'audios', 'videos')  # of what pipelines of diffusers return
 
 
@@ -30,11 +30,11 @@ class Clips(np.ndarray):
 
   @classmethod
   def of(cls, array: Any, *, fps: Any = None, rate: Any = None) -> Self:
-    """Returns an array with its rate; rates that are all the same become one number.
-    Raises ConfigError for what is no rate, or not one for each.
+    """Returns an array with its rate; equal rates become one number.
+    Raises ConfigError for an invalid rate, or a wrong number of rates.
     """
     clips = np.asarray(array).view(cls)
-    clips.rate = checked(Rate | None, rate, 'rate')
+    clips.rate = checked(SampleRate | None, rate, 'rate')
     values = np.atleast_1d(fps).tolist()
     rates = [checked(Fps | None, value, 'fps') for value in values]
     if np.ndim(fps) and len(rates) != len(clips):

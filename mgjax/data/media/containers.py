@@ -259,9 +259,9 @@ def check_rate(path: File, measured: Measure, declared: float, unit: str) -> flo
 
 
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
-  """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
+  """Opens a file for the caller to close; later errors are FFmpeg's own, see `opened`."""
   try:
-    source = source_of(path, what)
+    source = readable_input(path, what)
     begin = first_bytes(path, 24)
     form = next((name for start, name in _STILLS.items() if re.match(start, begin, re.S)), None)
     moves = form == 'webp_pipe' and begin[12:16] == b'VP8X' and begin[20] & _MOVING
@@ -343,8 +343,8 @@ def file_bytes(path: File) -> int:
   return len(path.data) if isinstance(path, Blob) else os.path.getsize(path)
 
 
-def source_of(path: File, what: str) -> str | io.BytesIO:
-  """Returns what PyAV or Pillow opens; DataError for what is no regular file, or empty."""
+def readable_input(path: File, what: str) -> str | io.BytesIO:
+  """Returns the input for PyAV or Pillow; DataError unless it is a regular, non-empty file."""
   if isinstance(path, Blob):
     if not len(path.data):
       raise DataError(f'{path}: is empty')

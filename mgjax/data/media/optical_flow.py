@@ -70,11 +70,11 @@ def warp(frame: np.ndarray, flow: Flow) -> Float[np.ndarray, 'h w *c']:
   With the flow from `a` to `b`, `warp(b, flow)` looks like `a`. Beyond its edges a frame is
   extended by its border pixels.
   """
-  places = _places(flow)
+  targets = _targets(flow)
   frame = np.asarray(frame, np.float32)
   planes = frame.reshape(*frame.shape[:2], -1)
   warped = [
-    map_coordinates(planes[..., channel], places, order=1, mode='nearest')
+    map_coordinates(planes[..., channel], targets, order=1, mode='nearest')
     for channel in range(planes.shape[-1])
   ]
   return np.stack(warped, -1).reshape(frame.shape)
@@ -91,12 +91,12 @@ def occluded(there: Flow, back: Flow) -> Bool[np.ndarray, 'h w']:
   or u leads out of the frame.
   """
   returned = warp(back, there)
-  places = _places(there)
+  targets = _targets(there)
   limit = np.array(there.shape[:2])[:, None, None] - 0.5
-  outside = ((places < -0.5) | (places > limit)).any(0)
+  outside = ((targets < -0.5) | (targets > limit)).any(0)
   lengths = np.square(there).sum(-1) + np.square(returned).sum(-1)
   return outside | (np.square(there + returned).sum(-1) > _SHARE * lengths + _SLACK)
 
 
-def _places(flow: Flow) -> Float[np.ndarray, '2 h w']:
+def _targets(flow: Flow) -> Float[np.ndarray, '2 h w']:
   return np.indices(flow.shape[:2], np.float32) + np.moveaxis(flow, -1, 0)

@@ -15,7 +15,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, checked
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
-from mgjax.data.media.clips import Fps, Rate, fps_of
+from mgjax.data.media.clips import Fps, SampleRate, fps_of
 from mgjax.data.media.viewing import FILES, write_clip, write_file, write_sheets
 
 _PICTURE = 'mgjax_show.png'
@@ -23,14 +23,14 @@ _PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
 def show(
-  made: Any,
+  media: Any,
   titles: Sequence[str] = (),
   *,
   rate: int | None = None,
   fps: float | None = None,
   path: str | os.PathLike[str] = _PICTURE,
 ) -> pathlib.Path | None:
-  """Shows what a pipeline made, and returns the path of the picture or file; None in a notebook.
+  """Shows a pipeline's output; returns the path of the picture or file, None in a notebook.
 
   In a notebook it displays a contact sheet, of videos an animation, and of audio a player each;
   elsewhere it writes sheet and animation to `path` and beside it, and prints their paths. A file
@@ -47,13 +47,13 @@ def show(
     ConfigError: an array of another shape or type, a rate out of its range or another kind of file.
   """
   notebook = _in_notebook()
-  if isinstance(made, str | os.PathLike):
-    return _show_file(pathlib.Path(made), notebook)
-  if isinstance(made, Sequence) and made and isinstance(made[0], Mapping):
-    titles = titles or [str(sample['caption']) for sample in made]
-    made = [sample['video'] for sample in made]
-  items, moving = _split(made)
-  rates, rate = _rates(made, len(items), fps, rate)
+  if isinstance(media, str | os.PathLike):
+    return _show_file(pathlib.Path(media), notebook)
+  if isinstance(media, Sequence) and media and isinstance(media[0], Mapping):
+    titles = titles or [str(sample['caption']) for sample in media]
+    media = [sample['video'] for sample in media]
+  items, moving = _split(media)
+  rates, rate = _rates(media, len(items), fps, rate)
   titles = [titles] if isinstance(titles, str) else list(titles or map(str, range(len(items))))
   if len(titles) != len(items):
     raise ConfigError(f'{len(titles)} titles for {len(items)} items; give one for each')
@@ -90,17 +90,17 @@ def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
 
 
 def save(
-  made: Any,
+  media: Any,
   out: str | os.PathLike[str],
   *,
   fps: float | np.floating | None = None,
   rate: int | None = None,
   scale: int | None = None,
 ) -> list[pathlib.Path]:
-  """Writes what a pipeline made: one file, or into a folder a file of each and a sheet of all.
+  """Writes a pipeline's output: one file, or a folder with a file of each and a sheet of all.
 
   Args:
-    made: as `show`.
+    media: as for `show`.
     out: a file for one video or sound, 'one.mp4', '.gif', '.webp', '.png' (a picture, or of a video
       some frames) or '.wav'; else a folder, in which each is an .mp4, .png or .wav.
     fps: frames a second of videos; by default their own, or 16.
@@ -115,8 +115,8 @@ def save(
     ConfigError: an array of another shape or type, a number out of its range, or a name for one
       file that does not suit.
   """
-  items, moving = _split(made)
-  rates, rate = _rates(made, len(items), fps, rate)
+  items, moving = _split(media)
+  rates, rate = _rates(media, len(items), fps, rate)
   scale = checked(Positive | None, scale, 'scale')
   out = pathlib.Path(out)
   kind = out.suffix[1:]
@@ -169,7 +169,7 @@ def _rates(
   """Returns frames a second of each of `count` videos, and samples a second of audio."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
   fps = checked(Fps | None, fps, 'fps')
-  rate = checked(Rate | None, rate, 'rate')
+  rate = checked(SampleRate | None, rate, 'rate')
   rates = fps_of(output, count, 16) if fps is None else [fps] * count
   rates = [checked(Fps, frame_rate, 'fps of the clips') for frame_rate in rates]
   return rates, rate or getattr(output, 'rate', None) or 48_000

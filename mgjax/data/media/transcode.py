@@ -218,7 +218,7 @@ def _with_sound(
 
 
 def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> bytes | None:
-  """An mp4 of the packets as they are; None where it would not hold exactly those frames."""
+  """Returns an mp4 of the unchanged packets; None if it would not hold exactly those frames."""
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
     frame = next(source.decode(stream), None)
     if frame is None or orientation(frame) != (
@@ -242,10 +242,10 @@ def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> by
       return None
   data = buffer.getvalue()
   try:
-    whole = decode_all(Blob(str(file), data), limits) == len(packets)
+    is_complete = decode_all(Blob(str(file), data), limits) == len(packets)
   except DataError:
     return None
-  return data if whole else None
+  return data if is_complete else None
 
 
 def _packets_between(

@@ -389,8 +389,8 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
     crop_top, crop_left = (height - target[0]) // 2, (width - target[1]) // 2
     pixels = np.empty(out.shape, np.uint16) if hdr else out
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
-      whole = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)
-      part = whole[crop_top : crop_top + target[0], crop_left : crop_left + target[1]]
+      full = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)
+      part = full[crop_top : crop_top + target[0], crop_left : crop_left + target[1]]
       pixels[..., channel] = np.rot90(part[::rows], turns)
     if hdr:
       out[...] = standard_range(pixels, transfer, primaries)

@@ -27,7 +27,7 @@ _FASTEST = 90  # frames a second of a .webp: browsers show those of 10 ms and le
 _ROUNDING = 1e-6  # of a frame
 _EXACT = 400_000  # bytes of an animation that keeps every pixel's colour, at most
 
-Video = UInt8[np.ndarray, '_ _ _ 3']
+_Video = UInt8[np.ndarray, '_ _ _ 3']
 
 
 def viewing_scale(height: int, width: int) -> int:
@@ -35,13 +35,13 @@ def viewing_scale(height: int, width: int) -> int:
   return -(-_LEAST // max(height, width))
 
 
-def enlarged(video: Video, scale: int) -> Video:
-  """Returns a video with each row and column repeated `scale` times."""
+def enlarged(video: _Video, scale: int) -> _Video:
+  """Returns a video with every row and column repeated `scale` times."""
   return video.repeat(scale, 1).repeat(scale, 2)
 
 
 def write_clip(
-  path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
+  path: str | os.PathLike[str], video: _Video, fps: float, scale: int | None = None
 ) -> None:
   """Writes a video (t h w 3) as .mp4, or one of a single frame as .png, large enough to be seen.
 
@@ -57,7 +57,7 @@ def write_clip(
 
 
 def write_file(
-  path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
+  path: str | os.PathLike[str], video: _Video, fps: float, scale: int | None = None
 ) -> None:
   """Writes a video (t h w 3) as the file that its suffix names, one of `FILES`.
 
@@ -86,7 +86,7 @@ def write_file(
 
 def write_sheets(
   path: str | os.PathLike[str],
-  videos: Sequence[Video],
+  videos: Sequence[_Video],
   titles: Sequence[str],
   fps: float | Sequence[float],
 ) -> list[pathlib.Path]:
@@ -104,7 +104,7 @@ def write_sheets(
 
 def write_animation(
   path: str | os.PathLike[str],
-  videos: Sequence[Video],
+  videos: Sequence[_Video],
   titles: Sequence[str],
   fps: float | Sequence[float],
 ) -> None:

@@ -23,7 +23,7 @@ from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.rows import decode_row
 from mgjax.data.records.storage import Handle, Storage, open_storage
-from mgjax.data.records.writer import RecordWriter, fault, read_manifest
+from mgjax.data.records.writer import RecordWriter, fault, read_record_manifest
 
 # For all records of a process, which often may have only 1024 files open at once.
 _OPEN_FILES = 128
@@ -70,7 +70,7 @@ class Records:
     """
     self.directory = directory
     self._storage = open_storage(directory)
-    manifest = read_manifest(self._storage)
+    manifest = read_record_manifest(self._storage)
     self.meta = manifest['meta']
     self.summary = manifest['summary']
     self.skipped = []
@@ -205,7 +205,7 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   names = storage.names()
   faults = []
   captions = caption_files.names(names)
-  for shard in read_manifest(storage)['shards']:
+  for shard in read_record_manifest(storage)['shards']:
     problem = fault(names, shard)
     for file in () if problem else (shard, shard['columns']):
       try:

@@ -22,7 +22,7 @@ from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage
 
-FORMAT = 2
+_FORMAT = 2
 MANIFEST = 'manifest.json'
 PLAN = 'plan.json'
 REMAKE = 'delete the directory and make the records again'
@@ -85,7 +85,7 @@ class RecordWriter:
       raise ConfigError(f'{rows=} and {rows_per_shard=} must be at least 1')
     self.directory = directory
     self._storage = open_storage(directory)
-    values = (FORMAT, rows, rows_per_shard, exact, columns, meta or {})
+    values = (_FORMAT, rows, rows_per_shard, exact, columns, meta or {})
     plan = dict(zip(_PLAN_KEYS, values, strict=True))
     self._plan = json.loads(json.dumps(plan))  # as it will be read: tuples become lists
     if not self._is_begun() and not self._storage.create(PLAN, _to_json(self._plan)):
@@ -171,7 +171,7 @@ class RecordWriter:
     return True
 
   def _manifest(self) -> dict[str, Any] | None:
-    return None if self._storage.read(MANIFEST) is None else read_manifest(self._storage)
+    return None if self._storage.read(MANIFEST) is None else read_record_manifest(self._storage)
 
   def _entries(self) -> dict[int, dict[str, Any]]:
     """Index -> entry of the shards whose files are there."""
@@ -246,7 +246,7 @@ class RecordWriter:
         self._storage.remove(file)
 
 
-def read_manifest(storage: Storage) -> dict[str, Any]:
+def read_record_manifest(storage: Storage) -> dict[str, Any]:
   """Reads the manifest of finished records; DataError if it is missing or damaged."""
   data = storage.read(MANIFEST)
   where = f'{storage.location}/{MANIFEST}'
@@ -259,8 +259,8 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     )
   try:
     manifest = json.loads(data)
-    if manifest['format'] != FORMAT:
-      raise DataError(f'{where} has format {manifest["format"]}, expected {FORMAT}; {REMAKE}')
+    if manifest['format'] != _FORMAT:
+      raise DataError(f'{where} has format {manifest["format"]}, expected {_FORMAT}; {REMAKE}')
     total = sum(shard['rows'] for shard in manifest['shards'])
     if total > manifest['rows'] or (manifest['exact'] and total != manifest['rows']):
       raise DataError(f'the shards in {where} have {total} rows, not {manifest["rows"]}; {REMAKE}')

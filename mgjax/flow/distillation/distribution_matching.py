@@ -32,7 +32,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, check, unpack
 from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Predict, Tree
-from mgjax.flow.distillation.few_steps import STEP, check_learnt
+from mgjax.flow.distillation.few_steps import STEP_SIZE, check_trained_steps
 from mgjax.flow.guidance import Guidance, check_guidance, make_guided
 from mgjax.flow.objective import make_objective
 from mgjax.flow.path import FlowMatching
@@ -73,8 +73,8 @@ class Simulated:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learned."""
-    check_learnt(steps, self.learnt)
+    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learnt."""
+    check_trained_steps(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 
 
@@ -184,7 +184,7 @@ def make_simulate(student: Simulated) -> Callable[..., Array]:
     times = grids[which]
     steps = counts[which]
     index = jax.random.randint(index_key, (), 0, steps)
-    conditioned = batch | {STEP: jnp.full(shape[0], 1 / steps, jnp.float32)}
+    conditioned = batch | {STEP_SIZE: jnp.full(shape[0], 1 / steps, jnp.float32)}
 
     def velocity(x: Array, time: Array) -> Array:
       return predict(x, jnp.full(shape[0], time), conditioned, {}).astype(jnp.float32)

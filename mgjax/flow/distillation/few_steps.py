@@ -31,7 +31,7 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import Velocity
 
-STEP = 'step_size'  # key of a batch: the share s of each row
+STEP_SIZE = 'step_size'  # key of a batch: the share s of each row
 _PARTS = 2  # of the rows of a batch: one learns the teacher's steps, one those of the model itself
 _PATH = FlowMatching()
 
@@ -83,11 +83,11 @@ class FewSteps:
 
     Raises ConfigError if the model did not learn a grid of `steps` steps.
     """
-    check_learnt(steps, self.learnt)
+    check_trained_steps(steps, self.learnt)
     return self.times[:: self.steps // steps]
 
 
-def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
+def check_trained_steps(steps: int, learnt: tuple[int, ...]) -> None:
   """Raises ConfigError if a model did not learn to take this number of steps."""
   if steps not in learnt:
     raise ConfigError(
@@ -128,7 +128,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
     end = times[first_index + width]
     x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), start)
 
-    half = own | {STEP: 2.0 ** -(drawn + 1.0)}
+    half = own | {STEP_SIZE: 2.0 ** -(drawn + 1.0)}
     velocities = (
       make_guided(teach(teacher), guided, few.guidance),
       lambda x, time: predict(x, time, half, {}),
@@ -137,7 +137,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
     targets = [_mean_of_two(v, *(array[:, n] for array in ends)) for n, v in enumerate(velocities)]
     target = jax.lax.stop_gradient(jnp.stack(targets, axis=1))
 
-    answer = predict(x, start, batch | {STEP: 2.0 ** -level.astype(jnp.float32)}, {})
+    answer = predict(x, start, batch | {STEP_SIZE: 2.0 ** -level.astype(jnp.float32)}, {})
     errors = jnp.square(answer.astype(jnp.float32).reshape(target.shape) - target)
     both = jnp.mean(errors, axis=(0, *range(2, errors.ndim)))
     loss = jnp.mean(both)

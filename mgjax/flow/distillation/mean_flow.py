@@ -35,7 +35,7 @@ from mgjax.core.derivatives import forward_mode
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Magnitude, Positive, Range
 from mgjax.core.typing import Array, Batch, Drop, Key, Metrics, Objective, Predict
-from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.few_steps import STEP_SIZE
 from mgjax.flow.objective import draw_drop, losses_by_kind
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.schedules import make_time_grid
@@ -104,7 +104,7 @@ def make_mean_flow(
     drop = draw_drop(keys[3], dropout, count, drop_all_probability)
 
     def answers(x: Array, time: Array, step: Array, batch: Batch, drop: Drop) -> Array:
-      return predict(x, time, batch | {STEP: step}, drop).astype(jnp.float32)
+      return predict(x, time, batch | {STEP_SIZE: step}, drop).astype(jnp.float32)
 
     zero = jnp.zeros_like(step)
     own = jax.lax.stop_gradient(answers(x, start, zero, batch, drop))

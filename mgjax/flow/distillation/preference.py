@@ -33,7 +33,7 @@ from mgjax.flow.prediction import Prediction
 from mgjax.flow.times import SampleTime
 
 # of a batch: latents (b t h w c), and p of frames (b t)
-REJECTED = 'rejected'
+REJECTED_KEY = 'rejected'
 VOTES = 'votes'
 
 
@@ -76,11 +76,11 @@ def make_preference(
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     chosen = batch['latents'].astype(jnp.float32)
-    rejected = batch.get(REJECTED)
+    rejected = batch.get(REJECTED_KEY)
     if rejected is None or rejected.shape != chosen.shape:
       actual = 'nothing' if rejected is None else rejected.shape
       raise DataError(
-        f'a pair of latents {chosen.shape} and {REJECTED} {actual}; expected two of one shape'
+        f'a pair of latents {chosen.shape} and {REJECTED_KEY} {actual}; expected two of one shape'
       )
     count = len(chosen)
     time_key, noise_key, drop_key = jax.random.split(key, 3)

@@ -21,7 +21,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 from mgjax.lab.curation import frames

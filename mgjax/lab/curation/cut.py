@@ -11,8 +11,8 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
-from mgjax.data.ingest.convert import REJECTED, write_rejected
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Guarded, Lost
 from mgjax.data.media.transcode import cut_video
@@ -141,6 +141,8 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   write_rejected(directory, rejected)
   result = CutResult(count - len(rejected), sum(copied for _, copied, _ in notes), rejected)
   if not result.rows:
-    raise DataError(f'none of {count} clips can be cut; all reasons are in {directory}/{REJECTED}')
+    raise DataError(
+      f'none of {count} clips can be cut; all reasons are in {directory}/{REJECTED_FILE}'
+    )
   writer.finish({'inputs': count, 'rejected': len(rejected)})
   return result

@@ -19,7 +19,7 @@ from mgjax.core.files import write_bytes
 from mgjax.core.settings import Checked, Count, Positive, Range
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.clip_index import tell_captions
-from mgjax.data.ingest.entries import SOURCE, TASK, Entry, Rejected, list_entries
+from mgjax.data.ingest.entries import SOURCE, TASK, MediaEntry, RejectedEntry, list_entries
 from mgjax.data.media.transcode import write_frames
 from mgjax.data.media.video import probe, stream_frames
 from mgjax.lab.report.tables import csv_text
@@ -79,7 +79,7 @@ def mark_clips(
   rows = []
   rejected = {}
   for index, entry in enumerate(track(entries, len(entries), 'clip')):
-    if isinstance(entry, Rejected):
+    if isinstance(entry, RejectedEntry):
       rejected[entry.name] = entry.reason
       continue
     colour = list(COLOURS)[np.random.default_rng((settings.seed, index)).integers(len(COLOURS))]
@@ -121,7 +121,7 @@ def _beside(marked: pathlib.Path, clip: pathlib.Path) -> str:
 
 
 def _mark(
-  entry: Entry,
+  entry: MediaEntry,
   path: pathlib.Path,
   colour: tuple[int, int, int],
   segmenter: Segmenter,

@@ -31,7 +31,7 @@ from typing import Any
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.ingest.inputs import Input
 from mgjax.data.media.containers import Blob, File
 from mgjax.data.media.video import probe

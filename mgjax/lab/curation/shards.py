@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 from mgjax.lab.curation.filters.scenes import scene_library

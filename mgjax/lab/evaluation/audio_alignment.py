@@ -24,7 +24,7 @@ from mgjax.lab.evaluation.record.show import Show, sounds_of
 from mgjax.lab.worlds.judging import SoundJudge
 from mgjax.models.text.prompts import clean_prompt
 from mgjax.sections.audio.pipeline import AudioPipeline
-from mgjax.sections.audio.rerank import RATE, motion_change, velocities
+from mgjax.sections.audio.rerank import ALIGNMENT_RATE, motion_change, velocities
 
 MODEL = 'model'
 SHOWN = 4  # clips to write
@@ -66,7 +66,7 @@ def judge_soundtracks(
   prompts = [clean_prompt(clip['caption']) for clip in clips]
   choice: dict[str, Any] = {}
   if candidates > 1:
-    moments = round(RATE * pipeline.default_seconds)
+    moments = round(ALIGNMENT_RATE * pipeline.default_seconds)
     motions = [
       motion_change(velocities(clip['video'], data.fps), data.fps, moments) for clip in clips
     ]

@@ -19,8 +19,8 @@ from mgjax.lab.evaluation.worlds.alignment import judge_for
 from mgjax.lab.statistics.intervals import share
 from mgjax.lab.statistics.values import finite_mean
 from mgjax.lab.worlds.judging import AskedEdit, EditsJudge, JudgedEdit, Videos
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
 from mgjax.sections.video.pipeline import VideoPipeline
 
 OURS = 'model'

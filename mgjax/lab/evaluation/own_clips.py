@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.broken_samples import Replacing
-from mgjax.data.clips import Clips, InMemory, evenly
+from mgjax.data.clips import InMemory, VideoClips, evenly
 from mgjax.data.media.viewing import write_clip, write_sheets
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import longest_bucket
@@ -117,8 +117,8 @@ class _Nearest(NamedTuple):
   index: int = 0
 
 
-def _clips_of(pipeline: VideoPipeline, clips: str) -> Clips | InMemory:
-  """Returns the windows that the model was trained on, as pixels, not as latents."""
+def _clips_of(pipeline: VideoPipeline, clips: str) -> VideoClips | InMemory:
+  """The windows that the model was trained on, as they are and not in encoded form."""
   config = pipeline.config
   name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
   data = data_settings(fields_of(config, 'data')).without_latents()
@@ -126,5 +126,5 @@ def _clips_of(pipeline: VideoPipeline, clips: str) -> Clips | InMemory:
     data = dataclasses.replace(data, kind='clips', path=clips, sources={})
     shape = dataclasses.replace(shape, source='')
   source = make_sources(data, {name: shape}, 'train')[name]
-  assert isinstance(source, Clips | InMemory)
+  assert isinstance(source, VideoClips | InMemory)
   return source

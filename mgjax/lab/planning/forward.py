@@ -26,7 +26,7 @@ from mgjax.lab.planning.memory import weight_bytes
 from mgjax.lab.planning.network import axis_networks
 from mgjax.lab.planning.report import table
 from mgjax.lab.planning.search import FREE, mesh_flag
-from mgjax.models.codec.model import RATE
+from mgjax.models.codec.model import CODEC_RATE
 from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
@@ -233,7 +233,7 @@ def _read_codec(config: ConfigDict, rows: int) -> Forward:
   model, shapes = settings.model, settings.shapes
   name = max(shapes, key=lambda bucket: shapes[bucket].seconds)
   rows = rows or settings.buckets[name].batch_size
-  samples = round(shapes[name].seconds * RATE)
+  samples = round(shapes[name].seconds * CODEC_RATE)
   shape = (rows, samples, model.channels)
   latents = rows * math.ceil(samples / model.compression)
   return _coder(config.component, section.outline(), shape, ('latents', latents))

@@ -8,7 +8,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float, Int, Tree
 from mgjax.nn.linear import parameter
 
-TABLES = ('time', 'height', 'width')
+_TABLES = ('time', 'height', 'width')
 INIT = jax.nn.initializers.normal(0.02)  # not in public sources
 
 
@@ -37,7 +37,7 @@ class Positions(nn.Module):
       )
     tables = [
       parameter(self, name, INIT, ('positions', 'embed'), (length, self.dim))
-      for name, length in zip(TABLES, self.lengths, strict=True)
+      for name, length in zip(_TABLES, self.lengths, strict=True)
     ]
     t, h, w = (table[:size] for table, size in zip(tables, grid, strict=True))
     shape = (*grid, self.dim)
@@ -65,7 +65,7 @@ def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
   Raises ConfigError if a new length is smaller than the old one.
   """
   grown = {}
-  for name, length in zip(TABLES, lengths, strict=True):
+  for name, length in zip(_TABLES, lengths, strict=True):
     table = tables[name]
     if length < table.shape[0]:
       raise ConfigError(

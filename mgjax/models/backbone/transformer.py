@@ -49,7 +49,7 @@ class Transformer(nn.Module):
       arXiv 2410.10629) has one inside its FFN.
     epsilon: is added to what norms divide by the root of. Not in public sources.
     remat: what the backward pass computes again (`nn/remat_scan.py`).
-    attention: one of `nn.attention.KERNELS`; 'auto' goes by the device.
+    attention: one of `nn.attention.ATTENTION_KERNELS`; 'auto' goes by the device.
     exchange: one of `nn.attention.EXCHANGES`, how devices that share a sequence attend.
     tile: patches of a tile along t, h, w, of which self-attention reads windows
       (`nn/kernels/tiles.py`); () reads everything, as the paper does.

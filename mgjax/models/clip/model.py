@@ -50,7 +50,7 @@ class ClipModel(nn.Module):
     With `identity` also J of the images and s'.
     """
     states, projected = self.vision(images)
-    vectors = normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
+    vectors = _normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
     if not self.identity:
       return vectors
     return *vectors, self.identity_head(states), _scale(self.identity_log_scale)
@@ -61,11 +61,11 @@ class ClipModel(nn.Module):
 
   def see(self, images: Float[Array, 'b h w 3']) -> Float[Array, 'b p']:
     """Returns I of images in [0, 1]."""
-    return normalised(self.vision(images)[1])
+    return _normalised(self.vision(images)[1])
 
   def read(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Float[Array, 'b p']:
     """Returns T of tokens, of which `mask` says the text's own."""
-    return normalised(self.text(tokens, mask)[1])
+    return _normalised(self.text(tokens, mask)[1])
 
 
 class _IdentityHead(nn.Module):
@@ -79,14 +79,14 @@ class _IdentityHead(nn.Module):
   def __call__(self, states: Float[Array, 'b n e']) -> Float[Array, 'b q']:
     pooled = LayerNorm(self.epsilon, self.dtype, name='norm')(states[:, 0])
     project = Linear(self.size, ('hidden', 'embed'), dtype=self.dtype, name='project')
-    return normalised(project(pooled))
+    return _normalised(project(pooled))
 
 
 def _scale(log_scale: Float[Array, '']) -> Float[Array, '']:
   return jnp.exp(jnp.minimum(log_scale, math.log(HIGHEST)))
 
 
-def normalised(vectors: Float[Array, 'b p']) -> Float[Array, 'b p']:
+def _normalised(vectors: Float[Array, 'b p']) -> Float[Array, 'b p']:
   """Returns vectors of length 1, in float32."""
   vectors = vectors.astype(jnp.float32)
   return vectors * jax.lax.rsqrt((vectors**2).sum(axis=-1, keepdims=True) + 1e-12)

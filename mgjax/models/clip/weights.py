@@ -21,21 +21,21 @@ from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
 from mgjax.models.clip.towers import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.models.foreign_weights.format import WeightFormat, number_in
+from mgjax.models.foreign_weights.format import WeightFormat, config_number
 from mgjax.models.foreign_weights.names import LAYER, TRANSPOSED, TensorName, export_tensors
 from mgjax.models.text.weight_format import Epsilon, Family, make_encoder_format
 
-LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
+_LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
 # hidden_act of config.json -> ours; of two that are one the last is written.
-ACTIVATIONS = {
+_ACTIVATIONS = {
   'gelu_pytorch_tanh': 'gelu',
   'gelu_new': 'gelu',
   'gelu': 'exact_gelu',
   'quick_gelu': 'quick_gelu',
 }
 # Sizes that tensors show -> what config.json calls them.
-SIZES = {
+_SIZES = {
   'dim': 'hidden_size',
   'mlp_dim': 'intermediate_size',
   'depth': 'num_hidden_layers',
@@ -49,16 +49,16 @@ _HEADS = {'text': 8, 'vision': 12}
 _EOS = 49407
 _IN = ('query', 'key', 'value')
 
-Rows = tuple[TensorName, ...]
+_Rows = tuple[TensorName, ...]
 
 
-def clip_rows(tower: str, names: Collection[str]) -> Rows:
+def clip_rows(tower: str, names: Collection[str]) -> _Rows:
   """Returns the table of a tower, 'text' or 'vision', in the layout that the names are of."""
   own = any('.resblocks.' in name for name in names)
   return (_OWN if own else _TRANSFORMERS)[tower]
 
 
-def _both(ours: str, theirs: str, prefixes: tuple[str, ...], **how: Any) -> Rows:
+def _both(ours: str, theirs: str, prefixes: tuple[str, ...], **how: Any) -> _Rows:
   """Makes the rows of a layer's weight and bias."""
   norm = ours.endswith(('norm', 'norm_in'))
   weight = {} if norm else {'axes': TRANSPOSED}
@@ -76,13 +76,13 @@ def _of(name: str, prefixes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _layer_rows(
   layer_names: Mapping[str, str], layer: str, prefixes: tuple[str, ...]
-) -> list[Rows]:
+) -> list[_Rows]:
   return [
     _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in layer_names.items()
   ]
 
 
-def _transformers_rows(*prefixes: str) -> Rows:
+def _transformers_rows(*prefixes: str) -> _Rows:
   names = {'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'out_proj'}
   places = {
     'self_norm': 'layer_norm1',
@@ -99,7 +99,7 @@ def _transformers_rows(*prefixes: str) -> Rows:
   )
 
 
-def _own_rows(*prefixes: str) -> Rows:
+def _own_rows(*prefixes: str) -> _Rows:
   layer = f'transformer.resblocks.{LAYER}'
   places = {
     'self_norm': 'ln_1',
@@ -238,19 +238,19 @@ def _of_tower(tower: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what config.json says beside sizes, or means where it is silent."""
-  check_agrees({ours: config.get(SIZES[ours]) for ours in SIZES if ours in sizes}, sizes)
+  check_agrees({ours: config.get(_SIZES[ours]) for ours in _SIZES if ours in sizes}, sizes)
   activation = config.get('hidden_act', 'quick_gelu')
-  check_one_of(f'config.json has hidden_act = {activation!r:.100}', activation, ACTIVATIONS)
+  check_one_of(f'config.json has hidden_act = {activation!r:.100}', activation, _ACTIVATIONS)
   some_heads = Annotated[int, Range(least=1, most=sizes['dim'])]
   fields = {
-    'heads': number_in(config, 'num_attention_heads', _HEADS[tower], some_heads),
-    'activation': ACTIVATIONS[activation],
-    'epsilon': number_in(config, 'layer_norm_eps', 1e-5, Epsilon),
+    'heads': config_number(config, 'num_attention_heads', _HEADS[tower], some_heads),
+    'activation': _ACTIVATIONS[activation],
+    'epsilon': config_number(config, 'layer_norm_eps', 1e-5, Epsilon),
   }
   if tower == 'text':
-    most = max(sizes['vocabulary'] - 1, LARGEST)
-    eos = number_in(config, 'eos_token_id', _EOS, Annotated[int, Range(least=0, most=most)])
-    fields |= {'pooling': 'largest'} if eos == LARGEST else {'pooling': 'first_eos', 'eos': eos}
+    most = max(sizes['vocabulary'] - 1, _LARGEST)
+    eos = config_number(config, 'eos_token_id', _EOS, Annotated[int, Range(least=0, most=most)])
+    fields |= {'pooling': 'largest'} if eos == _LARGEST else {'pooling': 'first_eos', 'eos': eos}
   return fields
 
 
@@ -263,15 +263,15 @@ def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
   config = {
     'architectures': [f'CLIP{tower.capitalize()}Model{projected}'],
     'model_type': f'clip_{tower}_model',
-    **{theirs: fields[ours] for ours, theirs in SIZES.items() if ours in fields},
+    **{theirs: fields[ours] for ours, theirs in _SIZES.items() if ours in fields},
     'num_attention_heads': fields['heads'],
-    'hidden_act': {ours: theirs for theirs, ours in ACTIVATIONS.items()}[fields['activation']],
+    'hidden_act': {ours: theirs for theirs, ours in _ACTIVATIONS.items()}[fields['activation']],
     'layer_norm_eps': fields['epsilon'],
   }
   if projected:
     config['projection_dim'] = fields['projection']
   if tower == 'text':
-    config['eos_token_id'] = LARGEST if fields['pooling'] == 'largest' else fields['eos']
+    config['eos_token_id'] = _LARGEST if fields['pooling'] == 'largest' else fields['eos']
   return config
 
 

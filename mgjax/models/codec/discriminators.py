@@ -18,9 +18,9 @@ from mgjax.models.codec.spectrum import stft
 from mgjax.parallel.gather import Local
 from mgjax.parallel.shard import over_rows
 
-SLOPE = 0.1  # of leaky rectifiers below zero
+_SLOPE = 0.1  # of leaky rectifiers below zero
 LOUDEST = 0.8  # sample of what is judged
-BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, parts of half the rate
+_BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, parts of half the rate
 STRIDE = 3  # along a fold
 
 Opinion = tuple[tuple[Array, ...], Array]  # features of every layer, and logits
@@ -71,7 +71,7 @@ class PeriodDiscriminator(nn.Module):
     for level, width in enumerate(self.widths):
       stride = (STRIDE if level < len(self.widths) - 1 else 1, 1)
       x = PlaneConv(width, (5, 1), stride, self.dtype, name=f'conv_{level}')(x)
-      x = jax.nn.leaky_relu(x, SLOPE)
+      x = jax.nn.leaky_relu(x, _SLOPE)
       features.append(x)
     return tuple(features), PlaneConv(1, (3, 1), name='logits')(x.astype(jnp.float32))
 
@@ -93,16 +93,16 @@ class SpectrumDiscriminator(nn.Module):
       return jnp.concatenate((x.real, x.imag), axis=-1)
 
     x = over_rows(spectrum, sound)
-    places = [int(edge * x.shape[2]) for edge in BANDS]
+    places = [int(edge * x.shape[2]) for edge in _BANDS]
     features = []
     judged = []
-    for band in range(len(BANDS) - 1):
+    for band in range(len(_BANDS) - 1):
       y = x[:, :, places[band] : places[band + 1]]
       for level, (window, stride) in enumerate([((3, 9), 1), *[((3, 9), 2)] * 3, ((3, 3), 1)]):
         conv = PlaneConv(
           self.width, window, (1, stride), self.dtype, name=f'band_{band}_conv_{level}'
         )
-        y = jax.nn.leaky_relu(conv(y), SLOPE)
+        y = jax.nn.leaky_relu(conv(y), _SLOPE)
         features.append(y)
       judged.append(y.astype(jnp.float32))
     return tuple(features), PlaneConv(1, (3, 3), name='logits')(jnp.concatenate(judged, axis=2))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Float, Tree
-from mgjax.models.codec.model import RATE, Codec
-from mgjax.models.codec.streaming import STEP, Rows, decode_stream, encode_stream
+from mgjax.models.codec.model import CODEC_RATE, Codec
+from mgjax.models.codec.streaming import STREAMING_STEP, Rows, decode_stream, encode_stream
 from mgjax.models.tae.latents import Statistics
 
 
@@ -22,7 +22,7 @@ class AudioCodec:
     model: Codec,
     params: Tree,
     statistics: Statistics,
-    rate: int = RATE,
+    rate: int = CODEC_RATE,
     fingerprints: Sequence[str] = (),
   ):
     """Binds what makes up the codec; of `fingerprints` see `sections/autoencoder/pipeline.py`."""
@@ -54,13 +54,13 @@ class AudioCodec:
     """
     return self._decode(self.params, jnp.asarray(latents), samples=samples)
 
-  def encode_stream(self, chunks: Iterable[Rows], step: int = STEP) -> Iterator[Array]:
+  def encode_stream(self, chunks: Iterable[Rows], step: int = STREAMING_STEP) -> Iterator[Array]:
     """Encodes sound that comes in chunks of any lengths; see `mgjax/models/codec/streaming.py`."""
     for posterior in encode_stream(self.model, self.params, chunks, step):
       yield self.statistics.normalised(posterior.mean)
 
   def decode_stream(
-    self, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
+    self, chunks: Iterable[Rows], samples: int | None = None, step: int = STREAMING_STEP
   ) -> Iterator[Array]:
     """Decodes latents that come in chunks of any lengths; see `mgjax/models/codec/streaming.py`."""
     plain = (self.statistics.plain(jnp.asarray(chunk)) for chunk in chunks)

@@ -16,7 +16,7 @@ DILATIONS = (1, 3, 9)  # of the residual units of a level
 OUTPUTS, INPUTS = -1, -2  # axes of a kernel
 # What published codecs start from: the truncated normal that their code asks for is lost, because
 # weight norm computes the weight anew from g and v, which PyTorch had drawn before.
-FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+_FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def keep_variance(key: Key, shape: tuple[int, int, int], dtype: Any) -> Array:
@@ -135,7 +135,7 @@ def normalised(
   x: Float[Array, 'b *n i'],
   window: tuple[int, ...],
   features: int,
-  initializer: jax.nn.initializers.Initializer = FAN_IN,
+  initializer: jax.nn.initializers.Initializer = _FAN_IN,
   axis: int = OUTPUTS,
 ) -> Float[Array, 'b *m o']:
   """Declares v, g and bias of a module with a `dtype`, and returns local(x, g v / |v|) + bias.

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jax.lax import Precision
 
 from mgjax.core.typing import Array, Float
-from mgjax.models.codec.model import RATE
+from mgjax.models.codec.model import CODEC_RATE
 from mgjax.models.codec.spectrum import mel_filters, stft
 from mgjax.parallel.shard import over_rows
 
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
-BANDS = (5, 10, 20, 40, 80, 160, 320)  # of the windows above
+_BANDS = (5, 10, 20, 40, 80, 160, 320)  # of the windows above
 STFT_WINDOWS = (2048, 512)
 SPECTRAL_FLOOR = 1e-5  # magnitude that counts
 
@@ -27,7 +27,7 @@ Judged = Sequence[tuple[Sequence[Array], Array]]  # features and logits of every
 def mel_distance(
   sound: Float[Array, 'b s c'],
   other: Float[Array, 'b s c'],
-  rate: int = RATE,
+  rate: int = CODEC_RATE,
   spectral_floor: float = SPECTRAL_FLOOR,
 ) -> Float[Array, '']:
   """Sums mean |log10 max(M x, m) - log10 max(M y, m)| over seven lengths of windows.
@@ -38,7 +38,7 @@ def mel_distance(
 
   def levels(sound: Array) -> tuple[Array, ...]:
     log_bands = []
-    for window, count in zip(WINDOWS, BANDS, strict=True):
+    for window, count in zip(WINDOWS, _BANDS, strict=True):
       magnitudes = jnp.abs(stft(sound, window))
       filters = jnp.asarray(mel_filters(rate, window, count))
       bands = jnp.matmul(magnitudes, filters, precision=Precision.HIGHEST)

@@ -15,8 +15,8 @@ from mgjax.core.settings import Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key, Num
 from mgjax.models.codec.layers import DILATIONS, AudioConv, DownConv, ResidualUnit, Snake, UpConv
 
-RATE = 48_000  # samples a second that the published dimensions are for
-SMALLEST = 1e-4  # standard deviation
+CODEC_RATE = 48_000  # samples a second that the published dimensions are for
+_SMALLEST = 1e-4  # standard deviation
 
 
 @flax.struct.dataclass
@@ -29,7 +29,7 @@ class Posterior:
   @property
   def std(self) -> Float[Array, 'b t c']:
     """The standard deviation."""
-    return jax.nn.softplus(self.scale) + SMALLEST
+    return jax.nn.softplus(self.scale) + _SMALLEST
 
   def sample(self, key: Key) -> Float[Array, 'b t c']:
     """Draws mean + std * N(0, 1)."""

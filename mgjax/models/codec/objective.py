@@ -17,7 +17,7 @@ from mgjax.models.codec.losses import (
   stft_distance,
   waveform_distance,
 )
-from mgjax.models.codec.model import RATE, Posterior, kl
+from mgjax.models.codec.model import CODEC_RATE, Posterior, kl
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LossWeights(Checked):
   kl: Magnitude = 1e-4
 
 
-def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
+def make_objective(weights: LossWeights, rate: int = CODEC_RATE) -> Objective:
   """Makes loss = mel D_mel + mse mean (x - y)^2 + kl KL, with x = `batch['audio']` (b s c).
 
   It is objective(predict, batch, key), where `predict(sound, key)` is the codec.
@@ -48,7 +48,7 @@ def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
   return objective
 
 
-def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
+def make_adversarial_objective(weights: LossWeights, rate: int = CODEC_RATE):
   """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
 
   It is objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the

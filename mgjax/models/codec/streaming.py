@@ -18,7 +18,7 @@ from mgjax.models.codec.model import Codec, Posterior
 
 Rows = Array | np.ndarray  # (b n c), on the devices or on the host
 
-STEP = 250  # latents of which the results are kept at a time: 10 s; not in public sources
+STREAMING_STEP = 250  # latents of which the results are kept at a time: 10 s; not in public sources
 _EDGE = WINDOW // 2
 
 
@@ -51,7 +51,7 @@ def decoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
 
 
 def encode_stream(
-  codec: Codec, params: Tree, chunks: Iterable[Rows], step: int = STEP
+  codec: Codec, params: Tree, chunks: Iterable[Rows], step: int = STREAMING_STEP
 ) -> Iterator[Posterior]:
   """Encodes sound that comes in chunks of any length; the result is that of `Codec.encode`.
 
@@ -67,7 +67,11 @@ def encode_stream(
 
 
 def decode_stream(
-  codec: Codec, params: Tree, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
+  codec: Codec,
+  params: Tree,
+  chunks: Iterable[Rows],
+  samples: int | None = None,
+  step: int = STREAMING_STEP,
 ) -> Iterator[Float[Array, 'b s c']]:
   """Decodes latents that come in chunks of any length; the result is that of `Codec.decode`.
 

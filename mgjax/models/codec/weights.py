@@ -28,7 +28,7 @@ from mgjax.models.codec.layers import DILATIONS
 from mgjax.models.codec.model import Codec, make_codec
 from mgjax.models.foreign_weights.format import ImportedWeights, WeightFormat, understanding
 from mgjax.models.foreign_weights.names import arrange
-from mgjax.models.foreign_weights.torch_pickle import SUFFIXES, read_pickle
+from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES, read_pickle
 from mgjax.models.tae.latents import Statistics
 
 _log = logging.getLogger(__name__)
@@ -257,7 +257,9 @@ def _read_dac(
 ) -> ImportedWeights:
   """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
   del keep_type  # trained, so float32
-  tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
+  tensors = (
+    read_pickle(source) if os.fspath(source).endswith(TORCH_SUFFIXES) else read_tensors(source)[0]
+  )
   side = transformers_side(tensors)
   file_fields = transformers_fields(tensors, side) if side else published_fields(tensors)
   fields = {**fields, **file_fields}
@@ -293,4 +295,4 @@ def _write_dac(
   return "the codec by DAC-VAE's names"
 
 
-FORMAT = WeightFormat(make_codec, _init, _read_dac, 'dacvae', False, _write_dac)
+CODEC_FORMAT = WeightFormat(make_codec, _init, _read_dac, 'dacvae', False, _write_dac)

@@ -26,7 +26,7 @@ from mgjax.nn.norm import LayerNorm, RMSNorm
 _log = logging.getLogger(__name__)
 _BYTES = jax.nn.initializers.normal(1.0)
 _PLACES = jax.nn.initializers.normal(0.1)  # what a word says matters more than where it stands
-WINDOW = 7  # bytes
+_WINDOW = 7  # bytes
 _warned: set[tuple[int, str]] = set()  # lengths for which this process has said that one was cut
 
 
@@ -121,7 +121,7 @@ class ByteText(Conditioning):
     x = (table[tokens] * mask[..., None]).astype(self.dtype)
     # A byte says little alone; a window of them is a word wherever it stands. (To words it does no
     # harm: what is compared differs in its tokens alone.)
-    words = TemporalConv(self.width, WINDOW, initializer=FAN_IN, dtype=self.dtype, name='words')
+    words = TemporalConv(self.width, _WINDOW, initializer=FAN_IN, dtype=self.dtype, name='words')
     x = x + words(x[:, :, None, None])[:, :, 0, 0]
     return x + places[None, : tokens.shape[1]].astype(self.dtype)
 

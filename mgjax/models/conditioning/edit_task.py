@@ -15,8 +15,8 @@ from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, ar
 from mgjax.models.conditioning.ports import GatedContext, Ports
 from mgjax.nn.linear import ZEROS, Linear, parameter
 
-KEY = 'task'
-INDEX = 'task_index'
+TASK_KEY = 'task'
+_INDEX = 'task_index'
 
 
 class EditTask(Conditioning):
@@ -37,26 +37,26 @@ class EditTask(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the number of the task, 0 for none."""
-    return {INDEX: array((), np.int32)}
+    return {_INDEX: array((), np.int32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'task', a name."""
-    return {KEY: ()}
+    return {TASK_KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the number of a sample's task if it names one; ConfigError for an unknown one."""
-    if KEY not in sample:
+    if TASK_KEY not in sample:
       return {}
-    name = str(sample[KEY])
+    name = str(sample[TASK_KEY])
     if name and name not in self.tasks:
       raise ConfigError(f'task {name!r}; expected one of {", ".join(self.tasks)}')
-    return {INDEX: np.array(self.tasks.index(name) + 1 if name else 0, np.int32)}
+    return {_INDEX: np.array(self.tasks.index(name) + 1 if name else 0, np.int32)}
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    if INDEX not in batch:
+    if _INDEX not in batch:
       return Ports()
-    index = jnp.where(drop, 0, batch[INDEX])
+    index = jnp.where(drop, 0, batch[_INDEX])
     normal = jax.nn.initializers.normal(1.0)
     there = index > 0
     table = parameter(

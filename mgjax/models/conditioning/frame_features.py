@@ -15,7 +15,7 @@ from mgjax.models.conditioning.ports import Ports
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import LayerNorm
 
-KEY = 'frame_features'
+FRAME_FEATURES_KEY = 'frame_features'
 
 
 class FrameFeatures(Conditioning):
@@ -39,29 +39,29 @@ class FrameFeatures(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the features (t e) of the frame shown at each latent."""
-    return {KEY: array((latents[0], self.features), np.float32)}
+    return {FRAME_FEATURES_KEY: array((latents[0], self.features), np.float32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'frame_features' (t e)."""
-    return {KEY: (latents[0], self.features)}
+    return {FRAME_FEATURES_KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns a sample's 'frame_features' if any; DataError if they are of another encoder."""
-    if KEY not in sample:
+    if FRAME_FEATURES_KEY not in sample:
       return {}
-    features = np.asarray(sample[KEY], np.float32)
+    features = np.asarray(sample[FRAME_FEATURES_KEY], np.float32)
     if features.shape[-1] != self.features:
       raise DataError(
         f'frames have {features.shape[-1]} features; expected {self.features}: mend '
         f'config.model.conditionings.{self.name}.features, or the encoder that config.vision names'
       )
-    return {KEY: features}
+    return {FRAME_FEATURES_KEY: features}
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    if KEY not in batch:
+    if FRAME_FEATURES_KEY not in batch:
       return Ports()
-    x = batch[KEY].astype(self.dtype)
+    x = batch[FRAME_FEATURES_KEY].astype(self.dtype)
     seen = jnp.any(x != 0, axis=(1, 2)) & ~drop
     x = x - self.background
     x = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='project')(x)

@@ -17,8 +17,8 @@ from mgjax.models.conditioning.ports import Ports
 from mgjax.nn.linear import Linear
 from mgjax.nn.norm import LayerNorm
 
-KEY = 'reference'
-TOKENS = ('class', 'patches', 'both')
+REFERENCE_KEY = 'reference'
+_TOKENS = ('class', 'patches', 'both')
 
 
 class Identity(Conditioning):
@@ -59,28 +59,30 @@ class Identity(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the pictures (r h w 3), black where there is none."""
-    return {KEY: array(self.shape, np.uint8)}
+    return {REFERENCE_KEY: array(self.shape, np.uint8)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'reference' (r h w 3)."""
-    return {KEY: self.shape}
+    return {REFERENCE_KEY: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns a sample's 'reference' if it has one, pictures (_ h w 3) of any number and size."""
-    if KEY not in sample:
+    if REFERENCE_KEY not in sample:
       return {}
     pictures = np.zeros(self.shape, np.uint8)
-    references = resize(np.asarray(sample[KEY])[: self.references], self.shape[1:3], 'bicubic')
+    references = resize(
+      np.asarray(sample[REFERENCE_KEY])[: self.references], self.shape[1:3], 'bicubic'
+    )
     pictures[: len(references)] = references
-    return {KEY: pictures}
+    return {REFERENCE_KEY: pictures}
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    if self.tokens not in TOKENS:
-      raise ConfigError(f'{self.name}.tokens = {self.tokens!r}; expected {", ".join(TOKENS)}')
-    if KEY not in batch:
+    if self.tokens not in _TOKENS:
+      raise ConfigError(f'{self.name}.tokens = {self.tokens!r}; expected {", ".join(_TOKENS)}')
+    if REFERENCE_KEY not in batch:
       return Ports()
-    pictures = jnp.where(drop[:, None, None, None, None], 0, batch[KEY])
+    pictures = jnp.where(drop[:, None, None, None, None], 0, batch[REFERENCE_KEY])
     there = jnp.any(pictures > 0, axis=(2, 3, 4))
     b, r = there.shape
     flat = pictures.reshape(b * r, *pictures.shape[2:]).astype(jnp.float32) / 255

@@ -12,7 +12,7 @@ from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, ar
 from mgjax.models.conditioning.ports import Ports
 from mgjax.nn.linear import ZEROS, Linear
 
-KEY = 'context'
+CONTEXT_KEY = 'context'
 
 
 class KnownLatents(Conditioning):
@@ -28,21 +28,23 @@ class KnownLatents(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns latents (t 1 1 c) of the frames that are known; in training the objective draws."""
-    return {KEY: array(latents, np.float32)}
+    return {CONTEXT_KEY: array(latents, np.float32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'context' (t 1 1 c)."""
-    return {KEY: latents}
+    return {CONTEXT_KEY: latents}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns a sample's 'context' if it has one."""
-    return {KEY: np.asarray(sample[KEY], np.float32)} if KEY in sample else {}
+    return (
+      {CONTEXT_KEY: np.asarray(sample[CONTEXT_KEY], np.float32)} if CONTEXT_KEY in sample else {}
+    )
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    if KEY not in batch:
+    if CONTEXT_KEY not in batch:
       return Ports()
-    context = batch[KEY].astype(self.dtype)
+    context = batch[CONTEXT_KEY].astype(self.dtype)
     context = jnp.where(drop[:, None, None], 0, context.reshape(*context.shape[:2], -1))
     axes = ('patch', 'embed')
     project = Linear(self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='project')

@@ -11,7 +11,7 @@ from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
 
-KEY = 'temporal_place'
+TEMPORAL_PLACE_KEY = 'temporal_place'
 
 
 class TemporalPlace(Conditioning):
@@ -25,16 +25,24 @@ class TemporalPlace(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the entry."""
-    return {KEY: array((), np.int32)}
+    return {TEMPORAL_PLACE_KEY: array((), np.int32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'temporal_place', a number."""
-    return {KEY: ()}
+    return {TEMPORAL_PLACE_KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns a sample's entry if it has one."""
-    return {KEY: np.array(sample[KEY], np.int32)} if KEY in sample else {}
+    return (
+      {TEMPORAL_PLACE_KEY: np.array(sample[TEMPORAL_PLACE_KEY], np.int32)}
+      if TEMPORAL_PLACE_KEY in sample
+      else {}
+    )
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    return Ports(offset=jnp.where(drop, 0, batch[KEY])) if KEY in batch else Ports()
+    return (
+      Ports(offset=jnp.where(drop, 0, batch[TEMPORAL_PLACE_KEY]))
+      if TEMPORAL_PLACE_KEY in batch
+      else Ports()
+    )

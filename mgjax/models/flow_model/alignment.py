@@ -20,7 +20,7 @@ from mgjax.nn.conv import SpatialConv
 from mgjax.nn.patch import Patch, patchify
 
 NAME = 'alignment'  # of the projector among parameters
-LATENTS = 'latents'
+_LATENTS = 'latents'
 DECODER = 'decoder'
 _SMALL = 1e-6
 
@@ -46,17 +46,17 @@ class Alignment:
     ConfigError: there are no such features, or a value is out of its range.
   """
 
-  features: str = LATENTS
+  features: str = _LATENTS
   layer: Positive = 2
   weight: Magnitude = 0.5
   gamma: Fraction = 1.0
 
   def __post_init__(self):
     check(self)
-    if self.features not in (LATENTS, DECODER) and '/' not in self.features:
+    if self.features not in (_LATENTS, DECODER) and '/' not in self.features:
       raise ConfigError(
-        f'objective.alignment.features = {self.features!r}; expected {LATENTS!r} or {DECODER!r} or '
-        "a CLIP, as 'solids/objects'"
+        f'objective.alignment.features = {self.features!r}; expected {_LATENTS!r} or {DECODER!r} '
+        "or a CLIP, as 'solids/objects'"
       )
 
 
@@ -95,13 +95,13 @@ def make_features(
     states = jax.image.resize(states, (len(states), *places), 'linear')
     return states.reshape(len(latents), -1, places[-1])
 
-  if settings.features != LATENTS and not hasattr(codec, 'features'):
+  if settings.features != _LATENTS and not hasattr(codec, 'features'):
     raise ConfigError(
       f'objective.alignment.features = {settings.features!r} with {type(codec).__name__}; expected '
-      f'{LATENTS!r}: only autoencoders of videos have others'
+      f'{_LATENTS!r}: only autoencoders of videos have others'
     )
   features = {
-    LATENTS: lambda known, latents: patchify(latents, patch),
+    _LATENTS: lambda known, latents: patchify(latents, patch),
     DECODER: lambda known, latents: patchify(codec.features(known[0], latents), patch),
   }.get(settings.features, seen)
   latents = jax.ShapeDtypeStruct((1, *patch, codec.model.latent_channels), jnp.float32)
@@ -133,14 +133,14 @@ def align(
 
     loss, metrics = objective(tapped, batch, key)
     latents = batch['latents'].astype(jnp.float32)
-    target = normalised(features(autoencoder, latents), settings.gamma)
+    target = _normalised(features(autoencoder, latents), settings.gamma)
     similarity = cosine(projections[0].astype(jnp.float32), jax.lax.stop_gradient(target)).mean()
     return loss + settings.weight * (1 - similarity), metrics | {'similarity': similarity}
 
   return aligned
 
 
-def normalised(features: Float[Array, 'b n f'], gamma: float) -> Float[Array, 'b n f']:
+def _normalised(features: Float[Array, 'b n f'], gamma: float) -> Float[Array, 'b n f']:
   """Returns (z - gamma mean(z)) / std(z), mean and deviation over the n tokens of a clip."""
   mean = jnp.mean(features, axis=1, keepdims=True)
   deviation = jnp.std(features, axis=1, keepdims=True)

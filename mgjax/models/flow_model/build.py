@@ -11,7 +11,7 @@ from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Tree
-from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.few_steps import STEP_SIZE
 from mgjax.flow.distillation.guidance import SCALES
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.prediction import make_prediction
@@ -85,7 +85,7 @@ def make_sampler_of(
   student_inputs: dict[str, float | tuple[float, ...]] = {}
   if few := objective.steps_learnt:
     learnt = few.grid(settings.steps)
-    student_inputs = {STEP: 1 / settings.steps}
+    student_inputs = {STEP_SIZE: 1 / settings.steps}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
         f'guidance {guidance} of a model that learned its few steps with guidance in them; give 1'
@@ -153,7 +153,7 @@ def check_records(
     )
 
 
-def check_learnt(
+def check_training_inputs(
   autoencoder: str, fingerprints: Sequence[str], learnt: Mapping[str, Any], notes: Mapping[str, Any]
 ) -> None:
   """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
@@ -187,6 +187,6 @@ def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
 
 
 # No other project has such a model, and its autoencoder is exported by itself.
-FORMAT = WeightFormat(
+FLOW_MODEL_FORMAT = WeightFormat(
   make_flow_model, _init, how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll')
 )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.seeds import key_of, words_of
+from mgjax.core.seeds import key_of, seed_words
 from mgjax.core.typing import Array, Float, Int, UInt32
 
 
@@ -23,7 +23,7 @@ def seeds_of(seed: int | Sequence[int], indices: np.ndarray) -> tuple[np.ndarray
   """Returns the arrays that `draw` takes; a sequence has a seed for each index.
   Raises ConfigError for a seed that is out of its range.
   """
-  return words_of(seed), np.asarray(indices, np.int32)
+  return seed_words(seed), np.asarray(indices, np.int32)
 
 
 @functools.partial(jax.jit, static_argnames='shape')

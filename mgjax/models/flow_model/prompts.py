@@ -15,7 +15,7 @@ from mgjax.models.text.vocabulary import (
   unseen,
 )
 
-MOST = 100_000  # different captions that are looked at before training
+_MOST = 100_000  # different captions that are looked at before training
 _NAMED = 3  # prompts of which each has its sentence
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def study_captions(
 ) -> list[str] | None:
   """Returns the words of the captions of training, and warns if the model cannot read some whole.
 
-  Of more than `MOST` different captions, or where they cannot be had without the samples, nothing
+  Of more than `_MOST` different captions, or where they cannot be had without the samples, nothing
   is said. `sources` are of each {'caption'} and perhaps 'fps' of its samples; None where that is
   costly.
   """
@@ -36,7 +36,7 @@ def study_captions(
       return None
     for sample in captions:
       samples[sample['caption'], sample.get('fps')] = sample
-      if len(samples) > MOST:
+      if len(samples) > _MOST:
         return None
   for line in describe_cuts(list(samples.values()), conditionings):
     _log.warning('%s', line)

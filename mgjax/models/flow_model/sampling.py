@@ -20,7 +20,7 @@ from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.multihead import READ
 from mgjax.parallel.compiler import DeviceProgram
 
-FLOW = FlowMatching()
+_FLOW = FlowMatching()
 NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
 
 
@@ -116,7 +116,7 @@ def make_generate(
   solver: str,
   guidance: Guidance,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
-  prediction: Prediction = FLOW,
+  prediction: Prediction = _FLOW,
   told: Mapping[str, float | tuple[float, ...]] = {},
   reuse: float = 0.0,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
@@ -169,7 +169,7 @@ class Stepwise:
     *,
     solver: str,
     guidance: Guidance,
-    prediction: Prediction = FLOW,
+    prediction: Prediction = _FLOW,
     told: Mapping[str, float | tuple[float, ...]] = {},
     reuse: float = 0.0,
   ):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.safetensors_files import Tensors, listed, read_tensors, shown
-from mgjax.models.foreign_weights.torch_pickle import SUFFIXES, read_pickle
+from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES, read_pickle
 
 INDEX = '.index.json'
 
@@ -44,7 +44,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   for name, expected in parts.items():
     file = path.parent / name
     file_tensors = (
-      read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, anything=True)[0]
+      read_pickle(file) if name.endswith(TORCH_SUFFIXES) else read_tensors(file, anything=True)[0]
     )
     if expected is not None and file_tensors.keys() != expected:
       kinds = {
@@ -62,7 +62,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:
   """Returns the index or the only weight file of a folder; of two precisions, the shorter name."""
-  for suffixes in (('.safetensors',), SUFFIXES):
+  for suffixes in (('.safetensors',), TORCH_SUFFIXES):
     for endings in ([f'{suffix}{INDEX}' for suffix in suffixes], suffixes):
       files = [file for file in folder.iterdir() if file.name.endswith(tuple(endings))]
       files.sort(key=lambda file: (len(file.name), file.name))

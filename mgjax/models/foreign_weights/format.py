@@ -65,7 +65,7 @@ def understanding(what: str) -> Iterator[None]:
     ) from error
 
 
-def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
+def config_number(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
   """Returns a number of another project's config.json, or `otherwise`. Raises ConfigError."""
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')

@@ -29,7 +29,7 @@ _HOLDER = re.compile(
 )
 _WRAPPER = re.compile(r'(?<![^.])(?:_orig_mod|_(?:fsdp|checkpoint)_wrapped_module|module)\.')
 _MOST_HOLDERS, _TAIL = 8, 200  # or names of megabytes would take hours
-WHOLE = 'parameters themselves'  # of peft's bias or modules_to_save, or a model
+WHOLE_PARAMETERS = 'parameters themselves'  # of peft's bias or modules_to_save, or a model
 _KINDS = (  # of other adapters, by their tensors; the word of the tensor where a kind has no name
   (r'\.hada_', 'LoHa'),
   (r'\.lokr_', 'LoKr'),
@@ -51,7 +51,7 @@ _KINDS = (  # of other adapters, by their tensors; the word of the tensor where 
     r'waveft|xlora)_',
     '',
   ),
-  (r'\.(?:weight|bias)$', WHOLE),
+  (r'\.(?:weight|bias)$', WHOLE_PARAMETERS),
 )
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = float(np.finfo(np.float32).max)
 _TEXT = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.ASCII | re.IGNORECASE)
 
 
 def is_number(value: Any) -> bool:
   """Says whether JSON holds a number that float32 can have."""
   is_real = isinstance(value, int | float) and not isinstance(value, bool)
-  return is_real and abs(value) <= LARGEST
+  return is_real and abs(value) <= _LARGEST
 
 
 def number_in(text: str, kind: type = float) -> Any:

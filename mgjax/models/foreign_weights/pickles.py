@@ -9,16 +9,16 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-LARGEST = 16 << 20
+LARGEST_PICKLE_BYTES = 16 << 20
 # Each makes 200 bytes or less, and 10,000 tensors need so many.
 MOST_INSTRUCTIONS = 400_000
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False, 'EMPTY_TUPLE': ()}
 _KEYS = (str, int, float, bool, type(None))
 
-T = TypeVar('T')
+_T = TypeVar('_T')
 
 
-class Name(NamedTuple):
+class PickledName(NamedTuple):
   """What a pickle names and nobody has looked up: a function, a class or anything else."""
 
   module: str
@@ -26,7 +26,7 @@ class Name(NamedTuple):
 
 
 def run_pickle(
-  pickled: bytes, call: Callable[[Name, tuple[Any, ...]], Any], load: Callable[[Any], Any]
+  pickled: bytes, call: Callable[[PickledName, tuple[Any, ...]], Any], load: Callable[[Any], Any]
 ) -> Any:
   """Returns the value that a pickle makes.
 
@@ -37,8 +37,10 @@ def run_pickle(
   another kind or one too many, or the pickle is larger than LARGEST, or LookupError if one takes
   what is not there.
   """
-  if len(pickled) > LARGEST:
-    raise ValueError(f'its pickle has {len(pickled)} bytes, at most {LARGEST} are read')
+  if len(pickled) > LARGEST_PICKLE_BYTES:
+    raise ValueError(
+      f'its pickle has {len(pickled)} bytes, at most {LARGEST_PICKLE_BYTES} are read'
+    )
   stack: list[Any] = []
   marks: list[int] = []
   memo: dict[int, Any] = {}
@@ -95,14 +97,14 @@ def run_pickle(
       case 'BINGET' | 'LONG_BINGET':
         stack.append(memo[argument])
       case 'GLOBAL':
-        stack.append(Name(*argument.split(' ', 1)))
+        stack.append(PickledName(*argument.split(' ', 1)))
       case 'STACK_GLOBAL':
         name, module = _exactly(str, stack.pop()), _exactly(str, stack.pop())
-        stack.append(Name(module, name))
+        stack.append(PickledName(module, name))
       case 'BINPERSID':
         stack.append(load(stack.pop()))
       case 'REDUCE':
-        arguments, name = _exactly(tuple, stack.pop()), _exactly(Name, stack.pop())
+        arguments, name = _exactly(tuple, stack.pop()), _exactly(PickledName, stack.pop())
         stack.append(call(name, arguments))
       case 'BUILD':
         stack.pop()
@@ -114,7 +116,7 @@ def run_pickle(
   raise ValueError('its pickle does not stop')
 
 
-def _exactly(kind: type[T], value: Any) -> T:
+def _exactly(kind: type[_T], value: Any) -> _T:
   if type(value) is not kind:
     raise ValueError(f'its pickle takes a {type(value).__name__} for a {kind.__name__}')
   return value

@@ -12,9 +12,9 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.safetensors_files import Tensors, is_boundless, not_weights
-from mgjax.models.foreign_weights.pickles import LARGEST, Name, run_pickle
+from mgjax.models.foreign_weights.pickles import LARGEST_PICKLE_BYTES, PickledName, run_pickle
 
-SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
+TORCH_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
 _TYPES = {
   'DoubleStorage': np.float64,
   'FloatStorage': np.float32,
@@ -76,8 +76,10 @@ def _read(path: str | os.PathLike[str]) -> Any:
     if len(pickles) != 1:
       raise ValueError(f'it holds {len(pickles)} pickles')
     (pickled,) = pickles
-    if pickled.file_size > LARGEST:
-      raise ValueError(f'its pickle has {pickled.file_size} bytes, at most {LARGEST} are read')
+    if pickled.file_size > LARGEST_PICKLE_BYTES:
+      raise ValueError(
+        f'its pickle has {pickled.file_size} bytes, at most {LARGEST_PICKLE_BYTES} are read'
+      )
     storages = _Storages(archive, pickled.filename.removesuffix('data.pkl'))
     return run_pickle(archive.read(pickled), _call, storages.load)
 
@@ -131,7 +133,7 @@ class _Storages:
     if type(pid) is not tuple or len(pid) != 5:
       raise ValueError('it asks for something that is no storage')
     kind, storage, key, _, count = pid
-    if type(kind) is not str or type(storage) is not Name or type(key) is not str:
+    if type(kind) is not str or type(storage) is not PickledName or type(key) is not str:
       raise ValueError('it asks for something that is no storage')
     if kind != 'storage' or storage.module != 'torch' or storage.name not in _TYPES:
       raise ValueError(f'it asks for {storage.module}.{storage.name}')
@@ -146,7 +148,7 @@ class _Storages:
     return loaded
 
 
-def _call(name: Name, arguments: tuple[Any, ...]) -> Any:
+def _call(name: PickledName, arguments: tuple[Any, ...]) -> Any:
   match name, arguments:
     case ('collections', 'OrderedDict'), ():
       return {}

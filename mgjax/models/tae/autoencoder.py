@@ -23,7 +23,7 @@ from mgjax.models.tae.blocks import (
   Temporal,
   Upsample,
 )
-from mgjax.models.tae.shortcut import blocks, joined
+from mgjax.models.tae.shortcut import blocks, unblock
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm
@@ -204,7 +204,7 @@ class Autoencoder(nn.Module):
     x = self.decoder(latents)
     x = einops.rearrange(x, 'b t h w (dh dw c) -> b t (h dh) (w dw) c', dh=dh, dw=dw, c=3)
     if self.shortcut:
-      x += joined(self.shortcut_out(latents), self.compression)
+      x += unblock(self.shortcut_out(latents), self.compression)
     return x[:, :frames]
 
   def features(self, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w f']:

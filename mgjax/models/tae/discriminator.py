@@ -15,8 +15,8 @@ from mgjax.core.typing import Array, Float, Key, Predict
 from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.nn.norm import FrameGroupNorm
 
-SLOPE = 0.2  # of leaky rectifiers below zero
-STEP = 0.01  # of the differences that stand for a gradient, in pixels of [-1, 1]
+_SLOPE = 0.2  # of leaky rectifiers below zero
+_STEP = 0.01  # of the differences that stand for a gradient, in pixels of [-1, 1]
 
 Logits = Sequence[Float[Array, 'b t _ _ 1']]
 
@@ -43,7 +43,7 @@ class PatchDiscriminator(nn.Module):
         x = TemporalConv(width, dtype=self.dtype, name=f'temporal_{level}')(x)
       if level:
         x = FrameGroupNorm(self.groups, dtype=self.dtype, name=f'norm_{level}')(x)
-      x = jax.nn.leaky_relu(x, SLOPE)
+      x = jax.nn.leaky_relu(x, _SLOPE)
     return SpatialConv(1, name='logits')(x.astype(jnp.float32))
 
 
@@ -82,6 +82,6 @@ def gradient_penalty(
   With e ~ N(0, 1) its expectation is |dD/dx|^2 of each logit as s goes to 0. It needs no gradient
   of a gradient, which sharded products would not give (Lin et al. 2025, arXiv 2501.08316).
   """
-  moved = predict(video + STEP * jax.random.normal(key, video.shape))
+  moved = predict(video + _STEP * jax.random.normal(key, video.shape))
   pairs = zip(moved, real, strict=True)
-  return sum(jnp.mean(((m - r) / STEP) ** 2) for m, r in pairs) / len(real)
+  return sum(jnp.mean(((m - r) / _STEP) ** 2) for m, r in pairs) / len(real)

@@ -20,7 +20,7 @@ from mgjax.core.safetensors_files import Tensors, listed, read_tensors
 from mgjax.core.settings import Positive, Range
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
-from mgjax.models.foreign_weights.format import number_in
+from mgjax.models.foreign_weights.format import config_number
 from mgjax.models.foreign_weights.names import arrange
 from mgjax.models.tae.latents import Statistics
 from mgjax.nn.conv import centred
@@ -35,8 +35,8 @@ FIXED = {
 }
 # What diffusers means where it is silent on these.
 GROUPS = 32
-SCALING = 0.18215
-MOST = 8  # levels, and blocks of one; twice as many as any published model has
+_SCALING = 0.18215
+_MOST = 8  # levels, and blocks of one; twice as many as any published model has
 _KINDS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
 
@@ -239,7 +239,7 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
     files = [file for file in files if file.suffix == '.safetensors'] or files
     path = files[0] if files else path / 'diffusion_pytorch_model.safetensors'
   tensors, _ = read_tensors(path)
-  fields = _read_fields(tensors, number_in(config, 'norm_num_groups', GROUPS, Positive))
+  fields = _read_fields(tensors, config_number(config, 'norm_num_groups', GROUPS, Positive))
   sizes = {
     'latent_channels': fields['latent_channels'],
     'block_out_channels': list(fields['widths']),
@@ -283,8 +283,8 @@ def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
     return (*tensors[f'{name}.weight'].shape, 0)[0]
 
   def count(names: str) -> int:
-    there = (number for number in range(MOST) if f'{names.format(number)}.weight' not in tensors)
-    return max(next(there, MOST), 1)
+    there = (number for number in range(_MOST) if f'{names.format(number)}.weight' not in tensors)
+    return max(next(there, _MOST), 1)
 
   levels = count('encoder.down_blocks.{}.resnets.0.conv2')
   blocks = count('encoder.down_blocks.0.resnets.{}.conv2')
@@ -306,10 +306,10 @@ def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
 
 
 def _read_statistics(config: Mapping[str, Any], channels: int) -> Statistics:
-  scaling = number_in(
-    config, 'scaling_factor', SCALING, Annotated[float, Range(least=1e-6, most=1e6)]
+  scaling = config_number(
+    config, 'scaling_factor', _SCALING, Annotated[float, Range(least=1e-6, most=1e6)]
   )
-  shift = number_in(config, 'shift_factor', 0.0, Annotated[float, Range(least=-1e6, most=1e6)])
+  shift = config_number(config, 'shift_factor', 0.0, Annotated[float, Range(least=-1e6, most=1e6)])
   mean, std = config.get('latents_mean'), config.get('latents_std')
   statistics = Statistics.from_dict(
     {

@@ -16,7 +16,7 @@ from mgjax.core.typing import Array, Bool, Float, Tree, UInt8
 from mgjax.flow.windows import Cover
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.tiling import (
-  Frames,
+  FrameArray,
   Tiling,
   over_tiles,
   regroup,
@@ -179,14 +179,14 @@ class LatentCodec:
     self._decode = jax.jit(self.decode_tile, static_argnames='size')
     self._decode_whole = jax.jit(self.decode_bytes, static_argnames=('frames', 'size'))
 
-  def encode(self, video: Frames) -> Float[Array, 'b t h w c']:
+  def encode(self, video: FrameArray) -> Float[Array, 'b t h w c']:
     """Encodes bytes (b t h w 3) into normalised latents.
     Raises DataError if the video is empty, or no bytes, or has other axes or channels.
     """
     return jnp.concatenate(list(self._encoded([video])), axis=1)
 
   def decode(
-    self, latents: Frames, frames: int | None = None, size: tuple[int, int] | None = None
+    self, latents: FrameArray, frames: int | None = None, size: tuple[int, int] | None = None
   ) -> UInt8[Array, 'b t h w 3']:
     """Decodes normalised latents (b t h w c) into the first `frames` frames.
 
@@ -204,7 +204,7 @@ class LatentCodec:
       return self._decoded_whole(latents, frames, size)
     return jnp.concatenate(list(self._decoded([latents], frames, size)), axis=1)
 
-  def encode_stream(self, video: Iterable[Frames]) -> Iterator[Float[Array, 'b t h w c']]:
+  def encode_stream(self, video: Iterable[FrameArray]) -> Iterator[Float[Array, 'b t h w c']]:
     """Encodes a video that comes in chunks of any lengths, tile by tile; see `encode`.
 
     Memory does not grow with the length: a tile is done before the next one is begun.
@@ -213,7 +213,10 @@ class LatentCodec:
       yield jax.block_until_ready(latents)
 
   def decode_stream(
-    self, latents: Iterable[Frames], frames: int | None = None, size: tuple[int, int] | None = None
+    self,
+    latents: Iterable[FrameArray],
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
   ) -> Iterator[UInt8[Array, 'b t h w 3']]:
     """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
 
@@ -282,7 +285,7 @@ class LatentCodec:
     return to_bytes(video), jnp.isfinite(latents).all()
 
   def _decoded_whole(
-    self, latents: Frames, frames: int, size: tuple[int, int] | None
+    self, latents: FrameArray, frames: int, size: tuple[int, int] | None
   ) -> UInt8[Array, 'b t h w 3']:
     _check_frames(frames)
     _check_chunk(latents, None, self.model.latent_channels, of_bytes=False)
@@ -293,7 +296,7 @@ class LatentCodec:
       raise _not_finite()
     return video
 
-  def _encoded(self, chunks: Iterable[Frames]) -> Iterator[Array]:
+  def _encoded(self, chunks: Iterable[FrameArray]) -> Iterator[Array]:
     for tile in regroup(_checked(chunks, 3, of_bytes=True), self.tiling.frames):
       size = (tile.shape[2], tile.shape[3])
       if (filled := self._filled(*size)) != size:
@@ -301,7 +304,7 @@ class LatentCodec:
       yield self._encode(self.params, tile)
 
   def _decoded(
-    self, chunks: Iterable[Frames], frames: int | None, size: tuple[int, int] | None
+    self, chunks: Iterable[FrameArray], frames: int | None, size: tuple[int, int] | None
   ) -> Iterator[Array]:
     if frames is not None:
       _check_frames(frames)
@@ -345,7 +348,9 @@ def _say_filled(size: tuple[int, int], filled: tuple[int, int]) -> None:
   )
 
 
-def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iterator[Frames]:
+def _checked(
+  chunks: Iterable[FrameArray], channels: int, *, of_bytes: bool
+) -> Iterator[FrameArray]:
   """Yields the chunks of a video, or of latents, if they are what they should be."""
   first = None
   frames = 0
@@ -361,7 +366,7 @@ def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iter
 
 
 def _check_chunk(
-  chunk: Frames, first: tuple[int, int, int] | None, channels: int, *, of_bytes: bool
+  chunk: FrameArray, first: tuple[int, int, int] | None, channels: int, *, of_bytes: bool
 ) -> tuple[int, int, int]:
   """Returns rows, height and width of the first chunk, `first` if that was another one."""
   name = 'a video' if of_bytes else 'latents'

@@ -12,7 +12,7 @@ from mgjax.models.tae.discriminator import generator_loss, gradient_penalty, hin
 from mgjax.models.tae.outlier import outlier_penalty
 from mgjax.models.tae.perceptual import Perceptual
 
-LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
+_LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
     critic_loss, push = jax.value_and_grad(lambda video: generator_loss(critic.predict(video)))(
       fixed_reconstruction
     )
-    scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
+    scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), _LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active
     value = value + weight * critic_loss
     extra, more = latent_loss(posterior)

@@ -25,9 +25,9 @@ from mgjax.nn.linear import ONES, parameter
 # pooling.
 NUMBERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 SHIFT = (-0.030, -0.088, -0.188)
-SCALE = (0.458, 0.448, 0.450)
+_SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
-SMALLEST = 2 ** (len(NUMBERS) - 1)
+_SMALLEST = 2 ** (len(NUMBERS) - 1)
 
 COMMAND = (
   'python -c "import lpips, safetensors.torch as s; '
@@ -47,10 +47,10 @@ class VGG16(nn.Module):
     """Returns the activations relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
     Raises ConfigError if nothing would be left of the frames after four pools.
     """
-    if min(x.shape[2:4]) < SMALLEST:
+    if min(x.shape[2:4]) < _SMALLEST:
       raise ConfigError(
         f'frames of {x.shape[2]} x {x.shape[3]} pixels are too small for VGG16, which halves them '
-        f'four times; give at least {SMALLEST} x {SMALLEST}'
+        f'four times; give at least {_SMALLEST} x {_SMALLEST}'
       )
     activations = []
     for stage, (width, numbers) in enumerate(zip(self.widths, NUMBERS, strict=True), start=1):
@@ -101,7 +101,7 @@ class Perceptual(nn.Module):
     return jnp.mean(self._activations(x)[-1].astype(jnp.float32), axis=(2, 3))
 
   def _activations(self, x: Array) -> tuple[Array, ...]:
-    shift, scale = (jnp.array(values)[None, None, None, None] for values in (SHIFT, SCALE))
+    shift, scale = (jnp.array(values)[None, None, None, None] for values in (SHIFT, _SCALE))
     return self.vgg((x.astype(jnp.float32) - shift) / scale)
 
 
@@ -169,7 +169,7 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
 
 def _check_scaling(tensors: dict[str, np.ndarray]) -> None:
   """Takes lpips' constants out of `tensors`: they are no parameters here."""
-  for name, values in (('shift', SHIFT), ('scale', SCALE)):
+  for name, values in (('shift', SHIFT), ('scale', _SCALE)):
     values_in_file = tensors.pop(f'scaling_layer.{name}', None)
     if values_in_file is not None and not np.array_equal(
       values_in_file.ravel(), np.float32(values)

@@ -50,7 +50,7 @@ def blocks(
   return einops.rearrange(video, 'b (u t) (i h) (j w) c -> b u i j (t h w c)', t=t, h=h, w=w)
 
 
-def joined(
+def unblock(
   rows: Float[Array, 'b u i j d'], shape: tuple[int, int, int]
 ) -> Float[Array, 'b t h w 3']:
   """Puts blocks together again."""

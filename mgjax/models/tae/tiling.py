@@ -24,7 +24,7 @@ from mgjax.parallel.mesh import rows_mesh
 from mgjax.parallel.rules import BATCH, ambient, place_rows, size
 from mgjax.parallel.shard import batch_sharding
 
-Frames = Array | np.ndarray  # (b t h w c), on the devices or on the host
+FrameArray = Array | np.ndarray  # (b t h w c), on the devices or on the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +73,13 @@ class Tiling(Checked):
     return rows, columns
 
 
-def regroup(chunks: Iterable[Frames], length: int, overlap: int = 0) -> Iterator[Frames]:
+def regroup(chunks: Iterable[FrameArray], length: int, overlap: int = 0) -> Iterator[FrameArray]:
   """Splits a video that comes in chunks of any lengths into tiles of `length` frames.
 
   Each tile begins with the last `overlap` frames of the previous one. The last tile may be shorter,
   but is longer than the overlap unless it is the only one. At most one tile is buffered.
   """
-  buffer: list[Frames] = []
+  buffer: list[FrameArray] = []
   count = num_overlapping = 0  # frames in the buffer, and those of them that were in the last tile
   for chunk in chunks:
     end = 0
@@ -107,7 +107,7 @@ def tiles_at_once(rows: int) -> int:
   return 1 if mesh is None else mesh.size // math.gcd(mesh.size, rows)
 
 
-def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iterator[Array]:
+def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[FrameArray]) -> Iterator[Array]:
   """Yields `run` of each tile of time; on a mesh several at a time, each on devices of its own.
 
   However a mesh shares the tokens of a model, tiles are spread over all of its devices: they know
@@ -201,14 +201,14 @@ def _paste(tiles: Float[Array, 'n b t h w c'], covers: tuple[Cover, Cover]) -> A
   return canvas
 
 
-def _cut(frames: Frames, begin: int, end: int) -> Frames:
+def _cut(frames: FrameArray, begin: int, end: int) -> FrameArray:
   if isinstance(frames, np.ndarray):
     return frames[:, begin:end]
   # The place is an operand, or a program would be compiled for each.
   return jax.lax.dynamic_slice_in_dim(frames, begin, end - begin, axis=1)
 
 
-def _join(pieces: list[Frames]) -> Frames:
+def _join(pieces: list[FrameArray]) -> FrameArray:
   if len(pieces) == 1:
     return pieces[0]
   on_host = all(isinstance(piece, np.ndarray) for piece in pieces)

@@ -119,4 +119,6 @@ def _image_config(fields: Mapping[str, Any], statistics: Statistics) -> dict[str
   }
 
 
-FORMAT = WeightFormat(make_autoencoder, _init, _read_image, 'diffusers', True, _write_image)
+AUTOENCODER_FORMAT = WeightFormat(
+  make_autoencoder, _init, _read_image, 'diffusers', True, _write_image
+)

@@ -13,9 +13,9 @@ from mgjax.core.settings import Range, checked
 _log = logging.getLogger(__name__)
 
 EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
-LONGEST = 4096  # characters; far more than any encoder reads
+LONGEST_PROMPT = 4096  # characters; far more than any encoder reads
 RATES = Range(least=1, most=240)  # that may be asked for; the report's are 16 to 32
-Rate = Annotated[float, RATES]
+_Rate = Annotated[float, RATES]
 _PREFIX = re.compile(r'FPS-(\d+(?:\.\d+)?)\s+(?=\S)', re.IGNORECASE)
 # Marks that change how text is shown (its order, its digits, its letters' forms) but not what it
 # says, and the byte order mark that editors put before a file.
@@ -29,11 +29,11 @@ def clean_prompt(prompt: str) -> str:
   """Returns a prompt in NFC without control characters, bidirectional marks and doubled spaces.
 
   Emoji, joined sequences of them and right-to-left scripts pass unchanged. A prompt of more than
-  `LONGEST` characters is cut, with a warning.
+  `LONGEST_PROMPT` characters is cut, with a warning.
   Raises ConfigError if nothing is left of it.
   """
   characters = []
-  for character in prompt[: 4 * LONGEST]:
+  for character in prompt[: 4 * LONGEST_PROMPT]:
     category = unicodedata.category(character)
     if character.isspace():
       characters.append(' ')
@@ -45,9 +45,9 @@ def clean_prompt(prompt: str) -> str:
       f'the prompt {prompt[:40]!r} holds no text; describe what the video shows, '
       "for example 'the green digit 3 moves left'"
     )
-  if len(text) > LONGEST or len(prompt) > 4 * LONGEST:
-    _log.warning('a prompt of %d characters was cut to %d', len(prompt), LONGEST)
-    text = text[:LONGEST].rstrip()
+  if len(text) > LONGEST_PROMPT or len(prompt) > 4 * LONGEST_PROMPT:
+    _log.warning('a prompt of %d characters was cut to %d', len(prompt), LONGEST_PROMPT)
+    text = text[:LONGEST_PROMPT].rstrip()
   return text
 
 
@@ -59,8 +59,8 @@ def answered(answer: Mapping[str, Any], name: str) -> str:
   text = answer.get(name)
   if not isinstance(text, str) or not text.strip():
     raise ValueError(f'"{name}" is missing; expected a string')
-  if len(text) > LONGEST:
-    raise ValueError(f'it has over {LONGEST} characters; say it shorter')
+  if len(text) > LONGEST_PROMPT:
+    raise ValueError(f'it has over {LONGEST_PROMPT} characters; say it shorter')
   return clean_prompt(text)
 
 
@@ -89,7 +89,7 @@ def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
       'of them out'
     )
   rate = typed if fps is None else fps
-  return default if rate is None else checked(Rate, rate, 'fps')
+  return default if rate is None else checked(_Rate, rate, 'fps')
 
 
 def split_frame_rate(prompt: str) -> tuple[float | None, str]:

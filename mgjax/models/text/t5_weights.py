@@ -9,7 +9,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.safetensors_files import check_agrees, listed
 from mgjax.core.settings import Positive
-from mgjax.models.foreign_weights.format import number_in
+from mgjax.models.foreign_weights.format import config_number
 from mgjax.models.foreign_weights.names import TRANSPOSED, TensorName
 from mgjax.models.text.t5 import make_t5, t5_inputs
 from mgjax.models.text.weight_format import Epsilon, Family, make_encoder_format
@@ -18,7 +18,7 @@ EXPECTED = "those of transformers' T5 or UMT5 encoder"
 # model_type of config.json -> whether every layer has its own biases of distances.
 FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
 # Sizes that tensors show -> what config.json calls them.
-SIZES = {
+_SIZES = {
   'vocabulary': 'vocab_size',
   'dim': 'd_model',
   'depth': 'num_layers',
@@ -59,7 +59,7 @@ ROWS = (
   TensorName(None, 'lm_head.weight'),
 )
 _UP = 'layers/feed_forward/up/kernel'
-PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
+_PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
 def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
@@ -71,7 +71,7 @@ def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
       f'no encoder of the T5 family has model.activation = {activation!r} with model.gated = '
       f'{gated}; expected {" or ".join(known)}'
     )
-  return ROWS if gated else [PLAIN if row.ours == _UP else row for row in ROWS]
+  return ROWS if gated else [_PLAIN if row.ours == _UP else row for row in ROWS]
 
 
 def t5_fields(
@@ -112,7 +112,7 @@ def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
   return {
     'architectures': ['UMT5EncoderModel' if in_every_layer else 'T5EncoderModel'],
     'model_type': 'umt5' if in_every_layer else 't5',
-    **{theirs: fields[ours] for ours, theirs in SIZES.items()},
+    **{theirs: fields[ours] for ours, theirs in _SIZES.items()},
     'feed_forward_proj': projection_names[fields['activation'], fields['gated']],
     'relative_attention_max_distance': fields['distance'],
     'layer_norm_epsilon': fields['epsilon'],
@@ -135,18 +135,18 @@ def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str,
   activation, gated = PROJECTIONS[projection]
   # One layer alone does not show whose its biases are.
   own = FAMILIES[family] if fields['depth'] == 1 else fields['bias_in_every_layer']
-  sizes = {ours: config.get(theirs) for ours, theirs in SIZES.items()}
+  sizes = {ours: config.get(theirs) for ours, theirs in _SIZES.items()}
   family_fields = {'gated': gated, 'bias_in_every_layer': FAMILIES[family]}
   check_agrees(sizes | family_fields, fields | {'bias_in_every_layer': own})
   return {
     'activation': activation,
-    'distance': number_in(config, 'relative_attention_max_distance', 128, Positive),
-    'epsilon': number_in(config, 'layer_norm_epsilon', 1e-6, Epsilon),
+    'distance': config_number(config, 'relative_attention_max_distance', 128, Positive),
+    'epsilon': config_number(config, 'layer_norm_epsilon', 1e-6, Epsilon),
     'bias_in_every_layer': own,
   }
 
 
-FORMAT = make_encoder_format(
+T5_FORMAT = make_encoder_format(
   Family(
     make_t5,
     lambda _: t5_inputs(),

@@ -30,20 +30,20 @@ from mgjax.core.files import parse_json
 
 VOCABULARY = 'vocab.json'
 MERGES = 'merges.txt'
-EXPECTED = (
+EXPECTED_TOKENIZER = (
   f'expected spiece.model, tokenizer.json, {VOCABULARY} with {MERGES}, or '
   'bpe_simple_vocab_16e6.txt.gz'
 )
 # What else transformers has, which this project writes back but does not read.
 COMPANIONS = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json')
-KNOWN = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
+KNOWN_FILES = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
 
 # OpenAI's CLIP: what begins and ends a text, how many merges of its file count, what is a word.
-BEGIN = '<|startoftext|>'
+_BEGIN = '<|startoftext|>'
 END = '<|endoftext|>'
 WORD_END = '</w>'
 _MERGES_READ = 49152 - 256 - 2
-LARGEST = 1 << 26  # bytes of a file, four times those of the largest published one
+_LARGEST = 1 << 26  # bytes of a file, four times those of the largest published one
 # of the trial; 256,000 words take 1.2 s and 0.9 GB
 _SECONDS = 60
 _MEMORY = 4 << 30
@@ -67,7 +67,7 @@ class Unfit(ConfigError):
   """A file is no tokenizer of such an encoder; the message goes on after its name."""
 
 
-class Vocabulary(NamedTuple):
+class TokenizerEncoding(NamedTuple):
   """What tokenizer files say.
 
   Attributes:
@@ -109,20 +109,21 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
     if not file.is_file():
       beside = f' beside {path.name}' if file != path else ''
       raise ConfigError(
-        f'there is no tokenizer file {os.fspath(file)!r}{beside}; {EXPECTED}: mend the path, or '
-        'get the file from where the weights are'
+        f'there is no tokenizer file {os.fspath(file)!r}{beside}; {EXPECTED_TOKENIZER}: mend the '
+        'path, or get the file from where the weights are'
       )
   return files
 
 
-def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabulary:
+def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> TokenizerEncoding:
   """Reads the tokenizer at `path`, a folder or a file; `tried` if these files were read before.
   Raises ConfigError if there is none, or it is damaged, or it does not end a text with a token.
   """
   files = tokenizer_files(path)
   if not files:
     raise ConfigError(
-      f'{os.fspath(path)!r} has no tokenizer; {EXPECTED}: get it from where the weights are'
+      f'{os.fspath(path)!r} has no tokenizer; {EXPECTED_TOKENIZER}: get it from where the '
+      'weights are'
     )
   names = ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
   readers = {
@@ -133,7 +134,9 @@ def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabu
   }
   reader = next((readers[end] for end in readers if files[0].name.endswith(end)), None)
   if reader is None:
-    raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
+    raise ConfigError(
+      f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED_TOKENIZER}'
+    )
   data = [read_tokenizer_file(file) for file in files]
   digest = hashlib.sha256(b''.join(data)).hexdigest()
   if not tried and (fault := _tried(digest, *map(os.fspath, files))):
@@ -146,7 +149,7 @@ def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabu
     if not is_of_library(error):
       raise
     raise ConfigError(
-      f'{names} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED}: get it again'
+      f'{names} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED_TOKENIZER}: get it again'
     ) from error
 
 
@@ -199,14 +202,14 @@ def read_tokenizer_file(path: pathlib.Path) -> bytes:
   """Reads a file of a tokenizer; ConfigError if it cannot be read, is empty or larger than any."""
   try:
     with path.open('rb') as file:
-      data = file.read(LARGEST + 1)
+      data = file.read(_LARGEST + 1)
   except OSError as error:
     raise ConfigError(f'{os.fspath(path)!r} cannot be read: {error}; mend the path') from error
   if not data:
     raise ConfigError(f'the tokenizer file {os.fspath(path)!r} is empty; get it again')
-  if len(data) > LARGEST:
+  if len(data) > _LARGEST:
     raise ConfigError(
-      f'the tokenizer file {os.fspath(path)!r} has more than {LARGEST >> 20} MiB, as no tokenizer '
+      f'the tokenizer file {os.fspath(path)!r} has more than {_LARGEST >> 20} MiB, as no tokenizer '
       'has; get it again'
     )
   return data
@@ -219,7 +222,7 @@ def is_of_library(error: BaseException) -> bool:
   return isinstance(error, Exception) and not isinstance(error, ImportError | MemoryError)
 
 
-def _read_pieces(data: bytes) -> Vocabulary:
+def _read_pieces(data: bytes) -> TokenizerEncoding:
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor()
@@ -234,7 +237,7 @@ def _read_pieces(data: bytes) -> Vocabulary:
       f'has no token {" and no ".join(absent)}, by which the T5 family fills up and ends a text; '
       'take the spiece.model that came with the weights'
     )
-  return Vocabulary(
+  return TokenizerEncoding(
     functools.partial(_encode_pieces, processor), special['<pad>'], 0, 1, processor.vocab_size()
   )
 
@@ -243,7 +246,7 @@ def _encode_pieces(processor: Any, text: str) -> list[int]:
   return [*processor.encode(text), processor.eos_id()]
 
 
-def _read_json(data: bytes) -> Vocabulary:
+def _read_json(data: bytes) -> TokenizerEncoding:
   import tokenizers
 
   tokenizer = tokenizers.Tokenizer.from_buffer(data)
@@ -264,14 +267,14 @@ def _read_json(data: bytes) -> Vocabulary:
     pad = tokenizer.token_to_id('<pad>')
     pad = around[-1] if pad is None else pad
   size = 1 + max(*tokenizer.get_vocab(with_added_tokens=True).values(), *around)
-  return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, begins, ends, size)
+  return TokenizerEncoding(functools.partial(_encode_fast, tokenizer), pad, begins, ends, size)
 
 
 def _encode_fast(tokenizer: Any, text: str) -> list[int]:
   return tokenizer.encode(text).ids
 
 
-def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
+def _read_pair(vocabulary: bytes, merges: bytes) -> TokenizerEncoding:
   """Reads CLIP's two files; as in transformers the end token fills up."""
   tokens = parse_json(
     vocabulary,
@@ -297,20 +300,20 @@ def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   return tokenizer
 
 
-def _read_merges_alone(data: bytes) -> Vocabulary:
+def _read_merges_alone(data: bytes) -> TokenizerEncoding:
   """Reads OpenAI's file, whose merges make the vocabulary; 0 fills up."""
   try:
     packed = zlib.decompressobj(wbits=31)
-    text = packed.decompress(data, LARGEST // 4)
+    text = packed.decompress(data, _LARGEST // 4)
   except zlib.error as error:
     raise Unfit(f'is no gzip file ({error}); get it again') from error
   if not packed.eof:
-    raise Unfit(f'is no whole gzip file of at most {LARGEST >> 22} MiB; get it again')
+    raise Unfit(f'is no whole gzip file of at most {_LARGEST >> 22} MiB; get it again')
   lines = text.decode().splitlines()
   merges = _pairs(lines[1 : 1 + _MERGES_READ])  # the first line is a title
   letters = _letters()
   words = [*letters, *[f'{letter}{WORD_END}' for letter in letters]]
-  words += [''.join(pair) for pair in merges] + [BEGIN, END]
+  words += [''.join(pair) for pair in merges] + [_BEGIN, END]
   return _clip({word: token for token, word in enumerate(words)}, merges, pad=0)
 
 
@@ -323,7 +326,7 @@ def _letters() -> list[str]:
 
 def _own_tokens() -> list[str]:
   """Returns CLIP's tokens that no merge makes."""
-  return [BEGIN, END, *[f'{letter}{end}' for letter in _letters() for end in ('', WORD_END)]]
+  return [_BEGIN, END, *[f'{letter}{end}' for letter in _letters() for end in ('', WORD_END)]]
 
 
 def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
@@ -339,7 +342,7 @@ def _shown(words: Iterable[str]) -> str:
   return ', '.join([ascii(word)[1:-1][:40] for word in words][:3])
 
 
-def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vocabulary:
+def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> TokenizerEncoding:
   """Makes CLIP's tokenizer: NFC, one space for many, lower case, pairs of bytes within words."""
   from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -361,12 +364,12 @@ def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vo
       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
   )
-  tokenizer.add_special_tokens([BEGIN, END])
+  tokenizer.add_special_tokens([_BEGIN, END])
   tokenizer.post_processor = processors.TemplateProcessing(
-    single=[BEGIN, '$A', END], special_tokens=[(word, tokens[word]) for word in (BEGIN, END)]
+    single=[_BEGIN, '$A', END], special_tokens=[(word, tokens[word]) for word in (_BEGIN, END)]
   )
   size = 1 + max(tokens.values())
-  return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, 1, 1, size)
+  return TokenizerEncoding(functools.partial(_encode_fast, tokenizer), pad, 1, 1, size)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, Int
-from mgjax.models.text.tokenizer_files import Vocabulary, is_of_library, read_vocabulary
+from mgjax.models.text.tokenizer_files import TokenizerEncoding, is_of_library, read_vocabulary
 from mgjax.models.text.vocabulary import shortened
 
 PAD, EOS = 0, 1
@@ -47,7 +47,7 @@ class Tokenizer:
   vocabulary must have room for.
   """
 
-  def __init__(self, vocabulary: Vocabulary):
+  def __init__(self, vocabulary: TokenizerEncoding):
     self._vocabulary = vocabulary
     self.pad = vocabulary.pad
     self.end = int(self('')[-1])
@@ -107,7 +107,7 @@ def load_tokenizer(path: str | os.PathLike[str], tried: bool = False) -> Tokeniz
   """
   if path == BYTES:
     size = BYTE_OFFSET + 256
-    return Tokenizer(Vocabulary(_encode_as_bytes, PAD, begins=0, ends=1, size=size))
+    return Tokenizer(TokenizerEncoding(_encode_as_bytes, PAD, begins=0, ends=1, size=size))
   return Tokenizer(read_vocabulary(path, tried))
 
 

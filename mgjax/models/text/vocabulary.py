@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-MOST = 2000  # words; beyond that a list tells little
+_MOST = 2000  # words; beyond that a list tells little
 _NAMED = 8  # unknown words of a prompt that are named
 WORDS = 'words'  # the note of a checkpoint that has them
 _LISTED = 60  # words that people are shown
@@ -37,11 +37,11 @@ def vocabulary_of(text: str) -> list[str]:
 
 
 def learn_words(captions: Iterable[str]) -> list[str] | None:
-  """Returns the words of captions in alphabetical order; None if they are more than `MOST`."""
+  """Returns the words of captions in alphabetical order; None if they are more than `_MOST`."""
   words: set[str] = set()
   for caption in captions:
     words.update(vocabulary_of(caption))
-    if len(words) > MOST:
+    if len(words) > _MOST:
       return None
   return sorted(words)
 
@@ -49,7 +49,7 @@ def learn_words(captions: Iterable[str]) -> list[str] | None:
 def words_in(notes: Any) -> tuple[str, ...]:
   """Returns the words that the notes of a checkpoint have; () if they have none, or no words."""
   words = notes.get(WORDS) if isinstance(notes, dict) else None
-  good = isinstance(words, list) and len(words) <= MOST
+  good = isinstance(words, list) and len(words) <= _MOST
   return tuple(words) if good and all(isinstance(word, str) for word in words) else ()
 
 
@@ -63,7 +63,7 @@ class Vocabulary:
     """Adds words of more training data; None or nothing makes all words unknown from then on."""
     more = set(words or ())
     self._words = self._words | more if more and self._words is not None else None
-    if self._words is not None and len(self._words) > MOST:
+    if self._words is not None and len(self._words) > _MOST:
       self._words = None
 
   def notes(self) -> dict[str, list[str]]:

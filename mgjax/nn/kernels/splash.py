@@ -26,15 +26,15 @@ else:  # the import takes 0.1 s, which only TPUs need
 # they get on TPU v4 to v7x (`test_the_largest_model_compiles`). The backward kernel writes dQ once
 # per block of keys, so large blocks of keys save memory as well as bandwidth; it keeps more tiles
 # of scores than the forward kernel, so its tiles are smaller.
-LANES = 128
+_LANES = 128
 QUERIES = 1024
 KEYS = 2048
 FORWARD_TILE = 1024
 BACKWARD_TILE = 512
-SMALLEST = 256  # even smaller blocks would cost more than padding
+_SMALLEST = 256  # even smaller blocks would cost more than padding
 
 
-class Blocks(NamedTuple):
+class SplashBlocks(NamedTuple):
   """Block sizes of a kernel and the padded lengths that they divide."""
 
   queries: int
@@ -152,22 +152,22 @@ def _scale(q: Array) -> float:
   return q.shape[-1] ** -0.5
 
 
-def _blocks(q: Array, k: Array, tile: int) -> Blocks:
-  size = -(-q.shape[-1] // LANES) * LANES
+def _blocks(q: Array, k: Array, tile: int) -> SplashBlocks:
+  size = -(-q.shape[-1] // _LANES) * _LANES
   # Other types and head sizes get blocks of the same number of bytes.
   queries, keys, tile = (
-    max(most * 2 // (size * q.dtype.itemsize), 1) * LANES for most in (QUERIES, KEYS, tile)
+    max(most * 2 // (size * q.dtype.itemsize), 1) * _LANES for most in (QUERIES, KEYS, tile)
   )
   queries, n = _cut(q.shape[1], queries)
   tile, m = _cut(k.shape[1], tile)
   tiles = max(count for count in range(1, max(keys // tile, 1) + 1) if (m // tile) % count == 0)
-  return Blocks(queries=queries, keys=tiles * tile, tile=tile, n=n, m=m, k=size)
+  return SplashBlocks(queries=queries, keys=tiles * tile, tile=tile, n=n, m=m, k=size)
 
 
 def _cut(length: int, most: int) -> tuple[int, int]:
-  """Returns the block of `SMALLEST` to `most` that pads `length` least, and the padded length."""
-  most = min(most, -(-length // LANES) * LANES)
-  blocks = range(most, min(most, SMALLEST) - 1, -LANES)
+  """Returns the block of `_SMALLEST` to `most` that pads `length` least, and the padded length."""
+  most = min(most, -(-length // _LANES) * _LANES)
+  blocks = range(most, min(most, _SMALLEST) - 1, -_LANES)
   return min(((block, -(-length // block) * block) for block in blocks), key=lambda cut: cut[1])
 
 
@@ -191,7 +191,7 @@ def _no_mask() -> Any:
   return splash_attention_mask_info.MaskInfo(None, None, None, None, None)
 
 
-def _segments(mask: Array | None, k: Array, blocks: Blocks) -> Any:
+def _segments(mask: Array | None, k: Array, blocks: SplashBlocks) -> Any:
   """Puts all queries and the readable keys in segment 0, other keys and padding in 1.
 
   Padded queries read the same keys, but their dO is zero, so they add nothing to any gradient.

@@ -30,7 +30,7 @@ from mgjax.nn.kernels.tpu_blocks import LANES
 
 _log = logging.getLogger(__name__)
 
-Sizes = tuple[int, int, int]
+TileSizes = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Tiles:
     chosen: further tiles that each head reads, chosen by content.
   """
 
-  grid: Sizes
-  tile: Sizes
-  window: Sizes
+  grid: TileSizes
+  tile: TileSizes
+  window: TileSizes
   chosen: int = 0
 
   def __post_init__(self):
@@ -56,12 +56,12 @@ class Tiles:
       )
 
   @property
-  def counts(self) -> Sizes:
+  def counts(self) -> TileSizes:
     """Tiles along t, h, w; the last ones may reach beyond the grid."""
     return tuple(-(-size // tile) for size, tile in zip(self.grid, self.tile, strict=True))
 
   @property
-  def read(self) -> Sizes:
+  def read(self) -> TileSizes:
     """Tiles that are read along t, h, w."""
     return tuple(map(min, self.window, self.counts))
 

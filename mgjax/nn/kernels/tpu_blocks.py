@@ -17,7 +17,7 @@ from collections.abc import Iterator
 LANES = 128
 MIB = 2**20
 BLOCK = 2048  # the longest side of a block
-STEP = 110  # bundles of a step of the grid
+_STEP = 110  # bundles of a step of the grid
 TILE = 40  # bundles in which the products of a tile fill and drain, overlapped with another tile
 BANDWIDTH = 470  # bytes a bundle: v5e's, the least of the chips
 SMEM = 900 * 1024  # of 1 MiB for scalars, of which the compiler uses some
@@ -144,7 +144,7 @@ def cost(blocks: Blocks, which: Pass, itemsize: int) -> float:
   work = which.bundles * scores * blocks.k / LANES + TILE * tiles
   moved = blocks.keys if which is FORWARD else 2 * blocks.queries  # k, v; or q, dO, L, D
   traffic = rows * columns * 2 * moved * blocks.k * itemsize / BANDWIDTH
-  return max(work, traffic) + STEP * rows * columns + which.turn * summed
+  return max(work, traffic) + _STEP * rows * columns + which.turn * summed
 
 
 @functools.lru_cache(maxsize=256)

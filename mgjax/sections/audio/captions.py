@@ -14,7 +14,7 @@ MUSIC_QUALITY = 8.0  # ... and effects with music; people notice little above 6.
 MUSIC_LIKELIHOOD = 0.9  # of music that is asked for; the one of the report's example
 
 # Columns of a list, fields of a json, that a caption is made of beside the description.
-COLUMNS = ('quality', 'speech', 'singing', 'music', 'music_description')
+CAPTION_COLUMNS = ('quality', 'speech', 'singing', 'music', 'music_description')
 
 _START = 'This audio has quality:'
 _CAPTION = re.compile(
@@ -48,13 +48,13 @@ class AudioCaption:
   music_description: str = ''  # mood and genre; '' if there is nothing to say
 
   def __post_init__(self):
-    kept = {
+    fields = {
       'description': _safe(self.description),
       'quality': _within('quality', self.quality, 10, 1),
       'music': _within('music', self.music, 1, 2),
       'music_description': _safe(self.music_description),
     }
-    for name, value in kept.items():
+    for name, value in fields.items():
       object.__setattr__(self, name, value)
     if not self.description:
       raise ConfigError(
@@ -87,23 +87,23 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is in no template."""
-  found = _CAPTION.fullmatch(text)
-  if found is None:
+  """Parses the text of an `AudioCaption`. Raises ConfigError if it matches no template."""
+  match = _CAPTION.fullmatch(text)
+  if match is None:
     example = AudioCaption('waves break on a beach')
     raise ConfigError(
       f'{text[:60]!r} is no structured caption; write it as in {str(example)!r}, or give the bare '
       'description'
     )
   there = {None: None, 'contains': True, 'does not contain': False}
-  music = '0' if found['silent'] else found['music']
+  music = '0' if match['silent'] else match['music']
   return AudioCaption(
-    description=found['description'],
-    quality=None if found['quality'] is None else float(found['quality']),
-    speech=there[found['speech']],
-    singing=there[found['singing']],
+    description=match['description'],
+    quality=None if match['quality'] is None else float(match['quality']),
+    speech=there[match['speech']],
+    singing=there[match['singing']],
     music=None if music is None else float(music),
-    music_description=found['music_description'] or '',
+    music_description=match['music_description'] or '',
   )
 
 
@@ -131,32 +131,32 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
 
 
 def caption_of_row(row: Mapping[str, Any]) -> Any:
-  """Returns the caption of a row of a list: structured if it has any of `COLUMNS`, else as it is.
+  """Returns the caption of a list row, structured if the row has any of `CAPTION_COLUMNS`.
 
   Numbers and truth values may be text, as a .csv has them. What is empty or missing is not known:
   its sentence is left out. Raises DataError if `AudioCaption` cannot say it, or a whole caption
   comes with the other columns.
   """
   caption = row.get('caption')
-  if not isinstance(caption, str) or not any(name in row for name in COLUMNS):
+  if not isinstance(caption, str) or not any(name in row for name in CAPTION_COLUMNS):
     return caption
-  given = {name: row.get(name) for name in COLUMNS}
-  given = {name: value for name, value in given.items() if value is not None and value != ''}
+  columns = {name: row.get(name) for name in CAPTION_COLUMNS}
+  columns = {name: value for name, value in columns.items() if value is not None and value != ''}
   if _is_whole(caption):
-    if given:
-      raise DataError(f'its caption is whole and says {min(given)} itself; leave one of them')
+    if columns:
+      raise DataError(f'its caption is whole and says {min(columns)} itself; leave one of them')
     return caption
-  music = given.get('music_description', '')
+  music = columns.get('music_description', '')
   if not isinstance(music, str):
     raise DataError(f'music_description is {music!r:.40}, expected text')
   try:
     return str(
       AudioCaption(
         description=caption,
-        quality=_number(given, 'quality'),
-        speech=_truth(given, 'speech'),
-        singing=_truth(given, 'singing'),
-        music=_number(given, 'music'),
+        quality=_number(columns, 'quality'),
+        speech=_truth(columns, 'speech'),
+        singing=_truth(columns, 'singing'),
+        music=_number(columns, 'music'),
         music_description=music,
       )
     )
@@ -180,9 +180,9 @@ def _truth(row: Mapping[str, Any], name: str) -> bool | None:
   if name not in row:
     return None
   known = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}
-  if (said := str(row[name]).strip().lower()) not in known:
+  if (text := str(row[name]).strip().lower()) not in known:
     raise DataError(f'{name} is {row[name]!r:.40}, expected true or false')
-  return known[said]
+  return known[text]
 
 
 def _within(name: str, value: float | None, highest: float, decimals: int) -> float | None:

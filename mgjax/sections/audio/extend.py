@@ -26,9 +26,11 @@ from mgjax.flow.windows import Cover, windows
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 _LONGEST = 4 * 3600.0  # seconds, as of files that are read
 ALONG = {'frame_features': 1, 'context': 1}  # what a batch has for every latent, on axis 1
-Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
+GenerateAudio = Callable[
+  [Batch, np.ndarray], Array | np.ndarray
+]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
-Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
+DrawNoise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
 
 
@@ -120,16 +122,16 @@ NO_SEARCH = Search()
 
 
 def autoregress(
-  generate: Generate,
+  generate: GenerateAudio,
   conditions: Conditions,
-  noise: Noise,
+  noise: DrawNoise,
   cover: Cover,
   *,
-  given: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None,
+  read_known: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None,
   search: Search = NO_SEARCH,
   rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields audio segment by segment, each conditioned on the end of the one before.
+  """Yields audio segment by segment, each conditioned on the end of the previous one.
 
   What windows share is 'context' of the later one: known latents, zeros where nothing is known. The
   model fills in the rest, and what was known stays as it is, bit for bit (Movie Gen §6: extension
@@ -140,8 +142,8 @@ def autoregress(
     conditions: frames -> batch of one row without 'context'. `start` never goes back.
     noise: candidates and frames -> their noise, from `frame_noise`.
     cover: the windows; their overlap is the context.
-    given: frames -> latents (t 1 1 c) and (t,) which of them are known beforehand; such frames are
-      kept as they are, wherever they lie.
+    read_known: start and stop -> latents (t 1 1 c), and a mask (t,) of those known beforehand.
+      Known frames stay unchanged, wherever they lie.
     search: how segments are chosen; by default there is one of each.
     rows: in a call of `generate` at most.
 
@@ -168,15 +170,15 @@ def autoregress(
     shared = done - start
     batch = conditions(start, stop)
     draws = np.asarray(noise(numbers, start, stop))
-    latents, known = _known(given, start, draws[0])
+    latents, known = _known(read_known, start, draws[0])
     grown = []
     for beam in held:
       if shared > 0:
-        latents[:shared] = beam.tail[-shared:]  # what was made already contains what was given
+        latents[:shared] = beam.tail[-shared:]  # generated frames already contain the known ones
         known[:shared] = cover.feather > 0
-      made = _fill(generate, batch, draws, latents, known, rows)
-      gains = np.zeros(1) if score is None else np.asarray(score(made, start), np.float64)
-      for window, gain in zip(made, gains, strict=False):
+      filled = _fill(generate, batch, draws, latents, known, rows)
+      gains = np.zeros(1) if score is None else np.asarray(score(filled, start), np.float64)
+      for window, gain in zip(filled, gains, strict=False):
         new = window[max(shared, 0) :]
         grown.append(_Beam((*beam.waiting, new), window, beam.score + float(gain)))
     held = sorted(grown, key=lambda beam: -beam.score)[:beams]
@@ -188,7 +190,7 @@ def autoregress(
 
 
 def concatenate(
-  generate: Generate, conditions: Conditions, noise: Noise, cover: Cover, **options
+  generate: GenerateAudio, conditions: Conditions, noise: DrawNoise, cover: Cover, **options
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
   """Yields independent windows, with the arguments of `autoregress`.
 
@@ -198,31 +200,31 @@ def concatenate(
   return autoregress(generate, conditions, noise, apart, **options)
 
 
-def _known(given, start: int, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns a copy of what is given of a window, zeros elsewhere, and where it is given."""
-  if given is None:
+def _known(read_known, start: int, like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the known latents of a window, zeros elsewhere, and the mask of known frames."""
+  if read_known is None:
     return np.zeros_like(like), np.zeros(len(like), bool)
-  latents, known = given(start, start + len(like))
+  latents, known = read_known(start, start + len(like))
   return np.where(known[:, None, None, None], latents, 0).astype(like.dtype), known.copy()
 
 
 def _fill(
-  generate: Generate,
+  generate: GenerateAudio,
   batch: Batch,
   draws: np.ndarray,
   latents: np.ndarray,
   known: np.ndarray,
   rows: int,
 ) -> np.ndarray:
-  """Returns candidates (n t 1 1 c) of a window of which `known` frames are as in `latents`."""
+  """Generates candidates (n t 1 1 c) of a window whose `known` frames equal `latents`."""
   if known.all():
     return latents[None].copy()
   keep = known[:, None, None, None]
   batch = batch | {'context': np.where(keep, latents, 0)[None]}
   batch = {name: np.repeat(np.asarray(value), rows, axis=0) for name, value in batch.items()}
-  made = []
+  chunks = []
   for first in range(0, len(draws), rows):
     few = draws[first : first + rows]
     full = np.concatenate([few, np.repeat(few[-1:], rows - len(few), axis=0)])
-    made.append(np.asarray(generate(batch, full))[: len(few)])
-  return np.where(keep[None], latents[None], np.concatenate(made))
+    chunks.append(np.asarray(generate(batch, full))[: len(few)])
+  return np.where(keep[None], latents[None], np.concatenate(chunks))

@@ -95,8 +95,8 @@ class Soundtrack(Request):
     return str(structured(self.prompt, music=self.music, quality=self.quality))
 
   def paths(self) -> list[pathlib.Path]:
-    """Returns where things go, the json last, and makes their folder.
-    Raises ConfigError if what is asked for does not fit together, or nothing can be written there.
+    """Returns the output paths, the json last, and creates their folder.
+    Raises ConfigError if options contradict each other, or the folder is not writable.
     """
     out = pathlib.Path(self.out or f'out.{"wav" if self.video is None else "mp4"}')
     if out.suffix not in ('.mp4', '.wav'):
@@ -109,9 +109,9 @@ class Soundtrack(Request):
       raise ConfigError('--seconds is for sound without a video; a video says how long it is')
     if self.spans is not None and self.given is None:
       raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
-    for given in (self.video, self.given):
+    for source in (self.video, self.given):
       for path in (out, out.with_suffix('.wav')):
-        if given is not None and path.exists() and path.samefile(given):
+        if source is not None and path.exists() and path.samefile(source):
           raise ConfigError(f'{path} is what is read and would be overwritten; take another --out')
     try:
       out.parent.mkdir(parents=True, exist_ok=True)
@@ -126,19 +126,19 @@ class Soundtrack(Request):
     self.paths()
 
   def described(self, pipeline: Any = None) -> dict[str, Any]:
-    """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
-    told = super().described() | {'extension': dataclasses.asdict(self.extension)}
-    scorer = told.pop('scorer')
+    """Returns the request as plain JSON values, with file digests and the pipeline's caption."""
+    fields = super().described() | {'extension': dataclasses.asdict(self.extension)}
+    scorer = fields.pop('scorer')
     pictures = self.video is not None
-    told['candidates'] = count_candidates(self.candidates, scorer, pictures)
-    told['scorer'] = None if scorer is None else str(scorer)
+    fields['candidates'] = count_candidates(self.candidates, scorer, pictures)
+    fields['scorer'] = None if scorer is None else str(scorer)
     for name in ('video', 'given'):
-      if told[name] is not None:
-        told[name] = {'file': os.fspath(told[name]), 'digest': _digest_of(told[name])}
-    return told | ({'prompt': self.caption(pipeline)} if pipeline else {})
+      if fields[name] is not None:
+        fields[name] = {'file': os.fspath(fields[name]), 'digest': _digest_of(fields[name])}
+    return fields | ({'prompt': self.caption(pipeline)} if pipeline else {})
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Makes the soundtrack with an `AudioPipeline` and writes it; memory hardly grows with length.
+    """Generates the soundtrack with an `AudioPipeline` and writes it, in nearly constant memory.
 
     Samples go to a temporary file beside `out`, and from there by one factor to the loudness that
     is asked for; silence stays as it is. A soundtrack that is gone on with is taken as loud as it
@@ -152,7 +152,7 @@ class Soundtrack(Request):
     video_track = None if self.video is None else pipeline.video_track(self.video)
     seconds = self.seconds if video_track is None else video_track.seconds
     outer, inner = pipeline.plan(seconds, self.extension)
-    given, given_gain = self._given(pipeline, seconds)
+    known_audio, given_gain = self._open_known(pipeline, seconds)
     (unknown,) = pipeline.tell([caption])
     progress = Progress(len(outer.starts), unit='window')
     with (
@@ -170,7 +170,7 @@ class Soundtrack(Request):
         caption,
         seconds=seconds,
         video=video_track,
-        given=given,
+        given=known_audio,
         extension=self.extension,
         seed=self.seed,
         candidates=self.candidates,
@@ -194,15 +194,15 @@ class Soundtrack(Request):
       # in them; one that goes on with a sound has.
       release.sign(paths[:1], made_from=self.video or self.given)
       release.sign(paths[1:-1], made_from=self.given)
-      asked = self.described(pipeline)
+      request = self.described(pipeline)
       if self.given is not None:
-        asked['given']['gain'] = given_gain
+        request['given']['gain'] = given_gain
       loudness = round(level.loudness, 2) if np.isfinite(level.loudness) else None
       ends = [start + outer.size for start in outer.starts[:-1]]
       record = {
         'weights': pipeline.weights,
         'settings': pipeline.settings,
-        'request': asked,
+        'request': request,
         'seconds': seconds,
         'rate': pipeline.rate,
         'window': (outer if inner is None else inner).size / pipeline.latent_rate,
@@ -216,7 +216,7 @@ class Soundtrack(Request):
     write_json(paths[-1], record)
     return paths
 
-  def _given(self, pipeline: Any, seconds: float) -> tuple[Any, float]:
+  def _open_known(self, pipeline: Any, seconds: float) -> tuple[Any, float]:
     """Returns the known sound, None without one, and the factor that it was written with."""
     if self.given is None:
       return None, 1.0
@@ -230,20 +230,20 @@ class Soundtrack(Request):
     return pipeline.given(stream, seconds, self.spans), gain
 
   def _gain(self, level: Level) -> float:
-    """Returns the factor that the sound is written with, and says if it stays softer than asked."""
+    """Returns the gain of the written sound, and warns if it stays below the target loudness."""
     if not self.loudness:
       return level.gain(math.inf, CEILING, 0.0)
     gain = level.gain(self.loudness, CEILING, self.gain_limit)
-    wanted = self.loudness - level.loudness
+    needed_gain = self.loudness - level.loudness
     if level.silent:
       _log.warning('the sound is silent, below %g LUFS, and is left as it is', SILENT)
-    elif wanted > self.gain_limit:
+    elif needed_gain > self.gain_limit:
       _log.warning(
         'the sound is soft, %.0f LUFS: it is amplified by %.0f dB and not by %.0f; a higher '
         'gain_limit allows more, of noise too',
         level.loudness,
         20 * math.log10(gain),
-        wanted,
+        needed_gain,
       )
     return gain
 
@@ -277,15 +277,15 @@ def _written(
 def _read(
   file: IO[bytes], gain: float, rate: int, channels: int
 ) -> Iterator[Float[np.ndarray, 's c']]:
-  """Yields the sound of the file again, times `gain`."""
+  """Yields the sound of the file, multiplied by `gain`."""
 
   def pieces() -> Iterator[np.ndarray]:
-    place = 0
+    offset = 0
     while True:
-      file.seek(place)
+      file.seek(offset)
       if not (data := file.read(_PIECE * rate * channels * 4)):
         return
-      place = file.tell()
+      offset = file.tell()
       yield np.frombuffer(data, '<f4').reshape(-1, channels)
 
   return amplified(pieces(), gain)

@@ -8,10 +8,10 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float
-from mgjax.models.conditioning.frame_features import KEY
+from mgjax.models.conditioning.frame_features import FRAME_FEATURES_KEY
 
-SIDE = 16  # pixels that a frame is averaged to
-PIXELS = 3 * SIDE**2  # features a frame
+_SIDE = 16  # pixels that a frame is averaged to
+PIXELS = 3 * _SIDE**2  # features a frame
 
 _DARK = 2e-4  # squared gradients that noise has, of brightness in [-1, 1] a pixel
 _FASTEST = 3.0  # pixels of 32 a frame, beyond which the fit is none
@@ -28,12 +28,12 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
     raise DataError(f'a video of {video.dtype} {video.shape}; expected uint8 (t h w 3)')
   frames, height, width, _ = video.shape
-  if min(height, width) < SIDE or not frames:
+  if min(height, width) < _SIDE or not frames:
     raise DataError(
       f'a video of {frames} frame(s) of {height} x {width}; expected one at least, and no side '
-      f'below {SIDE} pixels'
+      f'below {_SIDE} pixels'
     )
-  return _averaged(video, SIDE).reshape(frames, PIXELS)
+  return _averaged(video, _SIDE).reshape(frames, PIXELS)
 
 
 def motion_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
@@ -47,12 +47,12 @@ def motion_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   from scipy.ndimage import gaussian_filter, uniform_filter  # 100 ms, for those who see motion
 
   pixels = pixel_features(video)
-  grey = gaussian_filter(_averaged(video, 2 * SIDE).mean(-1), (0, 0.7, 0.7), mode='nearest')
+  grey = gaussian_filter(_averaged(video, 2 * _SIDE).mean(-1), (0, 0.7, 0.7), mode='nearest')
   middle = (grey[1:] + grey[:-1]) / 2
   change = grey[1:] - grey[:-1]
   down, right = np.gradient(middle, axis=(1, 2))
   sums = np.stack([right * right, right * down, down * down, right * change, down * change])
-  sums = sums.reshape(5, -1, SIDE, 2, SIDE, 2).mean((3, 5))
+  sums = sums.reshape(5, -1, _SIDE, 2, _SIDE, 2).mean((3, 5))
   xx, xy, yy, xt, yt = uniform_filter(sums, (0, 0, 3, 3), mode='constant')
   xx, yy = xx + _DARK, yy + _DARK
   velocity = np.stack([xy * yt - yy * xt, xy * xt - xx * yt]) / (xx * yy - xy * xy)
@@ -70,9 +70,9 @@ def _averaged(video: np.ndarray, side: int) -> Float[np.ndarray, 't i j 3']:
 
 
 # Features that no network makes, by their name in config.vision, and how many a frame has.
-WAYS: dict[str, tuple[See, int]] = {
+FRAME_ENCODERS: dict[str, tuple[See, int]] = {
   '': (pixel_features, PIXELS),
-  'motion': (motion_features, PIXELS + 2 * SIDE**2),
+  'motion': (motion_features, PIXELS + 2 * _SIDE**2),
 }
 
 
@@ -91,7 +91,9 @@ def see_samples(
   parts = iter(np.split(seen, np.cumsum([len(clip) for clip in there])))
   for sample, clip in zip(samples, clips, strict=True):
     nothing = np.zeros((count, width), np.float32)
-    sample[KEY] = nothing if clip is None else resample(next(parts), fps, count, rate)
+    sample[FRAME_FEATURES_KEY] = (
+      nothing if clip is None else resample(next(parts), fps, count, rate)
+    )
   return samples
 
 
@@ -108,9 +110,9 @@ def resample(
   Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
   fps; beyond the first and the last frame they are held. `features` begin with frame `start`.
   """
-  place = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
-  place = np.clip(place, 0, len(features) - 1).astype(np.float32)
-  low = np.floor(place).astype(np.int64)
-  share = (place - low)[:, None]
+  position = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
+  position = np.clip(position, 0, len(features) - 1).astype(np.float32)
+  low = np.floor(position).astype(np.int64)
+  share = (position - low)[:, None]
   high = np.minimum(low + 1, len(features) - 1)
   return features[low] * (1 - share) + features[high] * share

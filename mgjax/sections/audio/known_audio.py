@@ -24,7 +24,7 @@ class KnownAudio:
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ):
-    """Encodes the sound that `stream` begins to read: chunks (s c) at the codec's rate and
+    """Encodes the sound from `stream`: chunks (s c) at the codec's rate and
     channels.
 
     Of a soundtrack of `seconds` the `spans`, begin and end, are to stay, by default all of it; what
@@ -47,13 +47,13 @@ class KnownAudio:
     latents = np.concatenate([np.asarray(part)[0] for part in codec.encode_stream(rows())])
     self._latents = np.zeros((total, 1, 1, latents.shape[-1]), np.float32)
     self._latents[: len(latents), 0, 0] = latents[:total]
-    whole = length // self._step + (length == self._samples and length % self._step > 0)
+    num_complete = length // self._step + (length == self._samples and length % self._step > 0)
     self.known = np.zeros(total, bool)
     for begin, end in [(0.0, seconds)] if spans is None else spans:
       if not 0 <= begin < end:
         raise ConfigError(f'{begin:g}-{end:g} s is no stretch to keep; give begin-end')
       last = total if end >= seconds else math.floor(end * rate + 1e-6)
-      self.known[math.ceil(begin * rate - 1e-6) : min(last, whole)] = True
+      self.known[math.ceil(begin * rate - 1e-6) : min(last, num_complete)] = True
     if not self.known.any():
       raise ConfigError(
         f'nothing of the {length / codec.rate:g} s of sound that are given would stay; give more, '
@@ -66,30 +66,32 @@ class KnownAudio:
     """Returns the latents from `start` to `stop`, and which of them are known."""
     return self._latents[start:stop], self.known[start:stop]
 
-  def splice(self, made: Iterable[Float[np.ndarray, 's c']]) -> Iterator[Float[np.ndarray, 's c']]:
-    """Puts the given samples back where they are known, whatever the codec made of them.
+  def splice(
+    self, generated: Iterable[Float[np.ndarray, 's c']]
+  ) -> Iterator[Float[np.ndarray, 's c']]:
+    """Replaces generated samples by the original ones wherever those are known.
 
-    Over the first and the last latent of a stretch that borders on what was made, the two are
-    blended; everywhere else in it the samples are those that were given.
+    Over the first and the last latent of a known stretch that borders on generated sound, the two
+    are blended; elsewhere in the stretch the samples are the original ones.
     """
     source = self._read()
     held = None
-    place = 0
-    for chunk in made:
+    position = 0
+    for chunk in generated:
       held = chunk[:0] if held is None else held
-      while len(held) < len(chunk) and (more := next(source, None)) is not None:
-        held = np.concatenate([held, more])
-      given = held[: len(chunk)]
+      while len(held) < len(chunk) and (piece := next(source, None)) is not None:
+        held = np.concatenate([held, piece])
+      original = held[: len(chunk)]
       held = held[len(chunk) :]
-      share = self._share(place, place + len(given))[:, None]
+      share = self._share(position, position + len(original))[:, None]
       mixed = np.where(
-        share > 0, share * given + (1 - share) * chunk[: len(given)], chunk[: len(given)]
+        share > 0, share * original + (1 - share) * chunk[: len(original)], chunk[: len(original)]
       )
-      yield np.concatenate([mixed.astype(chunk.dtype), chunk[len(given) :]])
-      place += len(chunk)
+      yield np.concatenate([mixed.astype(chunk.dtype), chunk[len(original) :]])
+      position += len(chunk)
 
   def _share(self, start: int, stop: int) -> Float[np.ndarray, ' s']:
-    """Returns how much of each sample is the given one."""
+    """Returns the weight of the original in each sample."""
     sample = np.arange(start, stop)
     latent = sample // self._step
     known = np.pad(self.known, 1, mode='edge')  # the soundtrack's ends border on nothing
@@ -99,12 +101,12 @@ class KnownAudio:
     return np.where(itself, share, 0.0)
 
   def _read(self) -> Iterator[np.ndarray]:
-    left = self._samples
+    remaining = self._samples
     for chunk in self._stream():
-      chunk = np.asarray(chunk, np.float32)[:left]
+      chunk = np.asarray(chunk, np.float32)[:remaining]
       if not np.isfinite(chunk).all():
         raise DataError('the given sound holds samples that are no numbers')
-      left -= len(chunk)
+      remaining -= len(chunk)
       yield chunk
-      if not left:
+      if not remaining:
         return

@@ -2,7 +2,7 @@
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
-from mgjax.models.codec.model import RATE, Codec
+from mgjax.models.codec.model import CODEC_RATE, Codec
 from mgjax.models.flow_model.model import FlowModel
 
 VISION = 'vision'  # the encoder of frames, in configurations and notes
@@ -19,7 +19,7 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
   Raises:
     ConfigError: they are not a whole number of latents, or more than the model has positions for.
   """
-  step = codec.compression / RATE
+  step = codec.compression / CODEC_RATE
   most = model.backbone.positions[0]
   latents = round(seconds / step)
   if not 1 <= latents <= most or abs(seconds - latents * step) > 1e-6:

@@ -14,7 +14,7 @@ def make_masked_objective(
   min_masked_fraction: Fraction = 0.75,
   extension_probability: Fraction = 0.5,
 ) -> Objective:
-  """Makes an objective that shows the model, as `batch['context']`, part of the latents.
+  """Makes an objective with part of the latents as a condition, `batch['context']`.
 
   With `full_mask_probability` a row's context is empty, which trains generation. Otherwise a share
   of its frames drawn from U[`min_masked_fraction`, 1] is masked in one piece, and the rest is the
@@ -32,17 +32,17 @@ def make_masked_objective(
   Raises:
     ConfigError: a number is no probability.
   """
-  given = {
+  settings = {
     'full_mask_probability': full_mask_probability,
     'min_masked_fraction': min_masked_fraction,
     'extension_probability': extension_probability,
   }
-  arguments(make_masked_objective, given, 'masking', ('objective',))
+  arguments(make_masked_objective, settings, 'masking', ('objective',))
 
   def masked(predict: Predict, batch: Batch, key: Key, **frozen: Tree) -> tuple[Array, Metrics]:
     mask_key, flow_key = jax.random.split(key)
     latents = batch['latents']
-    known = draw_known(mask_key, latents.shape[0], latents.shape[1], **given)
+    known = draw_known(mask_key, latents.shape[0], latents.shape[1], **settings)
     return objective(predict, batch | {'context': keep(latents, known)}, flow_key, **frozen)
 
   return masked
@@ -71,7 +71,7 @@ def draw_known(
   known = jnp.where(jax.random.bernoulli(empty_key, full_mask_probability, (count,)), 0, known)
   before = jnp.floor(jax.random.uniform(place_key, (count,)) * (known + 1))
   before = jnp.where(jax.random.bernoulli(kind_key, extension_probability, (count,)), known, before)
-  place = jnp.arange(frames)[None]
+  frame_index = jnp.arange(frames)[None]
   begin = before[:, None]
   end = (before + frames - known)[:, None]
-  return (place < begin) | (place >= end)
+  return (frame_index < begin) | (frame_index >= end)

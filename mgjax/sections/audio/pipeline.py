@@ -18,14 +18,14 @@ from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.windows import Cover
 from mgjax.models.codec.latents import AudioCodec
-from mgjax.models.conditioning.frame_features import KEY as FRAME_FEATURES
-from mgjax.models.conditioning.known_latents import KEY as CONTEXT
+from mgjax.models.conditioning.frame_features import FRAME_FEATURES_KEY as FRAME_FEATURES
+from mgjax.models.conditioning.known_latents import CONTEXT_KEY as CONTEXT
 from mgjax.models.flow_model.build import make_sampler_of
 from mgjax.models.flow_model.conditions import Fields, condition_fields
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.sections.audio.extend import ALONG, Extension, Search, Seconds, autoregress, concatenate
 from mgjax.sections.audio.files import Soundtrack
-from mgjax.sections.audio.frame_features import WAYS, See, resample
+from mgjax.sections.audio.frame_features import FRAME_ENCODERS, See, resample
 from mgjax.sections.audio.known_audio import KnownAudio
 from mgjax.sections.audio.length import VISION, as_video, check_length
 from mgjax.sections.audio.rerank import OnsetAlignment, Scorer, best_of, count_candidates
@@ -113,10 +113,10 @@ class AudioPipeline(FlowPipeline):
 
   @functools.cached_property
   def _see(self) -> See:
-    given = self.config.get(VISION) or ''
-    if given in WAYS:
-      return WAYS[given][0]
-    return find_frame_encoder(self._workdir, given, self._learnt.get(VISION, ''))
+    vision = self.config.get(VISION) or ''
+    if vision in FRAME_ENCODERS:
+      return FRAME_ENCODERS[vision][0]
+    return find_frame_encoder(self._workdir, vision, self._learnt.get(VISION, ''))
 
   def given(
     self,
@@ -152,7 +152,7 @@ class AudioPipeline(FlowPipeline):
     batch_size: Positive = 8,
     **conditions: Any,
   ) -> Float[Clips, 'b s c']:
-    """Makes one sound a prompt: of a video's length where one is given, else of one window at most.
+    """Generates one sound a prompt, as long as the video or at most one window.
 
     Sound i depends on (seed, first + i), its prompt, conditions and length alone, but for rounding.
 
@@ -181,11 +181,11 @@ class AudioPipeline(FlowPipeline):
       if seconds is not None:
         raise ConfigError('seconds is for sound without a video; a video says how long it is')
       options = {'video': video, 'candidates': candidates, 'scorer': scorer, **conditions}
-      made = [
+      streamed = [
         np.concatenate(list(self.stream(prompt, seed=seed + first + row, **options)))
         for row, prompt in enumerate(prompts)
       ]
-      return Clips.of(np.stack(made), rate=self.rate)
+      return Clips.of(np.stack(streamed), rate=self.rate)
     seconds = self.default_seconds if seconds is None else seconds
     frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
     candidates = count_candidates(candidates, scorer, motions is not None)
@@ -195,34 +195,34 @@ class AudioPipeline(FlowPipeline):
     batch_size = rows_of(len(rows), batch_size)
     fields = self._fields(frames)
     samples = self._samples(prompts, conditions, fields)
-    made = []
+    decoded = []
     begins = range(0, len(rows), batch_size)
     first_one = 'compiling and running the first batch'
     for begin in track(begins, len(begins), 'batch', first_one):
-      chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
+      chosen = [min(index, len(rows) - 1) for index in range(begin, begin + batch_size)]
       batch = self._batch(self._read_conditions([samples[rows[i]] for i in chosen], fields))
       noise = self._noise(seed, np.array([noises[i] for i in chosen]), 0, frames)
       with self._devices():
         latents = self._generate(self._params, batch, noise)
         sounds = np.asarray(self._codec.decode(_checked(latents)[:, :, 0, 0]))
-      made += list(sounds[: len(rows) - begin])
-    sounds = np.stack(made).reshape(len(prompts), candidates, *made[0].shape)
+      decoded += list(sounds[: len(rows) - begin])
+    sounds = np.stack(decoded).reshape(len(prompts), candidates, *decoded[0].shape)
     sounds = Clips.of(sounds, rate=self.rate)
     if scorer is None:
       return sounds[:, 0]
-    each = [None] * len(prompts) if motions is None else motions
-    places = [
+    prompt_motions = [None] * len(prompts) if motions is None else motions
+    best = [
       best_of(few, self.rate, scorer, caption=prompt, motion=motion)[0]
-      for prompt, few, motion in zip(prompts, sounds, each, strict=True)
+      for prompt, few, motion in zip(prompts, sounds, prompt_motions, strict=True)
     ]
-    return sounds[np.arange(len(prompts)), places]
+    return sounds[np.arange(len(prompts)), best]
 
   @callable_as
   def save(
     self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Makes a soundtrack and writes it, with the fields of `Soundtrack` as options."""
-    return self._asked(Soundtrack, prompts, out, **options).write(self)
+    return self._make_request(Soundtrack, prompts, out, **options).write(self)
 
   @callable_as
   def stream(
@@ -241,7 +241,7 @@ class AudioPipeline(FlowPipeline):
     report: Callable[[int], None] = lambda done: None,
     **conditions: Any,
   ) -> Iterator[Float[np.ndarray, 's c']]:
-    """Makes sound of any length, in memory that hardly grows with it.
+    """Generates sound of any length, in nearly constant memory.
 
     Args:
       prompts: one caption, for all of it.
@@ -278,9 +278,9 @@ class AudioPipeline(FlowPipeline):
       seen = {} if track is None else {FRAME_FEATURES: track.features(start, stop)}
       return self._batch(self._read_conditions([sample | seen], self._fields(stop - start)))
 
-    def score(made: np.ndarray, start: int) -> np.ndarray:
-      motion = None if track is None else track.motion(start, start + made.shape[1])
-      sounds = np.asarray(self._codec.decode(made[:, :, 0, 0]))
+    def score(window_latents: np.ndarray, start: int) -> np.ndarray:
+      motion = None if track is None else track.motion(start, start + window_latents.shape[1])
+      sounds = np.asarray(self._codec.decode(window_latents[:, :, 0, 0]))
       return best_of(sounds, self.rate, scorer, caption=prompt, motion=motion)[1]
 
     def latents() -> Iterator[np.ndarray]:
@@ -290,7 +290,7 @@ class AudioPipeline(FlowPipeline):
         window,
         functools.partial(self._noise, seed),
         outer,
-        given=None if given is None else given.window,
+        read_known=None if given is None else given.window,
         search=Search(candidates, beams, None if scorer is None else score),
         rows=rows,
       )

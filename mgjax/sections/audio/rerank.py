@@ -13,7 +13,7 @@ from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, UInt8
 
 CANDIDATES = 8  # of which the report takes the best
-RATE = 25  # moments a second at which sound and picture are compared
+ALIGNMENT_RATE = 25  # moments a second at which sound and picture are compared
 _HOPS = 4  # looks at the sound a moment
 _BANDS = 24  # from 60 Hz up, evenly spaced in log frequency
 _FLOOR = 1e-6  # power of a band below which it is silent: 60 dB under full scale
@@ -111,7 +111,7 @@ def onset_strength(sounds: Float[np.ndarray, 'n s c'], rate: int) -> Float[np.nd
   is `o = r / (1 + r)` of the sum of the bands, the largest of each 40 ms. What is heard from the
   first moment on has not begun.
   """
-  hop = max(rate // (RATE * _HOPS), 1)
+  hop = max(rate // (ALIGNMENT_RATE * _HOPS), 1)
   size = 2 * hop
   sounds = np.asarray(sounds, np.float32)
   count = -(-sounds.shape[1] // (hop * _HOPS)) * _HOPS
@@ -169,9 +169,9 @@ def motion_change(
   turn = np.maximum(turn - _STEADY, 0) / (1 - _STEADY)
   moments = np.zeros(count)
   # A frame is on show from its time on; of several within one moment the most abrupt counts.
-  places = np.floor((1 + np.arange(len(turn))) * RATE / fps + 1e-6).astype(int)
-  inside = places < count
-  np.maximum.at(moments, places[inside], turn[inside])
+  nearest = np.floor((1 + np.arange(len(turn))) * ALIGNMENT_RATE / fps + 1e-6).astype(int)
+  inside = nearest < count
+  np.maximum.at(moments, nearest[inside], turn[inside])
   return moments
 
 
@@ -181,14 +181,14 @@ def _smooth(curves: Float[np.ndarray, 'n t']) -> Float[np.ndarray, 'n t']:
 
 
 def _small(video: UInt8[np.ndarray, 't h w 3']) -> Float[np.ndarray, 't i j 3']:
-  """Averages squares of pixels until the shorter side is small, and blurs a little."""
+  """Downsamples by averaging squares until the shorter side is small, and blurs slightly."""
   step = max(min(video.shape[1:3]) // _SIGHT, 1)
   height, width = (size // step for size in video.shape[1:3])
   cut = video[:, : height * step, : width * step]
   cut = cut.reshape(len(video), height, step, width, step, 3)
   small = cut.mean((2, 4), dtype=np.float32) / 255
   for axis in (1, 2):
-    edges = [(1, 1) if place == axis else (0, 0) for place in range(4)]
+    edges = [(1, 1) if dim == axis else (0, 0) for dim in range(4)]
     padded = np.pad(small, edges, mode='edge')
     first, middle, last = (np.take(padded, range(i, i + small.shape[axis]), axis) for i in range(3))
     small = (first + 2 * middle + last) / 4

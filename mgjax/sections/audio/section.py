@@ -21,20 +21,20 @@ from mgjax.data.settings import DataSettings, audio_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.models.codec.model import Codec, make_codec
-from mgjax.models.conditioning.frame_features import KEY as FRAME_FEATURES
+from mgjax.models.conditioning.frame_features import FRAME_FEATURES_KEY as FRAME_FEATURES
 from mgjax.models.flow_model.conditions import clip_shapes, condition_fields, prepare_samples
 from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.parallel.distributed import fetch
-from mgjax.sections.audio.captions import COLUMNS, caption_of_row
-from mgjax.sections.audio.frame_features import WAYS, see_samples
+from mgjax.sections.audio.captions import CAPTION_COLUMNS, caption_of_row
+from mgjax.sections.audio.frame_features import FRAME_ENCODERS, see_samples
 from mgjax.sections.audio.length import VISION, as_video, check_length
 from mgjax.sections.audio.masking import make_masked_objective
 from mgjax.sections.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.sections.codec.pipeline import load_audio_codec
 from mgjax.sections.flow.section import FlowSection, Sizes, captions_of
 
-SHOWN = 4  # samples in a picture
-CAPTIONS = Captions(COLUMNS, caption_of_row)
+_SHOWN = 4  # samples in a picture
+CAPTIONS = Captions(CAPTION_COLUMNS, caption_of_row)
 
 
 class AudioSection(FlowSection):
@@ -63,11 +63,11 @@ class AudioSection(FlowSection):
 
   @functools.cached_property
   def seen_by(self) -> str:
-    """The identity of the encoder of frames or its name in `WAYS`; ConfigError if there is none."""
-    return self.vision if self.vision in WAYS else tower_identity(self.vision)
+    """The frame encoder's name in `FRAME_ENCODERS`, or its identity; ConfigError without one."""
+    return self.vision if self.vision in FRAME_ENCODERS else tower_identity(self.vision)
 
   def check(self) -> None:
-    if self.seen_by not in WAYS and not self.settings.data.latents:
+    if self.seen_by not in FRAME_ENCODERS and not self.settings.data.latents:
       raise ConfigError(
         'the model reads features of frames by the encoder that config.vision names, and '
         'config.data.latents is empty: let launch.data encode make both, and name its directory '
@@ -97,7 +97,7 @@ class AudioSection(FlowSection):
     return make_masked_objective(super().objective(), **self.masking)
 
   def encoders(self) -> dict[str, str]:
-    return {} if self.seen_by in WAYS else {VISION: self.seen_by}
+    return {} if self.seen_by in FRAME_ENCODERS else {VISION: self.seen_by}
 
   def sources(
     self, data: DataSettings, split: str, report: pathlib.Path | None
@@ -111,21 +111,21 @@ class AudioSection(FlowSection):
     if data.latents:
       stored = latent_sources(data, shapes, split)
       for name, records in stored.items():
-        if (found := records.meta.get(VISION, '')) != vision:
+        if (encoder := records.meta.get(VISION, '')) != vision:
           raise DataError(
             f'the latents of bucket {name!r} come with features of frames by the encoder '
-            f'{found or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, '
+            f'{encoder or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, '
             'or encode the data again with launch.data encode'
           )
       return dict(stored)
-    if vision not in WAYS:
+    if vision not in FRAME_ENCODERS:
       self._check_width()
     sources = make_audio_sources(data, shapes, split, report, CAPTIONS)
-    if vision not in WAYS:
+    if vision not in FRAME_ENCODERS:
       return sources
     rate = self.codec.latent_rate
     return {
-      name: WithFeatures(source, *WAYS[vision], data.fps, self._latents(name), rate)
+      name: WithFeatures(source, *FRAME_ENCODERS[vision], data.fps, self._latents(name), rate)
       for name, source in sources.items()
     }
 
@@ -133,7 +133,7 @@ class AudioSection(FlowSection):
     self, generate: Callable[..., Array], bucket: ShapeBucket, params: Tree, directory: pathlib.Path
   ) -> pathlib.Path:
     codec = self.codec
-    samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
+    samples = [bucket.source[index] for index in range(min(_SHOWN, len(bucket.source)))]
     shape = (self._latents(bucket.name), 1, 1, codec.model.latent_channels)
     noise = draw_noise(self.settings.seed, np.arange(len(samples)), shape)
     encode = lambda sounds: as_video(codec.encode(sounds))  # noqa: E731
@@ -156,7 +156,7 @@ class AudioSection(FlowSection):
 
   def complete(self, samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Lets the encoder of frames, if there is one, see the samples' pictures."""
-    if self.seen_by in WAYS:
+    if self.seen_by in FRAME_ENCODERS:
       return samples
     see, codec = self._see, self.codec
     count = round(len(samples[0]['audio']) / codec.rate * codec.latent_rate)

@@ -43,8 +43,9 @@ def read_autoencoder(
   autoencoder, and CheckpointError if there is no checkpoint that can be trusted.
   """
   config = read_config_of(workdir, component, noun, hint)
-  params, meta = load_params(workdir, place=on_every_device())
+  params, meta = load_params(workdir, sharding_of=on_every_device())
   notes = meta['notes']
   statistics = Statistics.from_dict(meta['notes']['latents'])
-  own = fingerprint_of(told := statistics.as_dict(), params)
-  return config, params, statistics, [own, *notes.get(KEPT, []), fingerprint_of(told)]
+  moments = statistics.as_dict()
+  own = fingerprint_of(moments, params)
+  return config, params, statistics, [own, *notes.get(KEPT, []), fingerprint_of(moments)]

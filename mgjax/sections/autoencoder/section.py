@@ -49,8 +49,8 @@ from mgjax.training.spec import (
   make_buckets,
 )
 
-SHOWN = 4  # clips in a picture
-STATISTICS_BATCHES = 8  # per bucket
+_SHOWN = 4  # clips in a picture
+_STATISTICS_BATCHES = 8  # per bucket
 SHORTCUT_SAMPLES, SHORTCUT_BLOCKS = 256, 64  # whose components a shortcut starts as; of a sample
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class AutoencoderSection:
       make_transform((), ('video',)),
       share=settings.data.share,
     )
-    longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
+    longest = longest_of(validation, settings.buckets)
+    trained = longest_of(buckets, settings.buckets)
     shape = settings.shapes[longest.name]
     example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
     objective = make_objective(settings.weights, perceptual)
@@ -104,7 +105,7 @@ class AutoencoderSection:
       callbacks=_Reconstructions(settings, buckets, longest.source),
       start=make_start(settings.start_from, settings.component, self._fit)
       or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
-      discriminator=make_adversary(settings, perceptual),
+      discriminator=_make_adversary(settings, perceptual),
       frozen={} if frozen is None else {'lpips': frozen},
     )
 
@@ -136,7 +137,7 @@ class _Reconstructions(Callbacks):
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = self._source
-    video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
+    video = np.stack([source[i]['video'] for i in range(min(_SHOWN, len(source)))])
     again = fetch(self._reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]
     path = directory / 'reconstruction.png'
@@ -144,10 +145,10 @@ class _Reconstructions(Callbacks):
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    params = whole()
-    if kept := _kept_encoder(self._settings, params):
-      return kept
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
+    params = get_params()
+    if encoder_notes := _kept_encoder(self._settings, params):
+      return encoder_notes
     run = lambda batch: self._encode(params, batch['video'])  # noqa: E731
     statistics = latent_statistics(self._buckets, run)
     # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
@@ -157,22 +158,22 @@ class _Reconstructions(Callbacks):
 
 
 def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
-  """Makes the start of a shortcut: the principal components of blocks of the first samples."""
+  """Makes the initialiser of a shortcut: principal components of blocks of the first samples."""
 
-  def start(place: Place) -> Tree:
+  def start(sharding_of: Place) -> Tree:
     rows = []
     size = 3 * math.prod(model.compression)
     for index in range(min(SHORTCUT_SAMPLES, len(source))):
       video = to_unit(jnp.asarray(source[index]['video'][None]))
-      found = np.asarray(blocks(video, model.compression)).reshape(-1, size)
-      rows.append(found[:: max(1, len(found) // SHORTCUT_BLOCKS)])
+      flat_blocks = np.asarray(blocks(video, model.compression)).reshape(-1, size)
+      rows.append(flat_blocks[:: max(1, len(flat_blocks) // SHORTCUT_BLOCKS)])
     basis = components(np.concatenate(rows), model.latent_channels)
     basis = multihost_utils.broadcast_one_to_all(basis) if jax.process_count() > 1 else basis
     params = {
       'shortcut_in': {'kernel': basis.T, 'bias': np.zeros(len(basis), np.float32)},
       'shortcut_out': {'kernel': basis, 'bias': np.zeros(basis.shape[1], np.float32)},
     }
-    named = {n: jax.device_put(x, place(n, x.shape)) for n, x in named_leaves(params).items()}
+    named = {n: jax.device_put(x, sharding_of(n, x.shape)) for n, x in named_leaves(params).items()}
     return nest(named)
 
   return start
@@ -202,12 +203,14 @@ def _read_perceptual(
     )
     return None, None
   params = read_perceptual(path)
-  place = on_every_device()
-  params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
+  sharding_of = on_every_device()
+  params = jax.tree.map(
+    lambda leaf: jax.device_put(leaf, sharding_of and sharding_of('', leaf.shape)), params
+  )
   return Perceptual(widths_of(params), settings.model.dtype), params
 
 
-def make_adversary(
+def _make_adversary(
   settings: ReconstructionSettings, perceptual: Perceptual | None = None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
@@ -224,7 +227,7 @@ def make_adversary(
 def latent_statistics(
   buckets: Sequence[ShapeBucket],
   encode: Callable[[Batch], Array],
-  batches: int = STATISTICS_BATCHES,
+  batches: int = _STATISTICS_BATCHES,
 ) -> Statistics:
   """Estimates mean and deviation of each channel over the first batches of every bucket.
 

@@ -23,7 +23,7 @@ from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.load_params import describe_average, load_params
 from mgjax.training.checkpoints.workdir import read_config, read_config_of
 
-BATCH_SIZE = 256  # images or texts at once
+_BATCH_SIZE = 256  # images or texts at once
 FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations
 
 
@@ -81,8 +81,8 @@ class Clip:
 
   def encode_frames(self, video: UInt8[np.ndarray, 'b t h w 3']) -> Float[np.ndarray, 'b t p']:
     """Returns a unit vector of every frame of videos."""
-    found = self.encode_images(video.reshape(-1, *video.shape[2:]))
-    return found.reshape(*video.shape[:2], -1)
+    vectors = self.encode_images(video.reshape(-1, *video.shape[2:]))
+    return vectors.reshape(*video.shape[:2], -1)
 
   def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, 'b p']:
     """Returns a unit vector a text."""
@@ -114,7 +114,7 @@ class FrameEncoder:
     self._mesh = make_mesh({'fsdp': -1}, 'fsdp', devices=jax.local_devices())
     boxed = jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))['params']
     boxed = {subtree: boxed} if subtree else boxed
-    params, _ = load_params(workdir, place=make_place(boxed, self._mesh), subtree=subtree)
+    params, _ = load_params(workdir, sharding_of=make_place(boxed, self._mesh), subtree=subtree)
     params = params[subtree] if subtree else params
 
     @jax.jit
@@ -135,22 +135,22 @@ class FrameEncoder:
     """
     _check_images(frames)
     devices = self._mesh.size
-    found = _in_batches(self._run, frames, most=FRAMES * devices, least=devices)
-    if not np.isfinite(found).all():
+    vectors = _in_batches(self._run, frames, most=FRAMES * devices, least=devices)
+    if not np.isfinite(vectors).all():
       raise DataError('the embeddings of frames are not finite; compute in bfloat16 or float32')
-    return found
+    return vectors
 
 
 def make_patches(
   workdir: str | os.PathLike[str],
 ) -> tuple[Callable[[Tree, Float[Array, 'b h w 3']], Float[Array, 'b s s e']], Tree]:
-  """Makes what a frozen vision tower tells of patches: a function to compile, and its parameters.
+  """Makes the patch features of a frozen vision tower: a function to compile, and its parameters.
 
   It takes images in [0, 1] of any size. Errors are those of `FrameEncoder`.
   """
   fields, subtree = _read_tower(workdir)
   model = make_clip_vision(fields)
-  params, _ = load_params(workdir, place=on_every_device(), subtree=subtree)
+  params, _ = load_params(workdir, sharding_of=on_every_device(), subtree=subtree)
 
   def see(params: Tree, images: Float[Array, 'b h w 3']) -> Float[Array, 'b s s e']:
     images = jax.image.resize(images, (len(images), model.size, model.size, 3), 'linear')
@@ -173,15 +173,15 @@ def tower_identity(workdir: str | os.PathLike[str]) -> str:
 
 
 def find_frame_encoder(
-  workdir: str | os.PathLike[str], given: str | os.PathLike[str], identity: str
+  workdir: str | os.PathLike[str], tower: str | os.PathLike[str], identity: str
 ) -> FrameEncoder:
   """Loads the tower whose vectors a model learned to read, also from beside a moved model.
 
   `given` is the tower's work directory as the model's configuration says, `identity` the
   `tower_identity` that it learned. Raises ConfigError if it is not there, or is another.
   """
-  read = lambda place: (place, [tower_identity(place)])  # noqa: E731
-  return FrameEncoder(read_needed(workdir, given, 'the encoder of frames', identity, read))
+  read = lambda path: (path, [tower_identity(path)])  # noqa: E731
+  return FrameEncoder(read_needed(workdir, tower, 'the encoder of frames', identity, read))
 
 
 def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
@@ -208,19 +208,19 @@ def _check_images(images: np.ndarray) -> None:
 
 
 def _in_batches(
-  run: Callable[..., Array], *arrays: np.ndarray, most: int = BATCH_SIZE, least: int = 1
+  run: Callable[..., Array], *arrays: np.ndarray, most: int = _BATCH_SIZE, least: int = 1
 ) -> Float[np.ndarray, 'b p']:
-  """Runs over rows, `most` at once; fewer are filled up to a doubled `least`: a program each."""
-  found = []
+  """Runs over at most `most` rows at once; pads fewer to `least`, 2 `least`, 4 `least` ..."""
+  vectors = []
   for first in range(0, len(arrays[0]), most):
     rows = [array[first : first + most] for array in arrays]
     count = len(rows[0])
-    whole = least
-    while whole < count:
-      whole *= 2
-    filled = np.resize(np.arange(count), whole)
-    found.append(np.asarray(run(*(each[filled] for each in rows)))[:count])
-  return np.concatenate(found)
+    padded_count = least
+    while padded_count < count:
+      padded_count *= 2
+    filled = np.resize(np.arange(count), padded_count)
+    vectors.append(np.asarray(run(*(array[filled] for array in rows)))[:count])
+  return np.concatenate(vectors)
 
 
 def _squares(images: UInt8[Array, 'b h w 3'], size: int) -> Float[Array, 'b s s 3']:

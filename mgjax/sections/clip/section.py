@@ -40,14 +40,14 @@ class ClipSettings:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
-    """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
+    """Reads a configuration without reading data. Raises ConfigError if it is inconsistent."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
     model = make_clip_model(described)
     data = data_settings(fields_of(fields, 'data'))
     shapes = video_shapes(buckets, data.fps)
-    given = fields_of(fields, 'objective')
-    place = ('predict', 'batch', 'key')
-    objective = arguments(clip_objective, given, 'objective', place)
+    objective_fields = fields_of(fields, 'objective')
+    positional = ('predict', 'batch', 'key')
+    objective = arguments(clip_objective, objective_fields, 'objective', positional)
     _check_pictures(model, data, shapes)
     return cls(
       component=fields['component'],
@@ -102,14 +102,14 @@ class ClipSection:
     )
 
   def _prepare(self, batch: Batch) -> Batch:
-    shown = jnp.stack([batch[name][:, 0] for name in self._images], axis=1)
+    images = jnp.stack([batch[name][:, 0] for name in self._images], axis=1)
     views = {
-      'images': shown.astype(jnp.float32) / 255,
+      'images': images.astype(jnp.float32) / 255,
       'tokens': batch['tokens'],
       'tokens_mask': batch['tokens_mask'],
     }
-    # Those of a sample become rows beside each other, on one device.
-    rows = {name: each.reshape(-1, *each.shape[2:]) for name, each in views.items()}
+    # The views of a sample become adjacent rows, on one device.
+    rows = {name: view.reshape(-1, *view.shape[2:]) for name, view in views.items()}
     if 'identity' in batch:
       rows['identity'] = jnp.repeat(batch['identity'], len(self._images))
     return rows

@@ -19,7 +19,7 @@ from mgjax.data.settings import audio_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import make_transform
 from mgjax.models.codec.discriminators import Discriminators
-from mgjax.models.codec.model import RATE, Codec, make_codec
+from mgjax.models.codec.model import CODEC_RATE, Codec, make_codec
 from mgjax.models.codec.objective import (
   LossWeights,
   make_adversarial_objective,
@@ -39,8 +39,8 @@ from mgjax.training.spec import (
   make_buckets,
 )
 
-SHOWN = 4  # sounds in a picture
-STATISTICS_BATCHES = 32  # per bucket: samples are short
+_SHOWN = 4  # sounds in a picture
+_STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
 class CodecSection:
@@ -82,7 +82,7 @@ class CodecSection:
       prepare=lambda batch: {'audio': batch['audio']},
       callbacks=_Reconstructions(settings.model, buckets, longest.source),
       start=make_start(settings.start_from, settings.component),
-      discriminator=make_adversary(settings),
+      discriminator=_make_adversary(settings),
     )
 
 
@@ -106,21 +106,21 @@ class _Reconstructions(Callbacks):
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = self._source
-    sound = np.stack([source[i]['audio'] for i in range(min(SHOWN, len(source)))])
+    sound = np.stack([source[i]['audio'] for i in range(min(_SHOWN, len(source)))])
     again = fetch(self._reconstruct(params, sound))
-    sounds = [each for pair in zip(sound, again, strict=True) for each in pair]
+    sounds = [waveform for pair in zip(sound, again, strict=True) for waveform in pair]
     titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
     path = directory / 'reconstruction.png'
     if jax.process_index() == 0:
-      audio_sheet(path, sounds, titles, RATE)
-      for title, each in zip(titles, sounds, strict=True):
-        write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
+      audio_sheet(path, sounds, titles, CODEC_RATE)
+      for title, waveform in zip(titles, sounds, strict=True):
+        write_wav(directory / f'{title.replace(" ", "_")}.wav', waveform, CODEC_RATE)
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    params = whole()
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
+    params = get_params()
     run = lambda batch: self._encode(params, batch['audio'])  # noqa: E731
-    return {'latents': latent_statistics(self._buckets, run, STATISTICS_BATCHES).as_dict()}
+    return {'latents': latent_statistics(self._buckets, run, _STATISTICS_BATCHES).as_dict()}
 
 
 def codec_inputs(codec: Codec) -> tuple[Any, ...]:
@@ -128,12 +128,12 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_adversary(settings: ReconstructionSettings) -> Adversary | None:
+def _make_adversary(settings: ReconstructionSettings) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
   weights = settings.weights
   if not (weights.adversarial or weights.features):
     return None
-  samples = max(round(shape.seconds * RATE) for shape in settings.shapes.values())
+  samples = max(round(shape.seconds * CODEC_RATE) for shape in settings.shapes.values())
   return settings.opponent(
     jnp.zeros((1, samples, settings.model.channels)),
     make_adversarial_objective(weights),

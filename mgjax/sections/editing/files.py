@@ -43,9 +43,9 @@ class Edited(Change):
     return cls(prompt, out, video=os.fspath(video), task=task, **options)
 
   def described(self, pipeline: Any = None) -> dict[str, Any]:
-    """Returns it as plain JSON values, with the task that a pipeline takes."""
-    told = super().described()
-    return told | ({'task': self._task(pipeline)} if pipeline else {})
+    """Returns the request as plain JSON values, with the pipeline's task."""
+    fields = super().described()
+    return fields | ({'task': self._task(pipeline)} if pipeline else {})
 
   def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
     """Checks the model, the video and where it goes; see `Request.check`."""
@@ -58,22 +58,22 @@ class Edited(Change):
     self.paths(video)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Edits the video with an `Editor` and writes it, a picture of some frames and a json."""
+    """Edits the video with an `Editor`; writes it, a picture of some frames and a json."""
     task = self._task(pipeline)
     video = self.probe()
     paths, fps = self.paths(video), self.rate(video)
     (unknown,) = pipeline.tell([self.prompt], [fps] if video.frames > 1 else None)
     size = pipeline.size_for(video.frames, (video.height, video.width))
-    asked = {'task': task, 'how': self.how, 'strength': self.strength, 'fps': fps}
-    asked |= {'seed': self.seed, 'rows': self.batch_size}
-    shown, digests = self._write_frames(
-      paths[0], video, lambda frames: pipeline.edit_frames(frames, self.prompt, **asked), size
+    options = {'task': task, 'how': self.how, 'strength': self.strength, 'fps': fps}
+    options |= {'seed': self.seed, 'rows': self.batch_size}
+    sheet_frames, digests = self._write_frames(
+      paths[0], video, lambda frames: pipeline.edit_frames(frames, self.prompt, **options), size
     )
-    rows = [np.stack(frames) for frames in shown]
+    rows = [np.stack(frames) for frames in sheet_frames]
     contact_sheet(paths[1], rows, ['before', self.prompt], columns=SHEET_FRAMES)
     height, width = size
-    made = {'height': height, 'width': width, 'fps': fps, 'unknown_words': unknown, **digests}
-    return self._finish(paths, pipeline.provenance | {'request': self.described(pipeline)} | made)
+    output = {'height': height, 'width': width, 'fps': fps, 'unknown_words': unknown, **digests}
+    return self._finish(paths, pipeline.provenance | {'request': self.described(pipeline)} | output)
 
   def _task(self, pipeline: Any) -> str:
     """Checks that a pipeline can edit so, and returns the task that it takes."""

@@ -76,10 +76,10 @@ Write = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], list[Instruction 
 
 
 def guess_task(instruction: str, tasks: Sequence[str]) -> str:
-  """Returns which of some tasks an instruction is by the grammar; '' if it is none of them."""
-  said = ' '.join(instruction.lower().strip(' .!').split())
+  """Returns the task that the grammar assigns to an instruction; '' if it is none of `tasks`."""
+  text = ' '.join(instruction.lower().strip(' .!').split())
   for task, phrases in GRAMMAR.items():
-    if task in tasks and any(_pattern(phrase).fullmatch(said) for phrase in phrases):
+    if task in tasks and any(_pattern(phrase).fullmatch(text) for phrase in phrases):
       return task
   return ''
 

@@ -24,8 +24,8 @@ from mgjax.flow.guidance import make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.streaming import TimeWindows
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
 from mgjax.models.flow_model.conditions import condition_fields
 from mgjax.models.flow_model.initial_noise import draw, seeds_of
 from mgjax.models.flow_model.model import FlowModel
@@ -39,18 +39,18 @@ from mgjax.sections.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, 
 from mgjax.sections.editing.sdedit import noised, rest_of_grid
 from mgjax.sections.editing.windows import edit_windows
 from mgjax.sections.flow.calls import (
-  FORMS,
+  OUTPUT_TYPES,
   Callback,
   Seeds,
   callable_as,
   rows_of,
-  watched,
+  watch_steps,
 )
-from mgjax.sections.flow.requests import Frame, checked_video, model_rate
+from mgjax.sections.flow.requests import VideoFrame, checked_video, model_rate
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import read_config
 
-Video = UInt8[np.ndarray, 't h w 3']
+_Video = UInt8[np.ndarray, 't h w 3']
 _STILL = 0.5  # of latents; edits that change something reach 0.7 and more, others 0.3 at most
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 class _Edit(NamedTuple):
   """One video to edit; `index` is that among those of a seed."""
 
-  video: Video
+  video: _Video
   prompt: str
   task: str
   rate: float
@@ -124,7 +124,7 @@ class Editor(VideoPipeline):
     output_type: str = 'np',
     **options: Any,
   ) -> Iterator[Any]:
-    """Edits one video an instruction, in their order; each depends on what `VideoPipeline` says.
+    """Edits one video an instruction, in order. Its dependencies are those of `VideoPipeline`.
 
     Args:
       prompts: instructions, one each; with SDEdit, what the edited videos show.
@@ -156,7 +156,7 @@ class Editor(VideoPipeline):
       options |= {'callback': callback, 'output_type': output_type}
       yield from super().stream(prompts or None, **options)
       return
-    check_one_of(f'output_type = {output_type!r}', output_type, FORMS[:2])
+    check_one_of(f'output_type = {output_type!r}', output_type, OUTPUT_TYPES[:2])
     if options:
       raise ConfigError(f'{min(options)} does not go with a video, which has its own')
     tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
@@ -181,11 +181,11 @@ class Editor(VideoPipeline):
       edit = batch[0]
       if len(edit.video) <= self.window:
         padded = batch + batch[-1:] * (size - len(batch))
-        made = self._whole(padded, how, strength, callback)[: len(batch)]
+        edited_clips = self._whole(padded, how, strength, callback)[: len(batch)]
       else:
         frames = [*self._stream_windows(edit.video, edit, how, strength, batch_size)]
-        made = [np.stack(frames)]
-      for edit, edited in zip(batch, made, strict=True):
+        edited_clips = [np.stack(frames)]
+      for edit, edited in zip(batch, edited_clips, strict=True):
         yield formed(Clips.of(edited, fps=edit.rate), output_type)
 
   @functools.partial(callable_as, like=stream)
@@ -194,17 +194,17 @@ class Editor(VideoPipeline):
 
     Raises ConfigError as `stream`, or if the videos are not of one shape.
     """
-    made = list(self.stream(prompts, **options))
-    if len(shapes := sorted({np.shape(video)[:3] for video in made})) > 1:
+    videos = list(self.stream(prompts, **options))
+    if len(shapes := sorted({np.shape(video)[:3] for video in videos})) > 1:
       raise ConfigError(
         f'the videos are of several shapes, {shapes[0]} and {shapes[1]}; stream() yields such one '
         'by one'
       )
-    return stacked(made)
+    return stacked(videos)
 
   def edit_frames(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     prompt: str,
     *,
     task: str | None = None,
@@ -214,8 +214,8 @@ class Editor(VideoPipeline):
     seed: int = 0,
     index: int = 0,
     rows: int = 8,
-  ) -> Iterator[Frame]:
-    """Yields the edited frame of each frame, in memory that does not grow with their number.
+  ) -> Iterator[VideoFrame]:
+    """Yields the edited version of each frame, in memory that does not grow with their number.
 
     Args:
       frames: uint8 (h w 3), all of one size that the model makes.
@@ -257,7 +257,7 @@ class Editor(VideoPipeline):
     """
     if 'video' not in options:
       return super().save(prompts, out, **options)
-    return self._asked(Edited, prompts, out, **options).write(self)
+    return self._make_request(Edited, prompts, out, **options).write(self)
 
   @property
   def tasks(self) -> tuple[str, ...]:
@@ -273,21 +273,23 @@ class Editor(VideoPipeline):
     check_edit(self._model, self.weights['workdir'], how, prompts, tasks)
 
   def size_for(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Returns height and width at which a video is edited.
+    """Returns the height and width at which a video is edited.
 
     A video that is larger than the clips of training keeps its size if the model can make it.
     Others get the most similar size among those of the longest clips of training.
     """
     shapes = video_shapes(fields_of(self.config, 'buckets'), self.config.data.fps).values()
     sizes = sorted({shape.size for shape in shapes if shape.frames == self.window})
-    usual = min(sizes, key=lambda each: abs(math.log(each[0] * size[1] / (each[1] * size[0]))))
+    usual = min(
+      sizes, key=lambda candidate: abs(math.log(candidate[0] * size[1] / (candidate[1] * size[0])))
+    )
     if math.prod(size) > math.prod(usual):
       with contextlib.suppress(ConfigError):
         self.check((min(frames, self.window), *size))
         return size
     return usual
 
-  def _read_clip(self, video: Any) -> tuple[Video, float]:
+  def _read_clip(self, video: Any) -> tuple[_Video, float]:
     """Returns a video that the model can make, and its frames a second, by default training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)
@@ -322,14 +324,14 @@ class Editor(VideoPipeline):
       if strength < 1:
         source = self._encode(jnp.asarray(videos)) if how == SDEDIT else batch[SOURCE]
         noise = noised(source, noise, strength, self._sigma_min)
-      latents = self._sample(batch, noise, watched(callback, decode), *times)
+      latents = self._sample(batch, noise, watch_steps(callback, decode), *times)
       if how == EDIT:
         self._tell_unchanged(edits, latents, batch[SOURCE])
       return decode(latents)
 
-  def _tell_unchanged(self, edits: Sequence[_Edit], made: Array, source: Array) -> None:
-    """Warns of edits after which no place of the latents, of deviation 1, is another one."""
-    change = np.square(np.asarray(made, np.float32) - np.asarray(source, np.float32)).mean(-1)
+  def _tell_unchanged(self, edits: Sequence[_Edit], edited: Array, source: Array) -> None:
+    """Warns of edits that change no position of the latents, whose deviation is 1."""
+    change = np.square(np.asarray(edited, np.float32) - np.asarray(source, np.float32)).mean(-1)
     still = change.max((1, 2, 3)) < _STILL**2
     for prompt in dict.fromkeys(e.prompt for e, same in zip(edits, still, strict=True) if same):
       _log.warning(
@@ -348,24 +350,24 @@ class Editor(VideoPipeline):
 
   def _stream_windows(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     edit: _Edit,
     how: str,
     strength: float | None,
     rows: int,
-  ) -> Iterator[Frame]:
+  ) -> Iterator[VideoFrame]:
     """Edits a video of any length."""
     strength, times = self._rest(how, strength)
     height, width = edit.video.shape[1:3]
     batch = self._conditions([edit], (self.window, height, width), {})
-    window, *places = self._codec.latent_shape((self.window, height, width))
+    window, *spatial = self._codec.latent_shape((self.window, height, width))
     index = np.array([edit.index])
 
     def start(latents: Array, begin: int, stop: int) -> Array:
-      noise = frame_noise(edit.seed, index, begin, stop, tuple(places))[0]
+      noise = frame_noise(edit.seed, index, begin, stop, tuple(spatial))[0]
       return noised(latents, jnp.asarray(noise), strength, self._sigma_min)
 
-    made = edit_windows(
+    edited = edit_windows(
       self._codec,
       functools.partial(self._velocity, self._params),
       frames,
@@ -377,7 +379,7 @@ class Editor(VideoPipeline):
       constant={name: np.asarray(value) for name, value in batch.items()},
       solver=self._settings.solver_of_windows,
     )
-    for part in self._on_devices(made):
+    for part in self._on_devices(edited):
       yield from part
 
   @property
@@ -385,14 +387,14 @@ class Editor(VideoPipeline):
     return self._prediction.sigma_min if isinstance(self._prediction, FlowMatching) else 0.0
 
   def _conditions(
-    self, edits: Sequence[_Edit], shape: tuple[int, int, int], given: Mapping[str, Any]
+    self, edits: Sequence[_Edit], shape: tuple[int, int, int], conditions: Mapping[str, Any]
   ) -> Batch:
-    """Returns what the model reads of instructions, and what is given beside them."""
+    """Returns the batch of instructions and other conditions."""
     fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))
     if TASK in fields:
-      given = {**given, TASK: [edit.task for edit in edits]}
+      conditions = {**conditions, TASK: [edit.task for edit in edits]}
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
-    samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
+    samples = self._samples([edit.prompt for edit in edits], conditions, fields, rates)
     return self._batch(self._read_conditions(samples, fields))
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from mgjax.core.errors import ConfigError
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
 from mgjax.models.conditioning.edit_task import EditTask
 from mgjax.models.flow_model.conditions import field_names
 from mgjax.models.flow_model.model import FlowModel
@@ -15,8 +15,15 @@ STRENGTH = 0.6  # of SDEdit; the report's is not in public sources
 
 
 def tasks_of(model: FlowModel) -> tuple[str, ...]:
-  """Names the tasks that a model was trained on."""
-  return next((each.tasks for each in model.conditionings if isinstance(each, EditTask)), ())
+  """Returns the tasks that a model is conditioned on; () for a model without tasks."""
+  return next(
+    (
+      conditioning.tasks
+      for conditioning in model.conditionings
+      if isinstance(conditioning, EditTask)
+    ),
+    (),
+  )
 
 
 def name_task(instruction: str, task: str | None, known: Sequence[str]) -> str:

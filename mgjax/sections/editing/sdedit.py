@@ -12,10 +12,10 @@ from mgjax.flow.path import SIGMA_MIN, interpolate
 
 
 def rest_of_grid(times: Float[np.ndarray, ' points'], strength: float) -> np.ndarray:
-  """Returns the times that are left from t_0 = 1 - strength on, t_0 first."""
+  """Returns the remaining times of a grid, from t_0 = 1 - strength on."""
   start = 1 - strength
-  left = times[:-1][times[:-1] > start + 1e-6]  # in float32 a nearer one would be the same
-  return np.concatenate([[start], left, times[-1:]])
+  remaining = times[:-1][times[:-1] > start + 1e-6]  # closer times are equal in float32
+  return np.concatenate([[start], remaining, times[-1:]])
 
 
 def noised(

@@ -69,7 +69,7 @@ class EditingSection(VideoSection):
       for name, shape in settings.shapes.items()
     }
     which = 2 * settings.seed + (split != 'train')  # so that validation moves otherwise
-    made: dict[str, Source] = {}
+    edited_sources: dict[str, Source] = {}
     for name, source in make_sources(data, still, split, report).items():
       shape = settings.shapes[name]
       source = WithBlack(source)
@@ -77,5 +77,5 @@ class EditingSection(VideoSection):
         source = Animated(source, shape.frames, edits.motion, edits.prefix, which)
       elif shape.frames == 1 and edits.random_place:
         source = AnyPlace(source, settings.model.backbone.positions[0], which)
-      made[name] = source
-    return made
+      edited_sources[name] = source
+    return edited_sources

@@ -12,9 +12,9 @@ import numpy as np
 
 from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float, Sample, UInt8, Wrapped
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
-from mgjax.models.conditioning.edit_task import KEY as TASK
-from mgjax.models.conditioning.temporal_place import KEY as PLACE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
+from mgjax.models.conditioning.edit_task import TASK_KEY as TASK
+from mgjax.models.conditioning.temporal_place import TEMPORAL_PLACE_KEY as PLACE
 
 Unit = Annotated[float, Range(least=0, most=1)]
 
@@ -55,9 +55,9 @@ class AnyPlace(Wrapped):
     self.said = f'at any of {places} places, seed {seed}'
 
   def change(self, sample: Sample, index: int) -> Sample:
-    """Adds the place, a function of the index."""
-    place = np.random.default_rng((self.seed, index)).integers(self.places)
-    return sample | {PLACE: int(place)}
+    """Adds a position drawn by the index."""
+    position = np.random.default_rng((self.seed, index)).integers(self.places)
+    return sample | {PLACE: int(position)}
 
 
 class Animated(Wrapped):
@@ -84,15 +84,15 @@ class Animated(Wrapped):
 
   @property
   def every_caption(self) -> Callable[[], Iterator[Sample] | None]:
-    """Those of the source behind the prefix; no such attribute where it has none."""
+    """The source's captions behind the prefix; no such attribute if the source has none."""
     known = self.source.every_caption
 
     def captions() -> Iterator[Sample] | None:
-      found = known()
+      samples = known()
       return (
         None
-        if found is None
-        else (sample | {'caption': self.prefix + sample['caption']} for sample in found)
+        if samples is None
+        else (sample | {'caption': self.prefix + sample['caption']} for sample in samples)
       )
 
     return captions
@@ -123,11 +123,11 @@ def animate(
 
   height, width = picture.shape[:2]
   side = min(height, width)  # turns do not shear
-  place = np.stack(np.mgrid[:height, :width]).reshape(2, -1) + 0.5
+  points = np.stack(np.mgrid[:height, :width]).reshape(2, -1) + 0.5
   middle = np.array([[height / 2], [width / 2]])
   clip = np.empty((len(maps), height, width, 3), np.uint8)
-  for frame, each in zip(clip, maps, strict=True):
-    seen = each[:, :2] @ (place - middle) + side * each[:, 2:] + middle - 0.5
+  for frame, affine in zip(clip, maps, strict=True):
+    seen = affine[:, :2] @ (points - middle) + side * affine[:, 2:] + middle - 0.5
     for channel in range(3):
       plane = map_coordinates(
         picture[..., channel].astype(np.float32), seen, order=1, mode='mirror'

@@ -9,7 +9,7 @@ import numpy as np
 
 from mgjax.core.typing import Array, Batch, UInt8
 from mgjax.flow.streaming import TimeWindows, WindowVelocity, stream_windows
-from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
+from mgjax.models.conditioning.clips.source_video import SOURCE_VIDEO_KEY as SOURCE
 from mgjax.models.flow_model.conditions import LATENTS
 from mgjax.models.tae.latents import LatentCodec
 
@@ -36,8 +36,8 @@ def edit_windows(
     reads: whether the model sees the video, which with SDEdit it does not.
     **options: `times`, `constant` and `solver` of `stream_windows`.
   """
-  kept = collections.deque[np.ndarray]()  # latents that are yet to be noised
-  seen = made = 0
+  pending = collections.deque[np.ndarray]()  # latents that are yet to be noised
+  seen = yielded = 0
 
   def counted() -> Iterator[UInt8[np.ndarray, '1 1 h w 3']]:
     nonlocal seen
@@ -48,11 +48,11 @@ def edit_windows(
   def conditions() -> Iterator[dict[str, np.ndarray]]:
     for latents in codec.encode_stream(counted()):
       array = np.asarray(latents, np.float32)[0]
-      kept.extend(array)
+      pending.extend(array)
       yield {SOURCE if reads else LATENTS: array}
 
   def noise(begin: int, stop: int) -> Array:
-    return start(jnp.asarray([kept.popleft() for _ in range(begin, stop)]), begin, stop)
+    return start(jnp.asarray([pending.popleft() for _ in range(begin, stop)]), begin, stop)
 
   def unaware(batch: Batch, x: np.ndarray, time: np.ndarray) -> Array | np.ndarray:
     # What SDEdit starts from comes with the frames, but it is no condition.
@@ -61,6 +61,6 @@ def edit_windows(
   latents = stream_windows(unaware, conditions(), along_time, noise=noise, **options)
   for video in codec.decode_stream(part[None] for part in latents):
     # The last latents may stand for more frames than there are; by then all are read.
-    part = np.asarray(video)[0, : seen - made]
-    made += len(part)
+    part = np.asarray(video)[0, : seen - yielded]
+    yielded += len(part)
     yield part

@@ -14,10 +14,10 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
-from mgjax.sections.flow.diffusers_names import INSTEAD, NAMES, renamed, unknown_option
+from mgjax.sections.flow.diffusers_names import DIFFUSERS_NAMES, INSTEAD, renamed, unknown_option
 
 _SETTINGS = ('steps', 'guidance', 'solver', 'schedule')  # of `load` that a call may change
-FORMS = ('np', 'pil', 'latent')
+OUTPUT_TYPES = ('np', 'pil', 'latent')
 Seeds = int | Sequence[int]
 _Method = TypeVar('_Method', bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Preview:
 Callback = Callable[[int, int, Preview], None]
 
 
-def watched(
+def watch_steps(
   callback: Callback | None, decode: Callable[[Array], np.ndarray]
 ) -> Callable[[int, int, Array], None] | None:
   """Returns what watches the steps of a sampler for a callback."""
@@ -52,15 +52,15 @@ def watched(
   return lambda step, total, latents: callback(step, total, Preview(latents, decode))
 
 
-def prompts_of(prompts: Any) -> list[str]:
-  """Returns prompts as a list, of one text. Raises ConfigError if they are something else."""
+def prompt_list(prompts: Any) -> list[str]:
+  """Returns prompts as a list. Raises ConfigError if they are neither text nor texts."""
   if isinstance(prompts, str):
     return [prompts]
-  found = list(prompts) if isinstance(prompts, list | tuple | np.ndarray) else []
-  if not found or not all(isinstance(each, str) for each in found):
-    shown = ' '.join(repr(prompts).split())  # of an array in one line
-    raise ConfigError(f'prompts = {shown:.80}; expected text, or a list of texts')
-  return [str(each) for each in found]
+  texts = list(prompts) if isinstance(prompts, list | tuple | np.ndarray) else []
+  if not texts or not all(isinstance(text, str) for text in texts):
+    excerpt = ' '.join(repr(prompts).split())  # an array's repr has several lines
+    raise ConfigError(f'prompts = {excerpt:.80}; expected text, or a list of texts')
+  return [str(text) for text in texts]
 
 
 def seeds_for(seed: Any, count: int) -> Any:
@@ -70,21 +70,21 @@ def seeds_for(seed: Any, count: int) -> Any:
   if isinstance(seed, list | tuple | range | np.ndarray) and np.ndim(seed):
     if len(seed) != count:
       raise ConfigError(f'seed: {len(seed)} seeds for {count} prompts; give one, or one for each')
-    return [seeds_for(each, 1) for each in seed]
+    return [seeds_for(value, 1) for value in seed]
   if seed is None or (isinstance(seed, int | np.integer) and seed == -1):
     seed = secrets.randbelow(2**31)
     _log.warning('seed = %d was drawn', seed)
   return int(checked(Seed, seed, 'seed'))
 
 
-def _places(first: Any, count: int) -> Any:
+def _check_indices(first: Any, count: int) -> Any:
   """Returns the index of the first of `count`, or that of each; raises ConfigError for others."""
   if not np.ndim(first):
     value = first.item() if isinstance(first, np.generic) else first
     return checked(Count, value, 'first')
   if len(first) < count:
     raise ConfigError(f'first: {len(first)} indices for {count} prompts; give one, or one for each')
-  return [_places(each, 1) for each in first]
+  return [_check_indices(index, 1) for index in first]
 
 
 def rows_of(count: int, most: int) -> int:
@@ -119,41 +119,53 @@ class _Arguments:
 
   @classmethod
   def of(cls, method: Callable[..., Any], like: Callable[..., Any] | None) -> '_Arguments':
-    """Reads the signature; what the method takes as `**options` are parameters of `like`."""
+    """Reads the signature; the method's `**options` are parameters of `like`."""
     parameters = dict(inspect.signature(method).parameters)
-    positional = [n for n, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    positional = [
+      n for n, parameter in parameters.items() if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
     hints: dict[str, Any] = {}
     if like is not None:
       del parameters['options']
       parameters = {**inspect.signature(inspect.unwrap(like)).parameters, **parameters}
       hints = typing.get_type_hints(inspect.unwrap(like))
-    rest = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
-    own = {name: each for name, each in parameters.items() if each is not rest}
+    rest = next(
+      (parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD),
+      None,
+    )
+    own = {name: parameter for name, parameter in parameters.items() if parameter is not rest}
     hints |= typing.get_type_hints(inspect.unwrap(method))
     return cls(method.__name__, own, rest, tuple(positional[1:]), hints)
 
   def signature(self) -> inspect.Signature:
-    """Returns the signature for `help`: with settings that a call may change, and all names."""
-    more = [name for name in _SETTINGS if name not in self.own]
-    more += [name for name, ours in NAMES.items() if ours in (*self.own, *_SETTINGS)]
-    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in more]
-    shown = sorted([*self.own.values(), *added], key=lambda each: each.kind)
-    shown += [self.rest] if self.rest else []
-    plain = [each.replace(annotation=self.hints.get(each.name, each.annotation)) for each in shown]
+    """Returns the signature for `help`, with per-call settings and alternative names."""
+    extra_names = [name for name in _SETTINGS if name not in self.own]
+    extra_names += [
+      name for name, ours in DIFFUSERS_NAMES.items() if ours in (*self.own, *_SETTINGS)
+    ]
+    added = [
+      inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in extra_names
+    ]
+    parameters = sorted([*self.own.values(), *added], key=lambda parameter: parameter.kind)
+    parameters += [self.rest] if self.rest else []
+    plain = [
+      parameter.replace(annotation=self.hints.get(parameter.name, parameter.annotation))
+      for parameter in parameters
+    ]
     return inspect.Signature(plain)
 
-  def by_name(self, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all arguments of a call under our names. Raises ConfigError if one is given twice."""
+  def by_name(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all arguments of a call under mgjax's names; ConfigError if one is given twice."""
     placed = dict(zip(self.positional, args, strict=False))
-    if len(args) > len(self.positional) or placed.keys() & given:
+    if len(args) > len(self.positional) or placed.keys() & keywords:
       raise ConfigError(
         f'{self.method} takes {" and ".join(self.positional)} by place, once, and all else by '
         'name, as in seed=0'
       )
-    kept = {
-      name: value for name, value in given.items() if value is not None or name not in INSTEAD
+    named = {
+      name: value for name, value in keywords.items() if value is not None or name not in INSTEAD
     }
-    return renamed({**placed, **kept})
+    return renamed({**placed, **named})
 
   def check(self, options: dict[str, Any], typed: Mapping[str, str], pipeline: Any) -> None:
     """Checks the arguments of a call and brings them into their form.
@@ -164,7 +176,7 @@ class _Arguments:
     known = {*self.own, *_SETTINGS, *(pipeline.reads if self.rest else ())}
     open_ended = self.rest is not None and self.rest.name == 'options'
     if options.get('prompts') is not None:
-      options['prompts'] = prompts_of(options['prompts'])
+      options['prompts'] = prompt_list(options['prompts'])
     count = len(options.get('prompts') or [''])
     for name, value in options.items():
       if name not in known and not open_ended:
@@ -179,7 +191,7 @@ def _plain(name: str, value: Any, count: int) -> Any:
   if name == 'seed':
     return seeds_for(value, count)
   if name == 'first':
-    return _places(value, count)
+    return _check_indices(value, count)
   if name == 'callback' and value is not None and not callable(value):
     raise ConfigError(f'callback = {value!r:.80}; expected a function f(step, total, preview)')
   if name in ('shape', 'size') and isinstance(value, np.ndarray):
@@ -188,19 +200,19 @@ def _plain(name: str, value: Any, count: int) -> Any:
 
 
 def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Method:
-  """Lets a method of a pipeline be called as users of diffusers would.
+  """Lets a method of a pipeline be called in the style of diffusers.
 
-  Prompts may be one text, arguments may have the names of `NAMES`, those with a range are held to
-  it, and steps, guidance, solver and schedule may differ from those of the pipeline. The signature
-  that `help` shows has them all. What the method takes as `**options` are arguments of `like`.
+  Prompts may be one text, arguments may have the names of `DIFFUSERS_NAMES`, and their ranges are
+  checked. Steps, guidance, solver and schedule may differ from those of the pipeline. The signature
+  that `help` shows has them all. The method's `**options` are arguments of `like`.
   """
   arguments = _Arguments.of(method, like)
   settings = [name for name in _SETTINGS if name not in arguments.own]
 
   @functools.wraps(method)
-  def called(self: Any, *args: Any, **given: Any) -> Any:
-    typed = {NAMES.get(name, name): name for name in given}
-    options = arguments.by_name(args, given)
+  def called(self: Any, *args: Any, **keywords: Any) -> Any:
+    typed = {DIFFUSERS_NAMES.get(name, name): name for name in keywords}
+    options = arguments.by_name(args, keywords)
     arguments.check(options, typed, self)
     changes = {name: options.pop(name) for name in settings if name in options}
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from mgjax.core.errors import ConfigError
 
 # Names that diffusers has for arguments -> ours.
-NAMES = {
+DIFFUSERS_NAMES = {
   'prompt': 'prompts',
   'num_inference_steps': 'steps',
   'guidance_scale': 'guidance',
@@ -89,14 +89,14 @@ INSTEAD = {
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns options under our names. Raises ConfigError if one is given under two."""
-  found: dict[str, Any] = {}
+  """Returns options under mgjax's names. Raises ConfigError if one is given under two names."""
+  renamed_options: dict[str, Any] = {}
   for name, value in options.items():
-    ours = NAMES.get(name, name)
-    if ours in found or (ours != name and ours in options):
+    ours = DIFFUSERS_NAMES.get(name, name)
+    if ours in renamed_options or (ours != name and ours in options):
       raise ConfigError(f'{ours} is given twice, also as {name}; give it once')
-    found[ours] = value
-  return found
+    renamed_options[ours] = value
+  return renamed_options
 
 
 def instead_of(name: str) -> str:

@@ -15,33 +15,35 @@ from mgjax.training.checkpoints.workdir import read_config, read_notes
 
 def find_codec(
   workdir: str | os.PathLike[str],
-  given: str,
+  autoencoder: str,
   notes: Mapping[str, Any],
   load: Callable[[str | os.PathLike[str]], Any],
 ) -> Any:
   """Loads the autoencoder whose latents a model learned, see `read_needed`.
 
-  `given` is its place as the model's configuration says, `notes` are those of its checkpoint.
+  `autoencoder` is its path from the model's configuration, `notes` are those of its checkpoint.
   """
-  recorded = notes.get('autoencoder') or _told(notes)
+  recorded = notes.get('autoencoder') or _recorded_statistics(notes)
 
-  def read(place: pathlib.Path) -> tuple[Any, Sequence[str]]:
-    codec = load(place)
+  def read(path: pathlib.Path) -> tuple[Any, Sequence[str]]:
+    codec = load(path)
     return codec, codec.fingerprints
 
-  return read_needed(workdir, given, 'the autoencoder', recorded, read)
+  return read_needed(workdir, autoencoder, 'the autoencoder', recorded, read)
 
 
-def find_autoencoder_config(workdir: str | os.PathLike[str], given: str) -> ConfigDict:
-  """Reads the configuration of what `find_codec` would load; the statistics alone are compared."""
+def find_autoencoder_config(workdir: str | os.PathLike[str], autoencoder: str) -> ConfigDict:
+  """Reads the configuration that `find_codec` would load; compares only the statistics."""
 
-  def read(place: pathlib.Path) -> tuple[ConfigDict, Sequence[str]]:
-    return read_config(place), [_told(read_notes(place)) or '']
+  def read(path: pathlib.Path) -> tuple[ConfigDict, Sequence[str]]:
+    return read_config(path), [_recorded_statistics(read_notes(path)) or '']
 
-  return read_needed(workdir, given, 'the autoencoder', _told(read_notes(workdir)), read)
+  return read_needed(
+    workdir, autoencoder, 'the autoencoder', _recorded_statistics(read_notes(workdir)), read
+  )
 
 
-def _told(notes: Mapping[str, Any]) -> str | None:
-  """The fingerprint of the statistics of latents, None where there are none."""
-  found = notes.get('latents')
-  return None if found is None else fingerprint_of(Statistics.from_dict(found).as_dict())
+def _recorded_statistics(notes: Mapping[str, Any]) -> str | None:
+  """Returns the fingerprint of the recorded latent statistics; None if there are none."""
+  recorded = notes.get('latents')
+  return None if recorded is None else fingerprint_of(Statistics.from_dict(recorded).as_dict())

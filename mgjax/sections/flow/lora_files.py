@@ -38,7 +38,7 @@ from mgjax.core.precision import LORA_A, LORA_B
 from mgjax.core.safetensors_files import TensorFile, in_file, open_tensors, read_metadata, shown
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
-from mgjax.models.foreign_weights.lora_keys import WHOLE, kind_of, map_in, split_key
+from mgjax.models.foreign_weights.lora_keys import WHOLE_PARAMETERS, kind_of, map_in, split_key
 from mgjax.models.foreign_weights.names import LAYER
 from mgjax.models.foreign_weights.numbers import is_number, number_in
 from mgjax.models.foreign_weights.peft_config import check_settings, scales_of_maps
@@ -57,7 +57,7 @@ from mgjax.training.checkpoints.find_run import find_run
 from mgjax.training.checkpoints.load_params import load_adapters
 from mgjax.training.checkpoints.workdir import read_config, read_notes
 
-FORMS = ('peft', 'comfyui', 'kohya')
+ADAPTER_FORMATS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}
 _TEXT = 'lora_te_'
 _CONFIG = 'adapter_config.json'
@@ -108,12 +108,14 @@ def write_adapters(
   Raises:
     ConfigError: there is no such format, or `out` is not what it wants.
   """
-  if form not in FORMS:
-    raise ConfigError(f'there is no format {form!r} of adapters; expected {", ".join(FORMS)}')
+  if form not in ADAPTER_FORMATS:
+    raise ConfigError(
+      f'there is no format {form!r} of adapters; expected {", ".join(ADAPTER_FORMATS)}'
+    )
   folder = form == 'peft'
   if folder != (out.suffix != '.safetensors') or out.is_dir() != (folder and out.exists()):
-    wanted = 'a folder' if folder else 'a .safetensors file'
-    raise ConfigError(f'--out={out}: expected {wanted} for the format {form!r}')
+    expected = 'a folder' if folder else 'a .safetensors file'
+    raise ConfigError(f'--out={out}: expected {expected} for the format {form!r}')
   alpha = settings.alpha or float(settings.rank)
   tensors: dict[str, np.ndarray] = {}
   modules = set()
@@ -127,7 +129,7 @@ def write_adapters(
       if form == 'kohya':
         text = kernel in maps and name.startswith('text_')
         key = (_TEXT if text else _PREFIXES[form]) + name.replace('.', '_')
-      first, second = (np.asarray(each if layer is None else each[layer]) for each in (a, b))
+      first, second = (np.asarray(factor if layer is None else factor[layer]) for factor in (a, b))
       tensors[f'{key}.lora_{down}.weight'] = _theirs(first)
       tensors[f'{key}.lora_{up}.weight'] = _up(second, first.ndim)
       if not folder:
@@ -189,31 +191,31 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
     if made_for := file.metadata.get(_BASE):
       name += f', made for {shown(made_for)!r},'
     described, what = _described(where, file)
-    found = _find(file, known, name)
+    keys_by_map = _find(file, known, name)
     tensors = {
-      place: {role: _read(file, key, role, name) for role, key in keys.items()}
-      for place, keys in found.items()
+      target: {role: _read(file, key, role, name) for role, key in keys.items()}
+      for target, keys in keys_by_map.items()
     }
-  scales = _scales(described, file.metadata, found, tensors, what)
+  scales = _scales(described, file.metadata, keys_by_map, tensors, what)
   is_dora = any('magnitude' in parts for parts in tensors.values())
   kernels = named_leaves(dequantised(base)) if is_dora else {}
   layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
-  for place, parts in tensors.items():
-    pair = _pair(place, parts, scales[place], kernels.get(place.kernel), name)
-    layers.setdefault(place.kernel, {})[place.layer] = pair
-  return nest(_stacked(layers, {place.kernel: place.shape[0] for place in found}))
+  for target, parts in tensors.items():
+    pair = _pair(target, parts, scales[target], kernels.get(target.kernel), name)
+    layers.setdefault(target.kernel, {})[target.layer] = pair
+  return nest(_stacked(layers, {target.kernel: target.shape[0] for target in keys_by_map}))
 
 
 def are_adapters(path: str | os.PathLike[str]) -> bool:
-  """Says whether a file or folder of another project holds adapters, of whatever kind."""
+  """Says whether a file or folder of another project holds adapters of any kind."""
   where = pathlib.Path(path)
   if where.is_dir():
-    return any((where / each).exists() for each in _FILES)
+    return any((where / name).exists() for name in _FILES)
   if where.suffix != '.safetensors':
     return False
   with open_tensors(where) as file:
-    found = {split_key(key)[1] or kind_of(key) for key in file.names}
-  return bool(found - {'', 'alpha', WHOLE})
+    kinds = {split_key(key)[1] or kind_of(key) for key in file.names}
+  return bool(kinds - {'', 'alpha', WHOLE_PARAMETERS})
 
 
 def words_of_adapters(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -230,19 +232,19 @@ def words_of_adapters(path: str | os.PathLike[str]) -> tuple[str, ...]:
 def _file_in(where: pathlib.Path) -> pathlib.Path:
   if not where.is_dir():
     return where
-  found = [name for name in _FILES if (where / name).exists()]
-  if len(found) == 1:
-    return where / found[0]
+  names = [name for name in _FILES if (where / name).exists()]
+  if len(names) == 1:
+    return where / names[0]
   raise ConfigError(
-    f'{os.fspath(where)!r} has both {" and ".join(found)}; give one of them'
-    if found
+    f'{os.fspath(where)!r} has both {" and ".join(names)}; give one of them'
+    if names
     else f'{os.fspath(where)!r} has neither config.json of a run nor {" nor ".join(_FILES)}'
   )
 
 
 def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, dict[str, str]]:
-  """Returns the keys of each map, by what they are of its adapters."""
-  found: dict[_Map, dict[str, str]] = {}
+  """Returns the keys of the adapters of each kernel, by role."""
+  keys_by_map: dict[_Map, dict[str, str]] = {}
   unknown = []
   for key in file.names:
     text, role, adapter = split_key(key)
@@ -250,7 +252,7 @@ def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, 
     if not module:
       unknown.append(key)
       continue
-    keys = found.setdefault(known[module], {})
+    keys = keys_by_map.setdefault(known[module], {})
     for other, there in keys.items():
       holder, _, name_there = split_key(there)
       # A magnitude may do without the name that A and B have.
@@ -269,18 +271,18 @@ def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, 
       )
   if not file.names:
     raise ConfigError(f'{name} has no tensors; expected adapters, save or download them again')
-  if unknown or not found:
+  if unknown or not keys_by_map:
     raise ConfigError(
       f'{name} is of another model: {len(unknown)} of its {len(file.names)} keys do not fit, as '
       f'{", ".join(map(shown, sorted(unknown)[:4]))}; this one has maps such as '
       f'{next(iter(known))!r}'
     )
-  for keys in found.values():
+  for keys in keys_by_map.values():
     if not {'A', 'B'} <= keys.keys():
       raise ConfigError(
         f'{name} has one of A and B alone, or none, beside {shown(min(keys.values()))}'
       )
-  return found
+  return keys_by_map
 
 
 def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
@@ -308,37 +310,39 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
 def _scales(
   described: Mapping[str, Mapping[str, Any]],
   metadata: Mapping[str, str],
-  found: Mapping[_Map, Mapping[str, str]],
+  keys_by_map: Mapping[_Map, Mapping[str, str]],
   tensors: Mapping[_Map, Mapping[str, np.ndarray]],
   what: str,
 ) -> dict[_Map, float]:
-  """Returns how many times B A counts in each map, by settings of peft or by the file itself."""
-  places: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
+  """Returns the scale of B A in each kernel, from peft's settings or from the file itself."""
+  targets_by_prefix: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
   scales = {}
-  for place, keys in found.items():
+  for target, keys in keys_by_map.items():
     text, *_ = split_key(keys['A'])
-    prefix = max((each for each in described if text.startswith(each)), key=len, default=None)
+    prefix = max(
+      (candidate for candidate in described if text.startswith(candidate)), key=len, default=None
+    )
     if prefix is not None:
-      places[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = place
+      targets_by_prefix[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = target
     elif described:
       raise ConfigError(
         f'{what} does not describe {shown(text)}; expected r and lora_alpha with the prefix of its '
         'keys, as transformer.r'
       )
     elif 'alpha' in keys:
-      scales[place] = tensors[place]['alpha'].item() / len(tensors[place]['A'])
+      scales[target] = tensors[target]['alpha'].item() / len(tensors[target]['A'])
     else:
-      scales[place] = _scale_of_header(metadata, len(tensors[place]['A']), what)
-  for prefix, own in places.items():
-    given = {name: tensors[place] for name, place in own.items()}
-    own_scales = scales_of_maps(described[prefix], given, what)
+      scales[target] = _scale_of_header(metadata, len(tensors[target]['A']), what)
+  for prefix, own in targets_by_prefix.items():
+    own_tensors = {name: tensors[target] for name, target in own.items()}
+    own_scales = scales_of_maps(described[prefix], own_tensors, what)
     scales |= {own[name]: scale for name, scale in own_scales.items()}
   return scales
 
 
 def _described(where: pathlib.Path, file: TensorFile) -> tuple[dict[str, dict[str, Any]], str]:
-  """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
-  found: dict[str, dict[str, Any]] = {}
+  """Returns peft's settings by the prefix of their keys, and the source for messages."""
+  settings_by_prefix: dict[str, dict[str, Any]] = {}
   path = _file_in(where)
   config = path.with_name(_CONFIG)
   # A file of peft keeps its keys when it is renamed.
@@ -346,23 +350,23 @@ def _described(where: pathlib.Path, file: TensorFile) -> tuple[dict[str, dict[st
   of_peft = path.name == _WEIGHTS or (of_peft and _METADATA not in file.metadata)
   if of_peft and (os.path.lexists(config) or (path.name == _WEIGHTS and where.is_dir())):
     what = repr(os.fspath(config))
-    found[''] = read_json(config, mend='save the adapters again')
+    settings_by_prefix[''] = read_json(config, mend='save the adapters again')
   else:
     what = f'the header of {os.fspath(where)!r}'
     text = file.metadata.get(_METADATA, '{}')
     name = f'{_METADATA} in {what}'
-    said = parse_json(text, name, error=ConfigError, mend='save the adapters again')
-    for key, value in said.items():
+    header = parse_json(text, name, error=ConfigError, mend='save the adapters again')
+    for key, value in header.items():
       prefix, dot, field = key.rpartition('.')
-      found.setdefault(prefix + dot, {})[field] = value
-  for settings in found.values():
+      settings_by_prefix.setdefault(prefix + dot, {})[field] = value
+  for settings in settings_by_prefix.values():
     check_settings(settings, what)
-  return found, what
+  return settings_by_prefix, what
 
 
 def _scale_of_header(metadata: Mapping[str, str], of_tensors: int, what: str) -> float:
-  """Returns alpha / r as kohya's header has them; 1 without alpha, as all read such files."""
-  alpha, rank = (metadata.get(f'ss_network_{each}') for each in ('alpha', 'dim'))
+  """Returns alpha / r from kohya's header; 1 without alpha, as other readers do."""
+  alpha, rank = (metadata.get(f'ss_network_{field}') for field in ('alpha', 'dim'))
   texts = [
     usual if text in (None, '', 'None') else text
     for text, usual in ((alpha, '0'), (rank, str(of_tensors)))
@@ -384,28 +388,28 @@ def _scale_of_header(metadata: Mapping[str, str], of_tensors: int, what: str) ->
 
 
 def _pair(
-  place: _Map, parts: Mapping[str, np.ndarray], scale: float, kernel: Any, name: str
+  target: _Map, parts: Mapping[str, np.ndarray], scale: float, kernel: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns A (in, r), of a convolution with its window in front, and B (r, out): A B is W' - W."""
-  shape = place.shape if place.layer is None else place.shape[1:]
+  """Returns A (in, r) and B (r, out) with A B = W' - W; a convolution's window comes first in A."""
+  shape = target.shape if target.layer is None else target.shape[1:]
   *window, inputs, outputs = shape
   a, b = parts['A'], parts['B']
   fits = a.shape[1:] == (inputs, *window) and b.shape[:2] == (outputs, len(a))
   if not fits or b.size != outputs * len(a):
     raise ConfigError(
-      f'{name} is of another model: A {a.shape} and B {b.shape} of {place.kernel}, whose kernel is '
-      f'{shape}'
+      f'{name} is of another model: A {a.shape} and B {b.shape} of {target.kernel}, whose kernel '
+      f'is {shape}'
     )
   with np.errstate(all='ignore'):  # what is not finite is refused below
     a = np.moveaxis(a, (0, 1), (-1, -2)) * np.float32(scale)
     b = b.reshape(outputs, -1).T
     if 'magnitude' in parts:
-      w = np.asarray(kernel if place.layer is None else kernel[place.layer], np.float64)
-      a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {place.kernel}')
+      w = np.asarray(kernel if target.layer is None else kernel[target.layer], np.float64)
+      a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {target.kernel}')
     is_finite = is_finite_change([(a, b)])
   if not is_finite:
     raise ConfigError(
-      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected smaller '
+      f'{name} changes {target.kernel} by no finite number, {scale:g} times B A; expected smaller '
       'factors or alpha, and for DoRA no output that is 0'
     )
   return a, b
@@ -474,8 +478,8 @@ def _theirs(array: np.ndarray) -> np.ndarray:
 
 
 def _up(array: np.ndarray, axes: int) -> np.ndarray:
-  made = _theirs(array)
-  return made.reshape(*made.shape, *[1] * (axes - 2))
+  matrix = _theirs(array)
+  return matrix.reshape(*matrix.shape, *[1] * (axes - 2))
 
 
 def _scaled(adapters: Tree, scale: float) -> Tree:

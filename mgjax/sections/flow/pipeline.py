@@ -37,8 +37,8 @@ from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.sections.flow.calls import prompts_of
-from mgjax.sections.flow.diffusers_names import NAMES, instead_of, unknown_option
+from mgjax.sections.flow.calls import prompt_list
+from mgjax.sections.flow.diffusers_names import DIFFUSERS_NAMES, instead_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
@@ -48,7 +48,7 @@ from mgjax.training.checkpoints.workdir import read_config_of, read_notes
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs
-_TOLD = 10_000
+_MOST_REPORTED = 10_000
 
 
 class FlowPipeline:
@@ -108,20 +108,20 @@ class FlowPipeline:
     self._use(settings)
     self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
     self._variants: dict[str, Self] = {}
-    self._told: set[str] = set()  # prompts of which `tell` has said something
+    self._reported: set[str] = set()  # prompts that `tell` has reported
     self._mesh = None if mesh is None else make_mesh(mesh)
-    params, meta = load_params(workdir, place=self._place(workdir))
+    params, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
     self._params = self._stored(params)
     words = Vocabulary()
     words.add(words_in(meta['notes']))
     if loras := self._settings.loras:
       try:
-        several = [(read_adapters(place, params), weight) for place, weight in loras]
+        several = [(read_adapters(path, params), weight) for path, weight in loras]
       except ConfigError as error:
         raise ConfigError(f'lora for {os.fspath(workdir)!r}: {error}') from error
       self._params = attach(joined(several), self._params)
-      for place, _ in loras:
-        words.add(words_of_adapters(place))
+      for path, _ in loras:
+        words.add(words_of_adapters(path))
     if self._settings.expert:
       self._params = self._with_expert(meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
@@ -160,7 +160,7 @@ class FlowPipeline:
     """Makes what a section's pipeline makes."""
     raise NotImplementedError
 
-  def _asked(self, kind: Any, prompts: Any, out: Any, **options: Any) -> Any:
+  def _make_request(self, kind: Any, prompts: Any, out: Any, **options: Any) -> Any:
     """Makes a request of the options of `save`. Raises ConfigError for others."""
     known = {*kind.__dataclass_fields__, *self.reads}
     for name, value in options.items():
@@ -185,12 +185,12 @@ class FlowPipeline:
 
   def __getattr__(self, name: str) -> Any:
     hint = instead_of(name)
-    said = f'{type(self).__name__!r} object has no attribute {name!r}' + (hint and f'; {hint}')
-    raise AttributeError(said, name=name, obj=self)
+    message = f'{type(self).__name__!r} object has no attribute {name!r}' + (hint and f'; {hint}')
+    raise AttributeError(message, name=name, obj=self)
 
   def __setattr__(self, name: str, value: Any) -> None:
-    given = f'give {name} to a call, or to mgjax.load' * (name in NAMES)
-    if hint := instead_of(name) or given:  # nobody would read what is set here
+    advice = f'give {name} to a call, or to mgjax.load' * (name in DIFFUSERS_NAMES)
+    if hint := instead_of(name) or advice:  # nothing would read such an attribute
       raise AttributeError(f'{name} cannot be set; {hint}', name=name, obj=self)
     super().__setattr__(name, value)
 
@@ -209,14 +209,14 @@ class FlowPipeline:
     return widened(params) if jax.default_backend() == 'cpu' else params
 
   def _sample(self, batch: Batch, noise: Array, watch: Watch | None, *times: float) -> Array:
-    """Samples latents in one program or, to be watched, step by step; by default from noise on."""
+    """Samples latents in one program, or step by step with a callback; by default from noise on."""
     if watch is None:
       return self._from(*times)(self._params, batch, noise)
 
     def make(model, *, times, guidance, widen, **options) -> Callable[[], Array]:
       del widen
-      made = Stepwise(model, guidance=guidance, **options)
-      steps = self._stepwise.setdefault(made.key, made)
+      stepwise = Stepwise(model, guidance=guidance, **options)
+      steps = self._stepwise.setdefault(stepwise.key, stepwise)
       return lambda: steps(self._params, batch, noise, times, guidance, watch)
 
     return self._make(make=make, times=times or None)()
@@ -239,8 +239,12 @@ class FlowPipeline:
   @property
   def reads(self) -> tuple[str, ...]:
     """The conditions that `generate` takes beside prompts, by name; numbers the sampler sets."""
-    given = [each for each in self._model.conditionings if not isinstance(each, Number)]
-    return field_names(given)
+    conditionings = [
+      conditioning
+      for conditioning in self._model.conditionings
+      if not isinstance(conditioning, Number)
+    ]
+    return field_names(conditionings)
 
   def tell(self, prompts: Sequence[str], rates: Sequence[float] | None = None) -> list[list[str]]:
     """Warns of words that training never showed and of prompts that are cut, at most three of each.
@@ -255,14 +259,14 @@ class FlowPipeline:
       The words of each prompt that training never showed.
     """
     samples: list[dict[str, Any]] = [
-      {'caption': with_frame_rate(prompt, None)} for prompt in prompts_of(prompts)
+      {'caption': with_frame_rate(prompt, None)} for prompt in prompt_list(prompts)
     ]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
-    first, new = not self._told, [s for s in samples if s['caption'] not in self._told]
-    if len(self._told) > _TOLD:
-      self._told.clear()
-    self._told.update(sample['caption'] for sample in new)
+    first, new = not self._reported, [s for s in samples if s['caption'] not in self._reported]
+    if len(self._reported) > _MOST_REPORTED:
+      self._reported.clear()
+    self._reported.update(sample['caption'] for sample in new)
     if new:
       tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'], first)
     words = set(self.words)
@@ -286,7 +290,7 @@ class FlowPipeline:
     return any(scale != 1 for _, scale in self._objective.in_passes(self._settings).guidance)
 
   def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Returns what the model reads of samples beside text, as `generate` takes it.
+    """Returns the conditions of samples beside text, in the form that `generate` takes.
 
     With it a model is sampled, or judged, under the conditions of data:
     `generate([sample['caption'] for sample in samples], **conditions_of(samples))`.
@@ -294,15 +298,15 @@ class FlowPipeline:
     `samples` are of a source, as in training; what one of them lacks is None.
     """
     conditionings = self._model.conditionings
-    found = {}
+    conditions = {}
     derived = [derived_fields(conditionings, sample) for sample in samples]
     for name in self.reads:
       pairs = zip(samples, derived, strict=True)
-      found[name] = [sample.get(name, more.get(name)) for sample, more in pairs]
-    for each in conditionings:
-      clips = [each.clips(sample) for sample in samples]
-      found |= {name: [clip.get(name) for clip in clips] for name in each.encodes()}
-    return found
+      conditions[name] = [sample.get(name, extra.get(name)) for sample, extra in pairs]
+    for conditioning in conditionings:
+      clips = [conditioning.clips(sample) for sample in samples]
+      conditions |= {name: [clip.get(name) for clip in clips] for name in conditioning.encodes()}
+    return conditions
 
   def _samples(
     self,
@@ -312,7 +316,7 @@ class FlowPipeline:
     rates: Sequence[float] | None = None,
     negative: str = '',
   ) -> list[dict[str, Any]]:
-    """Returns one sample a prompt, with its embeddings and, unread, its conditions.
+    """Returns one sample a prompt, with its embeddings and its conditions, not read yet.
 
     Raises:
       ConfigError: a condition that the model does not read, or not one for every prompt; or a
@@ -331,13 +335,18 @@ class FlowPipeline:
           'guidance above 1, to a model that did not learn it in one pass'
         )
       away = [sample | {'caption': negative} for sample in samples]
-      found = self._embed([prompt_of(each) for each in away])
-      away = [each | {EMBEDDINGS: states} for each, states in zip(away, found, strict=True)]
-      samples = [s | {NEGATIVE: each} for s, each in zip(samples, away, strict=True)]
-    given = spread_conditions(conditions, fields, len(samples))
+      negative_embeddings = self._embed([prompt_of(sample) for sample in away])
+      away = [
+        sample | {EMBEDDINGS: states}
+        for sample, states in zip(away, negative_embeddings, strict=True)
+      ]
+      samples = [
+        s | {NEGATIVE: negative_sample} for s, negative_sample in zip(samples, away, strict=True)
+      ]
+    sample_conditions = spread_conditions(conditions, fields, len(samples))
     return [
-      sample | {EMBEDDINGS: found} | more
-      for sample, found, more in zip(samples, embeddings, given, strict=True)
+      sample | {EMBEDDINGS: states} | extra
+      for sample, states, extra in zip(samples, embeddings, sample_conditions, strict=True)
     ]
 
   def _read_conditions(
@@ -347,8 +356,8 @@ class FlowPipeline:
 
     def read(sample: Mapping[str, Any]) -> dict[str, Any]:
       rate = sample.get('fps', 0)
-      given = {name: sample[name] for name in fields if name in sample}
-      return {n: _read_condition(value, fields[n], n, rate) for n, value in given.items()}
+      values = {name: sample[name] for name in fields if name in sample}
+      return {n: _read_condition(value, fields[n], n, rate) for n, value in values.items()}
 
     return [{**sample, **read(sample)} for sample in samples]
 
@@ -369,7 +378,7 @@ class FlowPipeline:
     """Reads the expert of late times, which must be a model as this one of the same latents."""
     workdir, since = self._settings.expert_since
     other = read_config_of(workdir, self.component, self.noun)
-    late, meta = load_params(workdir, place=self._place(workdir))
+    late, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
     wrong = differences(fields_of(other, 'model'), fields_of(self.config, 'model'))
     for name in ('latents', 'encoders'):
       wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
@@ -380,16 +389,16 @@ class FlowPipeline:
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
-  def _on_devices(self, made: Iterator[Any]) -> Iterator[Any]:
-    """Yields what is made on the devices of the mesh."""
+  def _on_devices(self, parts: Iterator[Any]) -> Iterator[Any]:
+    """Yields parts computed on the devices of the mesh."""
     while True:
       with self._devices():
-        part = next(made, None)
+        part = next(parts, None)
       if part is None:
         return
       yield part
 
-  def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
+  def _shardings_of(self, workdir: str | os.PathLike[str]) -> Place | None:
     if self._mesh is None:
       return None
     inputs = small_inputs(self._model, len(read_notes(workdir)['latents']['mean']))
@@ -397,11 +406,11 @@ class FlowPipeline:
     return make_place(boxed, self._mesh)
 
 
-def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
+def _read_condition(value: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
   """Reads a condition of one sample, a video at `fps` and a picture at 0."""
-  if not is_file(given, shape):
-    return check_condition(given, shape, name)
+  if not is_file(value, shape):
+    return check_condition(value, shape, name)
   from mgjax.data.media.video import read_clip  # and with it FFmpeg, for files alone
 
   frames, height, width, _ = shape
-  return read_clip(given, frames=frames, size=(height, width), fps=fps or 1.0)
+  return read_clip(value, frames=frames, size=(height, width), fps=fps or 1.0)

@@ -33,7 +33,7 @@ from mgjax.models.text.prompts import RATES, clean_prompt, frame_rate_of
 from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.progress import Progress
 
-Frame = UInt8[np.ndarray, 'h w 3']
+VideoFrame = UInt8[np.ndarray, 'h w 3']
 SHEET_FRAMES = 4  # of a changed video that its picture shows, before and after
 
 
@@ -57,8 +57,8 @@ class Request:
 
   def __post_init__(self):
     check(self)
-    given = [self.prompts] if isinstance(self.prompts, str) else self.prompts or ['']
-    cleaned = tuple(clean_prompt(each) if each else '' for each in given)
+    prompts = [self.prompts] if isinstance(self.prompts, str) else self.prompts or ['']
+    cleaned = tuple(clean_prompt(prompt) if prompt else '' for prompt in prompts)
     object.__setattr__(self, 'prompts', cleaned)
     release.admit(cleaned)
 
@@ -102,13 +102,13 @@ class Request:
     raise NotImplementedError
 
   def described(self) -> dict[str, Any]:
-    """Returns it as plain JSON values, without the place where it goes and what says nothing."""
-    told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-    del told['prompts'], told['out']
-    if 'conditions' in told:
-      told['conditions'] = describe_conditions(told['conditions'])
-    told = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in told.items()}
-    return {'prompt': self.prompt, **told}
+    """Returns the request as plain JSON values, without its output path and unset conditions."""
+    fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    del fields['prompts'], fields['out']
+    if 'conditions' in fields:
+      fields['conditions'] = describe_conditions(fields['conditions'])
+    fields = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in fields.items()}
+    return {'prompt': self.prompt, **fields}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,10 +155,10 @@ class Change(Request):
     self,
     path: pathlib.Path,
     video: ClipInfo,
-    make: Callable[[Iterator[Frame]], Iterator[Frame]],
+    make: Callable[[Iterator[VideoFrame]], Iterator[VideoFrame]],
     size: tuple[int, int] | None = None,
-  ) -> tuple[list[list[Frame]], dict[str, str]]:
-    """Writes the video as `make` changes it, in memory that does not grow with its length.
+  ) -> tuple[list[list[VideoFrame]], dict[str, str]]:
+    """Writes the video changed by `make`, in memory that does not grow with its length.
 
     Args:
       path: an .mp4, or of one frame a .png.
@@ -168,28 +168,28 @@ class Change(Request):
     Returns:
       Some frames, those before and those after; digests of all, as the model read and made them.
     """
-    shown: list[tuple[Frame, Frame]] = []
-    kept = set(np.linspace(0, video.frames - 1, SHEET_FRAMES).round().astype(int).tolist())
-    # Times and frames that are in the making.
-    waiting: collections.deque[tuple[float, float, Frame]] = collections.deque()
+    sheet_pairs: list[tuple[VideoFrame, VideoFrame]] = []
+    sheet_numbers = set(np.linspace(0, video.frames - 1, SHEET_FRAMES).round().astype(int).tolist())
+    # Times and frames of the video that `make` has not returned yet.
+    waiting: collections.deque[tuple[float, float, VideoFrame]] = collections.deque()
     digests = {name: hashlib.sha256() for name in ('source_pixels', 'pixels')}
 
-    def before() -> Iterator[Frame]:
+    def before() -> Iterator[VideoFrame]:
       for timed in stream_frames(self.video, limits=ANY_LENGTH, size=size):
         waiting.append(timed)
         digests['source_pixels'].update(timed[2].tobytes())
         yield timed[2]
 
-    def after() -> Iterator[tuple[float, float, Frame]]:
-      made = make(before())
+    def after() -> Iterator[tuple[float, float, VideoFrame]]:
+      changed = make(before())
       with progress.waiting('compiling the model and making the first frames'):
-        first = next(made)
-      for number, frame in enumerate(itertools.chain([first], made)):
+        first = next(changed)
+      for number, frame in enumerate(itertools.chain([first], changed)):
         start, end, source = waiting.popleft()
         digests['pixels'].update(frame.tobytes())
         frame = release.postprocess(frame[None])[0]
-        if number in kept:
-          shown.append((source, frame))
+        if number in sheet_numbers:
+          sheet_pairs.append((source, frame))
         yield start, end, frame
         progress.report(min(number + 1, video.frames))
 
@@ -198,7 +198,7 @@ class Change(Request):
         write_clip(path, np.stack([frame for *_, frame in after()]), self.rate(video), scale=1)
       else:
         write_frames(path, after(), fps=video.fps, crf=self.crf, sound_of=self.video)
-    pairs = [list(frames) for frames in zip(*shown, strict=True)]
+    pairs = [list(frames) for frames in zip(*sheet_pairs, strict=True)]
     return pairs, {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
   def _finish(self, paths: list[pathlib.Path], record: Mapping[str, Any]) -> list[pathlib.Path]:
@@ -278,17 +278,17 @@ def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
 
 
 def describe_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns conditions as plain JSON values: of arrays their shape and a digest."""
+  """Returns conditions as plain JSON values; arrays become their shape and a digest."""
 
-  def describe(given: Any) -> Any:
-    if isinstance(given, list | tuple):
-      return [describe(each) for each in given]
-    if isinstance(given, os.PathLike):
-      return os.fspath(given)
-    if hasattr(given, 'shape'):
-      array = np.ascontiguousarray(given)
+  def describe(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+      return [describe(entry) for entry in value]
+    if isinstance(value, os.PathLike):
+      return os.fspath(value)
+    if hasattr(value, 'shape'):
+      array = np.ascontiguousarray(value)
       digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
       return {'shape': list(array.shape), 'dtype': str(array.dtype), 'digest': digest}
-    return given
+    return value
 
-  return {name: describe(given) for name, given in conditions.items() if given is not None}
+  return {name: describe(value) for name, value in conditions.items() if value is not None}

@@ -26,8 +26,8 @@ from mgjax.models.flow_model.alignment import (
   without_projector,
 )
 from mgjax.models.flow_model.build import (
-  check_learnt,
   check_records,
+  check_training_inputs,
   make_flops,
   make_sampler_of,
 )
@@ -247,17 +247,17 @@ class FlowSection(abc.ABC):
   def _checked_sources(
     self, words: Vocabulary, split: str, report: pathlib.Path
   ) -> Mapping[str, Source]:
-    """Returns the samples, records of them checked, and adds the words of captions to `words`."""
-    found = self.sources(self.settings.data, split, report)
+    """Returns the samples, checks those of records, and adds the words of captions to `words`."""
+    sources = self.sources(self.settings.data, split, report)
     statistics = self.codec.statistics.as_dict()
-    for name, source in found.items():
+    for name, source in sources.items():
       if isinstance(source, Records):
         expected = {'statistics': statistics, **self.about(name)}
         check_records(source.meta, self.codec.fingerprints, expected, name)
     if split == 'train':
-      captions = map(captions_of, found.values())
+      captions = map(captions_of, sources.values())
       words.add(study_captions(captions, self.settings.model.conditionings))
-    return found
+    return sources
 
   def _prepare(self, batch: Batch) -> Batch:
     batch = encode_clips(batch, self.raw, self.codec.encode)
@@ -308,13 +308,13 @@ class _FlowCallbacks(Callbacks):
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     return self._section.show(self._generate, self._bucket, params, directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
     return self._learnt | self._words.notes()
 
   def check(self, notes: dict[str, Any]) -> None:
-    place = self._section.settings.autoencoder
-    check_learnt(place, self._section.codec.fingerprints, self._learnt, notes)
-    # Data may be new, and of an older run nobody knows what they were.
+    autoencoder = self._section.settings.autoencoder
+    check_training_inputs(autoencoder, self._section.codec.fingerprints, self._learnt, notes)
+    # Data may be new, and older runs did not record theirs.
     self._words.add(words_in(notes))
 
 
@@ -332,13 +332,13 @@ def _without_autoencoder(validate: Objective) -> Callable[..., Any]:
 
 
 def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> dict[str, Tree]:
-  """Returns the parameters of a teacher as `TrainSpec.frozen` has them, on devices of the mesh."""
+  """Returns the parameters of a teacher for `TrainSpec.frozen`, on the devices of the mesh."""
   if not teacher:
     return {}
   boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
   mesh = ambient()
-  place = None if mesh is None else make_place(boxed, jax.sharding.get_mesh())
-  return {'teacher': load_params(teacher, place=place)[0]}
+  sharding_of = None if mesh is None else make_place(boxed, jax.sharding.get_mesh())
+  return {'teacher': load_params(teacher, sharding_of=sharding_of)[0]}
 
 
 def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:

@@ -18,7 +18,7 @@ from mgjax.data.media.faces.face import Face, Frame, crop_face, mask_face
 from mgjax.data.media.faces.pictures import read_picture
 from mgjax.data.media.faces.recognition import Faces, open_faces
 from mgjax.models.flow_model.build import make_flow_model
-from mgjax.sections.personalization.references import References, identity_of
+from mgjax.sections.personalization.references import References, identity_conditioning
 from mgjax.sections.video.files import Samples
 from mgjax.training.checkpoints.workdir import read_config_of
 
@@ -48,7 +48,7 @@ class ReferenceReader:
       DataError: the deny list cannot be used.
     """
     config = read_config_of(workdir, COMPONENT, NOUN)
-    self.shape = identity_of(make_flow_model(fields_of(config, 'model'))).shape
+    self.shape = identity_conditioning(make_flow_model(fields_of(config, 'model'))).shape
     self._references = References.of(config.to_dict())
     self._denied = None if deny_list is None else _read_denied(deny_list, self.faces)
 
@@ -58,12 +58,12 @@ class ReferenceReader:
     name = self._references.faces
     return open_faces(name) if name else None
 
-  def read(self, given: Any) -> UInt8[np.ndarray, 'r s s 3']:
-    """Returns what the model is shown of a person: masked crops of their face, the rest black.
+  def read(self, reference: Any) -> UInt8[np.ndarray, 'r s s 3']:
+    """Returns the masked crops of a face that the model is conditioned on; the rest is black.
 
     Args:
-      given: a file or an array (h w 3), or a tuple of several of one person; an array (r s s 3) is
-        crops already, as samples and records of training have them, in which nobody is looked for.
+      reference: a file or an array (h w 3), or a tuple of several of one person. An array
+        (r s s 3) holds crops already, as training samples and records do; no face is detected.
 
     Raises:
       ConfigError: there are more than the model reads, an array is of another shape or type, or the
@@ -72,45 +72,45 @@ class ReferenceReader:
         person.
     """
     most, side = self.shape[:2]
-    ready = not isinstance(given, tuple) and getattr(given, 'ndim', 0) == 4
-    given = given if ready or isinstance(given, tuple) else (given,)
-    if not 1 <= len(given) <= most:
+    ready = not isinstance(reference, tuple) and getattr(reference, 'ndim', 0) == 4
+    reference = reference if ready or isinstance(reference, tuple) else (reference,)
+    if not 1 <= len(reference) <= most:
       raise ConfigError(
-        f'{len(given)} references; the model reads 1 to {most} of a person '
+        f'{len(reference)} references; the model reads 1 to {most} of a person '
         '(config.model.conditionings.identity.references)'
       )
-    crops = list(given) if ready else self._crops(given)
-    wanted = (np.uint8, (side, side, 3))
-    if wrong := [crop for crop in crops if (crop.dtype, crop.shape) != wanted]:
+    crops = list(reference) if ready else self._crops(reference)
+    expected = (np.uint8, (side, side, 3))
+    if wrong := [crop for crop in crops if (crop.dtype, crop.shape) != expected]:
       raise ConfigError(
-        f'a crop is {wrong[0].dtype} of shape {wrong[0].shape}; expected uint8 {wanted[1]}. Give a '
-        'picture (h w 3), or the name of its file, to have the face found in it'
+        f'a crop is {wrong[0].dtype} of shape {wrong[0].shape}; expected uint8 {expected[1]}. Give '
+        'a picture (h w 3), or the name of its file, to have the face found in it'
       )
-    shown = np.zeros(self.shape, np.uint8)
-    shown[: len(crops)] = crops
-    return shown
+    padded = np.zeros(self.shape, np.uint8)
+    padded[: len(crops)] = crops
+    return padded
 
   def _crops(self, pictures: Sequence[Any]) -> list[UInt8[np.ndarray, '_ _ 3']]:
-    """Finds the face in each picture, if the model is one of faces, and cuts it out."""
+    """Crops the face of each picture; a model without faces gets the whole picture."""
     names = [f'reference {i + 1}' if _is_array(p) else os.fspath(p) for i, p in enumerate(pictures)]
     frames = [
-      _checked(name, given) if _is_array(given) else read_picture(given)
-      for name, given in zip(names, pictures, strict=True)
+      _checked(name, picture) if _is_array(picture) else read_picture(picture)
+      for name, picture in zip(names, pictures, strict=True)
     ]
     if dark := [name for name, frame in zip(names, frames, strict=True) if not frame.any()]:
       raise DataError(f'{dark[0]}: is all black, so nobody is to be seen; give another picture')
     side = self.shape[1]
     if self.faces is None:
       return [resize(frame[None], (side, side), 'area')[0] for frame in frames]
-    found = self.faces.find(frames)
-    for name, each in zip(names, found, strict=True):
-      if len(each) != 1:
-        seen = f'{len(each)} faces were found' if each else 'no face was found'
+    detections = self.faces.find(frames)
+    for name, detected in zip(names, detections, strict=True):
+      if len(detected) != 1:
+        seen = f'{len(detected)} faces were found' if detected else 'no face was found'
         raise DataError(
           f'{name}: {seen}; expected one. Give a picture of the person alone, from the front, with '
           f'the face at least {self.faces.smallest:.0%} of its shorter side'
         )
-    faces = [one for (one,) in found]
+    faces = [one for (one,) in detections]
     self._check_who(names, self.faces.embed(frames, faces), self.faces.threshold)
     return [self.cut_out(frame, face) for frame, face in zip(frames, faces, strict=True)]
 
@@ -161,7 +161,7 @@ class PersonalSamples(Samples):
     super().check(workdir, changes)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Makes the videos with a `PersonalizationPipeline` and writes them, the crops first.
+    """Generates the videos with a `PersonalizationPipeline`; writes them, the crops first.
 
     `..._reference.png` has the crops that the model was shown, and is not signed, since no model
     made it. The json has digests of these crops, neither pixels nor names of files.
@@ -171,25 +171,25 @@ class PersonalSamples(Samples):
     crops = pipeline.reader.read(self.reference)
     frames = self.frames or pipeline.default_shape[0]
     pipeline.check((frames, *(self.size or pipeline.default_shape[1:])))
-    out, alone = self.place(frames)
-    shown = out.with_name(f'{out.stem}_reference.png') if alone else out / 'reference.png'
+    out, alone = self.destination(frames)
+    sheet = out.with_name(f'{out.stem}_reference.png') if alone else out / 'reference.png'
     there = [crop[None] for crop in crops if crop.any()]
-    contact_sheet(shown, there, [f'reference {index + 1}' for index in range(len(there))])
-    return [shown, *self._samples(crops).write(pipeline)]
+    contact_sheet(sheet, there, [f'reference {index + 1}' for index in range(len(there))])
+    return [sheet, *self._samples(crops).write(pipeline)]
 
   def _samples(self, reference: Any) -> Samples:
-    """Returns the request of videos of which the person is a condition."""
-    fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(Samples)}
-    given = {} if reference is None else {'reference': reference}
-    return Samples(**{**fields, 'conditions': {**self.conditions, **given}})
+    """Returns the request of videos conditioned on the person."""
+    fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(Samples)}
+    condition = {} if reference is None else {'reference': reference}
+    return Samples(**{**fields, 'conditions': {**self.conditions, **condition}})
 
 
-def _is_array(given: Any) -> bool:
-  return hasattr(given, 'ndim')
+def _is_array(value: Any) -> bool:
+  return hasattr(value, 'ndim')
 
 
-def _checked(name: str, given: Any) -> Frame:
-  array = np.asarray(given)
+def _checked(name: str, picture: Any) -> Frame:
+  array = np.asarray(picture)
   if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or not array.size:
     raise ConfigError(
       f'{name} is {array.dtype} of shape {array.shape}; expected a picture, uint8 (h w 3)'
@@ -199,11 +199,11 @@ def _checked(name: str, given: Any) -> Frame:
 
 def _read_denied(path: str | os.PathLike[str], faces: Faces | None) -> Float[np.ndarray, 'n d']:
   """Returns the unit vectors of a deny list."""
-  place = os.fspath(path)
+  file_name = os.fspath(path)
   if faces is None:
     raise ConfigError(
-      f'deny_list = {place!r}: this model looks for no faces (config.references.faces is empty), '
-      'so it recognises nobody; leave it out'
+      f'deny_list = {file_name!r}: this model looks for no faces (config.references.faces is '
+      'empty), so it recognises nobody; leave it out'
     )
   mend = f'mgjax.data.media.faces.recognition.open_faces({faces.name!r}).embed makes them'
   try:
@@ -211,20 +211,23 @@ def _read_denied(path: str | os.PathLike[str], faces: Faces | None) -> Float[np.
     vectors = np.asarray(vectors, np.float64) if isinstance(vectors, np.ndarray) else None
   except (OSError, ValueError, TypeError, EOFError) as error:
     raise DataError(
-      f'deny_list: cannot read {place!r}: {first_line(error)}; expected a .npy of numbers, as '
+      f'deny_list: cannot read {file_name!r}: {first_line(error)}; expected a .npy of numbers, as '
       f'{mend}'
     ) from error
   if vectors is None:
-    raise DataError(f'deny_list: {place!r} holds several arrays; expected a .npy of one, as {mend}')
+    raise DataError(
+      f'deny_list: {file_name!r} holds several arrays; expected a .npy of one, as {mend}'
+    )
   size = faces.embed([np.zeros((64, 64, 3), np.uint8)], [Face(8, 8, 48, 48)]).shape[1]
   if vectors.ndim != 2 or vectors.shape[1] != size:
     raise DataError(
-      f'deny_list: {place!r} has shape {vectors.shape}; expected rows of {size} numbers, as {mend}'
+      f'deny_list: {file_name!r} has shape {vectors.shape}; expected rows of {size} numbers, as '
+      f'{mend}'
     )
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   if wrong := np.flatnonzero(~((lengths > 0) & np.isfinite(lengths))[:, 0]).tolist():
     raise DataError(
-      f'deny_list: row {wrong[0]} of {place!r} has the length {lengths[wrong[0], 0]:g}, so it is '
-      f'of nobody; expected embeddings, as {mend}'
+      f'deny_list: row {wrong[0]} of {file_name!r} has the length {lengths[wrong[0], 0]:g}, so it '
+      f'is of nobody; expected embeddings, as {mend}'
     )
   return vectors / lengths

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.models.conditioning.identity import KEY
+from mgjax.models.conditioning.identity import REFERENCE_KEY
 from mgjax.sections.flow.calls import callable_as
 from mgjax.sections.personalization.files import COMPONENT, NOUN, PersonalSamples, ReferenceReader
 from mgjax.sections.video.pipeline import VideoPipeline
@@ -41,10 +41,10 @@ class PersonalizationPipeline(VideoPipeline):
   ) -> Iterator[Any]:
     """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
     if isinstance(reference, list):
-      given = [None if each is None else self._read(each) for each in reference]
+      crops = [None if person is None else self._read(person) for person in reference]
     else:
-      given = None if reference is None else [self._read(reference)] * len(prompts or [''])
-    return super().stream(prompts, **options, **{KEY: given})
+      crops = None if reference is None else [self._read(reference)] * len(prompts or [''])
+    return super().stream(prompts, **options, **{REFERENCE_KEY: crops})
 
   def _read(self, reference: Any) -> Any:
     """Reads the pictures of a person, images of PIL as well."""

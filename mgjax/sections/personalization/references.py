@@ -31,13 +31,15 @@ class References(Checked):
     return unpack(cls, fields_of(fields, 'references'), 'references')
 
 
-def identity_of(model: FlowModel) -> Identity:
+def identity_conditioning(model: FlowModel) -> Identity:
   """Returns the conditioning that reads references.
   Raises ConfigError if the model has none, or several.
   """
-  found = [each for each in model.conditionings if isinstance(each, Identity)]
-  if len(found) != 1:
+  identities = [
+    conditioning for conditioning in model.conditionings if isinstance(conditioning, Identity)
+  ]
+  if len(identities) != 1:
     raise ConfigError(
-      f"config.model.conditionings has {len(found)} of the kind 'identity'; expected one"
+      f"config.model.conditionings has {len(identities)} of the kind 'identity'; expected one"
     )
-  return found[0]
+  return identities[0]

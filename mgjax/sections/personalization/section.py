@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from mgjax.core.typing import Wrapped
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
-from mgjax.models.conditioning.identity import KEY
-from mgjax.sections.personalization.references import References, identity_of
+from mgjax.models.conditioning.identity import REFERENCE_KEY
+from mgjax.sections.personalization.references import References, identity_conditioning
 from mgjax.sections.video.section import VideoSection
 
 
@@ -23,19 +23,19 @@ class PersonalizationSection(VideoSection):
   def __init__(self, config: ConfigDict):
     super().__init__(config)
     self.references = References.of(config.to_dict())
-    self.read = identity_of(self.settings.model).references
+    self.read = identity_conditioning(self.settings.model).references
 
   def sources(
     self, data: DataSettings, split: str, report: pathlib.Path | None
   ) -> Mapping[str, Source]:
-    found = super().sources(data, split, report)
+    sources = super().sources(data, split, report)
     count = self.references.per_clip
     if data.latents or count == 1:  # records of latents are pairs already
-      return found
-    return {name: Pairs(source, count, self.read) for name, source in found.items()}
+      return sources
+    return {name: ReferencePairs(source, count, self.read) for name, source in sources.items()}
 
 
-class Pairs(Wrapped):
+class ReferencePairs(Wrapped):
   """Every clip with each of its references: pair i is clip i // k with the references from i % k.
 
   A model that reads several references of a person at a time sees one, two and so on up to as many
@@ -61,4 +61,4 @@ class Pairs(Wrapped):
     clip, first = divmod(index, self.references)
     sample = self.source[clip]
     count = min(1 + (clip + first) % self.read, self.references)
-    return sample | {KEY: np.roll(sample[KEY], -first, axis=0)[:count]}
+    return sample | {REFERENCE_KEY: np.roll(sample[REFERENCE_KEY], -first, axis=0)[:count]}

@@ -114,15 +114,15 @@ class Embeddings:
     done = sorted(name for name in open_storage(directory).names() if name.endswith('.done'))
     self._parts = [Records(inside(directory, name.removesuffix('.done'))) for name in done]
     keys = [part.column(_KEY) for part in self._parts] or [np.zeros(0, np.int64)]
-    places = [
+    locations = [
       np.stack([np.full(len(part), number), np.arange(len(part))])
       for number, part in enumerate(self._parts)
     ] or [np.zeros((2, 0), np.int64)]
     self._keys = np.concatenate(keys)
-    self._places = np.concatenate(places, axis=1)
+    self._locations = np.concatenate(locations, axis=1)
     order = np.argsort(self._keys, kind='stable')
     self._keys = self._keys[order]
-    self._places = self._places[:, order]
+    self._locations = self._locations[:, order]
 
   def __len__(self) -> int:
     return len(self._keys)
@@ -135,12 +135,12 @@ class Embeddings:
       DataError: the row is damaged.
     """
     key = _key(text)
-    for place in range(*np.searchsorted(self._keys, [key, key + 1]).tolist()):
-      part, row = self._places[:, place].tolist()
-      found = self._parts[part][row]
-      if found.pop(_TEXT) == text:
-        del found[_KEY]
-        return found
+    for index in range(*np.searchsorted(self._keys, [key, key + 1]).tolist()):
+      part, row = self._locations[:, index].tolist()
+      arrays = self._parts[part][row]
+      if arrays.pop(_TEXT) == text:
+        del arrays[_KEY]
+        return arrays
     return None
 
   def missing(self, texts: Iterable[str]) -> list[str]:
@@ -156,9 +156,9 @@ class Embeddings:
 
 
 def encoder_of(directory: str) -> str | None:
-  """Returns the name of the encoder of a store's embeddings; None if nobody began to fill it."""
-  found = open_storage(directory).read(_ENCODER)
-  return None if found is None else found.decode()
+  """Returns the name of the encoder of a store's embeddings; None for an empty store."""
+  encoder = open_storage(directory).read(_ENCODER)
+  return None if encoder is None else encoder.decode()
 
 
 def embed(
@@ -171,7 +171,7 @@ def embed(
   rows_per_shard: int = 4096,
   share: Share = ALONE,
 ) -> bool:
-  """Adds the texts that a store lacks; resumes after being killed.
+  """Adds the texts that a store lacks; resumes after a kill.
 
   Every process that has a `share` is given the same texts, repeated or not. Returns whether the
   store now has all; otherwise other processes are still at work.
@@ -209,10 +209,10 @@ def embed(
   def rows(indices: range):
     for first in range(indices.start, indices.stop, batch_size):
       batch = lacking[first : min(first + batch_size, indices.stop)]
-      found = embed(batch)
-      if len(found) != len(batch):
-        raise DataError(f'{len(found)} embeddings were made of {len(batch)} texts')
-      for text, arrays in zip(batch, found, strict=True):
+      results = embed(batch)
+      if len(results) != len(batch):
+        raise DataError(f'{len(results)} embeddings were made of {len(batch)} texts')
+      for text, arrays in zip(batch, results, strict=True):
         yield {_TEXT: text, _KEY: _key(text), **arrays}
 
   for shard in mine:
@@ -287,7 +287,7 @@ class Lookup:
 
   def __call__(self, prompt: str) -> dict[str, Any]:
     """Returns {encoder: states (m e)}; StorageError if a store lacks the text."""
-    found = {}
+    states = {}
     for name, reads in self._reads.items():
       if not (text := READS[reads](prompt)):
         continue
@@ -297,8 +297,8 @@ class Lookup:
           f'{inside(self._directory, name)} has no embedding of {text!r:.80}; run launch.data '
           'encode again, or with --prompts for prompts that are not among the data'
         )
-      found[name] = arrays[frozen.STATES]
-    return found
+      states[name] = arrays[frozen.STATES]
+    return states
 
 
 def stored_encoders(text: TextSettings) -> dict[str, str]:
@@ -324,23 +324,23 @@ def with_embeddings(
 def embed_prompts(
   text: TextSettings, directory: str, prompts: Iterable[str], share: Share = ALONE
 ) -> bool:
-  """Fills the stores with what they lack, one encoder on the devices at a time.
+  """Adds missing embeddings to the stores, one encoder on the devices at a time.
 
   `prompts`, with the frame rate of videos, are the same for every process that has a `share`.
   Returns whether all is there; otherwise other processes are still at work.
   Raises ConfigError if an encoder cannot be used, or a store was filled by another.
   """
   unique = dict.fromkeys(prompts)
-  whole = True
+  complete = True
   for name, encoder in text.encoders.items():
     texts = {READS[encoder.reads](prompt) for prompt in unique} - {''}
-    whole &= _embed(name, encoder.workdir, inside(directory, name), texts, share)
-  return whole
+    complete &= _embed(name, encoder.workdir, inside(directory, name), texts, share)
+  return complete
 
 
 def _embed(name: str, workdir: str, directory: str, texts: Collection[str], share: Share) -> bool:
   """Fills the store of one encoder, which leaves the devices on return."""
-  identity = frozen.identity_of(workdir)
+  identity = frozen.encoder_identity(workdir)
   missing = len(Embeddings(directory).missing(texts))
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // share.processes), unit='text')
@@ -349,10 +349,10 @@ def _embed(name: str, workdir: str, directory: str, texts: Collection[str], shar
 
   def counted(batch: Sequence[str]) -> Sequence[Mapping[str, np.ndarray]]:
     nonlocal count
-    found = states(batch)
+    arrays = states(batch)
     count += len(batch)
     progress.report(count)
-    return found
+    return arrays
 
   done = embed(
     directory,
@@ -392,24 +392,26 @@ class Embedder:
     Raises ConfigError if an encoder that is needed is missing, or not the one of the model's
     training.
     """
-    found: list[dict[str, Any]] = [{} for _ in prompts]
+    embeddings: list[dict[str, Any]] = [{} for _ in prompts]
     for name, encoder in self._text.encoders.items():
       texts = [READS[encoder.reads](prompt) for prompt in prompts]
       states = self._states(name, sorted({*texts} - {''}))
-      for row, text in zip(found, texts, strict=True):
+      for row, text in zip(embeddings, texts, strict=True):
         if text:
           row[name] = states[text]
-    return found
+    return embeddings
 
   def _states(self, name: str, texts: Sequence[str]) -> dict[str, Any]:
     stored = self._stored(name)
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
     states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}
     if lacking := [text for text in texts if text not in states]:
-      place = self._place(name)
+      workdir = self._find_encoder(name)
       _log.info('%s: encoding %d texts that are not stored', name, len(lacking))
-      arrays = frozen.TextEncoder(place)(lacking)
-      states |= {text: each[frozen.STATES] for text, each in zip(lacking, arrays, strict=True)}
+      arrays = frozen.TextEncoder(workdir)(lacking)
+      states |= {
+        text: encoded[frozen.STATES] for text, encoded in zip(lacking, arrays, strict=True)
+      }
     return states
 
   def _stored(self, name: str) -> Embeddings | None:
@@ -428,8 +430,8 @@ class Embedder:
       )
     return self._identities[name]
 
-  def _place(self, name: str) -> os.PathLike[str]:
-    given = self._text.encoders[name].workdir
+  def _find_encoder(self, name: str) -> os.PathLike[str]:
+    workdir = self._text.encoders[name].workdir
     noun = f'prompts are not stored, and the {name}'
-    read = lambda place: (place, [frozen.identity_of(place)])  # noqa: E731
-    return read_needed(self._workdir, given, f'{noun} encoder', self._identity(name), read)
+    read = lambda path: (path, [frozen.encoder_identity(path)])  # noqa: E731
+    return read_needed(self._workdir, workdir, f'{noun} encoder', self._identity(name), read)

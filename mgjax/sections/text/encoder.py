@@ -23,12 +23,12 @@ from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 STATES = 'states'
 _MAKERS = {'t5': make_t5, 'clip_text': make_clip_text}
-BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
+_BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
 _SHORTEST = 16  # tokens; from here on the lengths of batches double, for each is a program
 
 
-def identity_of(workdir: str | os.PathLike[str]) -> str:
-  """Returns a hash of all that an encoder's states depend on beside the text.
+def encoder_identity(workdir: str | os.PathLike[str]) -> str:
+  """Returns a hash of everything that an encoder's states depend on, except the text.
 
   Weights and tokenizer by the SHA-256 of their source files, the model's fields with its compute
   type, and the length at which texts are cut.
@@ -41,10 +41,10 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   notes = open_checkpoints(workdir).restore_record()['meta']['notes']
   tokenizer = digests(read_tokenizer(workdir))
   model = fields_of(config, 'model')
-  # Hashed by its names of version 0.1, so that what was embedded then is still known.
+  # Hashed with the names of version 0.1, so that old embeddings stay valid.
   model |= {'hidden': model.pop('mlp_dim'), 'compute': model.pop('dtype')}
-  told = [config.component, model, config.length, notes, tokenizer]
-  return fingerprint_of(told)
+  parts = [config.component, model, config.length, notes, tokenizer]
+  return fingerprint_of(parts)
 
 
 class TextEncoder:
@@ -64,35 +64,36 @@ class TextEncoder:
     nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     boxed = jax.eval_shape(model.init, jax.random.key(0), *nothing)['params']
     self._mesh = make_mesh({'fsdp': -1}, config.rules, devices=jax.local_devices())
-    self._params, _ = load_params(workdir, place=make_place(boxed, self._mesh))
+    self._params, _ = load_params(workdir, sharding_of=make_place(boxed, self._mesh))
 
     @jax.jit
     def states(params, batch) -> Array:
-      found = model.apply({'params': params}, batch['tokens'], batch['mask'])
-      return found[0] if config.component == 'clip_text' else found  # CLIP's second is the text's
+      outputs = model.apply({'params': params}, batch['tokens'], batch['mask'])
+      # CLIP returns the vector of the text as well.
+      return outputs[0] if config.component == 'clip_text' else outputs
 
     self._states = states
 
   def __call__(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
     """Returns {'states': (m e)} of every text, without padding, in the encoder's compute type.
-    Raises DataError if states that are not finite, as float16 gives them.
+    Raises DataError if states are not finite, as float16 may give them.
     """
     tokens, mask = encode_texts(self._tokenizer, texts, self._length)
     counts = mask.sum(axis=1)
-    order = np.argsort(counts, kind='stable')  # short ones together
-    found: dict[int, np.ndarray] = {}
-    for first in range(0, len(texts), BATCH_SIZE):
-      chosen = order[first : first + BATCH_SIZE]
+    order = np.argsort(counts, kind='stable')  # short texts share batches
+    states_by_index: dict[int, np.ndarray] = {}
+    for first in range(0, len(texts), _BATCH_SIZE):
+      chosen = order[first : first + _BATCH_SIZE]
       width = min(_doubled(_SHORTEST, int(counts[chosen].max())), self._length)
       rows = np.resize(chosen, _doubled(self._mesh.size, len(chosen)))  # some of them repeated
       batch = {'tokens': tokens[rows, :width], 'mask': mask[rows, :width]}
       with jax.set_mesh(self._mesh):
         states = np.asarray(self._states(self._params, put_batch(batch, self._mesh)))
       for row, index in enumerate(chosen.tolist()):
-        found[index] = states[row, : counts[index]]
-        if not np.isfinite(found[index]).all():
+        states_by_index[index] = states[row, : counts[index]]
+        if not np.isfinite(states_by_index[index]).all():
           raise DataError(f'the states of {texts[index]!r:.60} are not finite; compute in bfloat16')
-    return [{STATES: found[index]} for index in range(len(texts))]
+    return [{STATES: states_by_index[index]} for index in range(len(texts))]
 
 
 def _read_config(workdir: str | os.PathLike[str]) -> ConfigDict:

@@ -13,12 +13,17 @@ from typing import Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.core.settings import fields_of
-from mgjax.models.text.tokenizer_files import EXPECTED, KNOWN, read_tokenizer_file, tokenizer_files
+from mgjax.models.text.tokenizer_files import (
+  EXPECTED_TOKENIZER,
+  KNOWN_FILES,
+  read_tokenizer_file,
+  tokenizer_files,
+)
 from mgjax.models.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 from mgjax.training.checkpoints.workdir import read_config
 
 FOLDER = 'tokenizer'
-NAMES = re.compile(
+TOKENIZER_NAMES = re.compile(
   r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII
 )  # of files, beside those that are KNOWN
 DIGESTS = 'sha256.json'  # of the files as they were imported
@@ -26,7 +31,7 @@ READERS = ('t5', 'clip_text')  # components that read text
 
 _log = logging.getLogger(__name__)
 
-Files = dict[str, bytes]
+TokenizerFiles = dict[str, bytes]
 
 
 def find_tokenizer(
@@ -34,15 +39,15 @@ def find_tokenizer(
   tokenizer: str | None,
   model: Mapping[str, Any],
   source: str | os.PathLike[str],
-  given: str | os.PathLike[str] | None,
-) -> Files:
-  """Reads and checks the tokenizer files of an encoder that is imported: name -> content.
+  tokenizer_path: str | os.PathLike[str] | None,
+) -> TokenizerFiles:
+  """Reads and checks the tokenizer files of an imported encoder: name -> content.
 
   Args:
     tokenizer: 'file', 'bytes', or None for a component that reads no text.
     model: the fields of `config.model`.
     source: the folder of the weights, or a file in it, where the tokenizer is looked for.
-    given: a tokenizer's file or folder instead, or None.
+    tokenizer_path: file or folder of a tokenizer to use instead, or None.
 
   Returns:
     {} if none is needed, or, with a warning, if there is none.
@@ -51,29 +56,31 @@ def find_tokenizer(
     ConfigError: the files cannot be used, or are not of this encoder.
   """
   if tokenizer != 'file':
-    if given is None:
+    if tokenizer_path is None:
       return {}
     needs = 'is one of bytes' if tokenizer == BYTES else 'reads no text'
     raise ConfigError(
-      f'--tokenizer={os.fspath(given)}: this {component} {needs} and needs no file; leave it out'
+      f'--tokenizer={os.fspath(tokenizer_path)}: this {component} {needs} and needs no file; leave '
+      'it out'
     )
   source = pathlib.Path(source)
-  place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
-  found = tokenizer_files(place)
-  if not found and given is None:
+  beside = source if source.is_dir() else source.parent
+  path = beside if tokenizer_path is None else pathlib.Path(tokenizer_path)
+  files = tokenizer_files(path)
+  if not files and tokenizer_path is None:
     _log.warning(
       'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
       '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
-      EXPECTED,
+      EXPECTED_TOKENIZER,
       FOLDER,
     )
     return {}
-  check_tokenizer(load_tokenizer(place), model, os.fspath(place))
-  if place.is_dir():
-    found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
-  elif place.suffix == '.json' and len(found) == 1:
-    return {'tokenizer.json': read_tokenizer_file(place)}  # by which a folder's is known
-  return {file.name: read_tokenizer_file(file) for file in found}
+  check_tokenizer(load_tokenizer(path), model, os.fspath(path))
+  if path.is_dir():
+    files += [file for name in KNOWN_FILES if (file := path / name).is_file() and file not in files]
+  elif path.suffix == '.json' and len(files) == 1:
+    return {'tokenizer.json': read_tokenizer_file(path)}  # the name that a folder's file has
+  return {file.name: read_tokenizer_file(file) for file in files}
 
 
 def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
@@ -87,7 +94,7 @@ def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
   return tokenizer
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], path: str) -> None:
   """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
@@ -100,17 +107,17 @@ def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) 
   else:
     return
   raise ConfigError(
-    f'the tokenizer {place!r} {wrong}: it is of another encoder; give the one that came with the '
+    f'the tokenizer {path!r} {wrong}: it is of another encoder; give the one that came with the '
     'weights, as --tokenizer=FILE'
   )
 
 
-def digests(files: Files) -> dict[str, str]:
+def digests(files: TokenizerFiles) -> dict[str, str]:
   """Returns the SHA-256 of each file."""
   return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
-def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
+def write_tokenizer(workdir: pathlib.Path, files: TokenizerFiles) -> None:
   """Writes the tokenizer files of a work directory atomically, in place of any before."""
   if not files:
     return
@@ -126,7 +133,7 @@ def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
   synchronise(workdir)
 
 
-def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
+def read_tokenizer(workdir: str | os.PathLike[str]) -> TokenizerFiles:
   """Reads the tokenizer files of a work directory, {} without any; ConfigError if they changed."""
   folder = pathlib.Path(workdir) / FOLDER
   if not folder.is_dir():
@@ -159,8 +166,8 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
     return load_tokenizer(BYTES)
   if not read_tokenizer(workdir):
     raise ConfigError(
-      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED}: copy what came with '
-      f'its weights into {os.fspath(folder)!r}'
+      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED_TOKENIZER}: copy what '
+      f'came with its weights into {os.fspath(folder)!r}'
     )
   tokenizer = load_tokenizer(folder, tried=(folder / DIGESTS).exists())
   check_tokenizer(tokenizer, fields_of(config, 'model'), os.fspath(folder))

@@ -7,7 +7,7 @@ from scipy import fft, special
 
 from mgjax.core.typing import Float
 
-KINDS = (
+BLUR_KINDS = (
   'isotropic',
   'anisotropic',
   'generalized_isotropic',
@@ -23,7 +23,7 @@ class Blur:
   """A blur kernel, as numbers.
 
   Attributes:
-    kind: one of `KINDS`, or `SINC`.
+    kind: one of `BLUR_KINDS`, or `SINC`.
     size: of the kernel, odd, in pixels.
     sigmas: along both axes of the ellipse, in pixels; not of `SINC`.
     angle: from the x axis to the first of them, in radians.

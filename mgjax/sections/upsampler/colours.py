@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mgjax.core.resize import resize, to_bytes
+from mgjax.core.resize import resize, round_to_bytes
 from mgjax.core.typing import UInt8
 
 _PIXELS = 2  # of the small frame that an average is of, each way
@@ -11,7 +11,7 @@ _PIXELS = 2  # of the small frame that an average is of, each way
 def keep_colours(
   large: UInt8[np.ndarray, 't i j 3'], small: UInt8[np.ndarray, 't h w 3']
 ) -> UInt8[np.ndarray, 't i j 3']:
-  """Returns large frames with the low frequencies of the small ones that they were made from.
+  """Returns large frames with the low frequencies of their small source frames.
 
     y + up(down(x) - down(y))
 
@@ -19,5 +19,7 @@ def keep_colours(
   means of channels are those of the source, and detail stays the model's.
   """
   coarse = tuple(max(1, -(-side // _PIXELS)) for side in small.shape[1:3])
-  source, made = (resize(each.astype(np.float32), coarse, 'area') for each in (small, large))
-  return to_bytes(large + resize(source - made, large.shape[1:3], 'bilinear'))
+  source, enlarged = (
+    resize(frames.astype(np.float32), coarse, 'area') for frames in (small, large)
+  )
+  return round_to_bytes(large + resize(source - enlarged, large.shape[1:3], 'bilinear'))

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.resize import resize, to_bytes
+from mgjax.core.resize import resize, round_to_bytes
 from mgjax.core.typing import Float, UInt8, Wrapped
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.sections.upsampler.blur import Blur, filtered
 from mgjax.sections.upsampler.recipe import Degradation, Noise, Recipe, Round, draw_recipe
 
@@ -34,14 +34,14 @@ class Compressors(NamedTuple):
   video_codec: VideoCodec | None = None
 
 
-NOTHING = Compressors()
+_NO_COMPRESSION = Compressors()
 
 
 def degrade(
   video: Bytes,
   size: tuple[int, int],
   recipe: Recipe,
-  compressors: Compressors = NOTHING,
+  compressors: Compressors = _NO_COMPRESSION,
   *,
   fps: float = _FPS,
 ) -> UInt8[np.ndarray, 't i j 3']:
@@ -61,11 +61,11 @@ def degrade(
     if drawn.quality is not None:
       if jpeg is None:
         raise ConfigError('the degradation compresses by JPEG; expected `jpeg`, a function')
-      frames = jpeg(to_bytes(frames), drawn.quality)
+      frames = jpeg(round_to_bytes(frames), drawn.quality)
     if drawn.codec is not None:
       if video_codec is None:
         raise ConfigError('the degradation compresses videos; expected `video_codec`, a function')
-      frames = video_codec(to_bytes(frames), *drawn.codec, fps)
+      frames = video_codec(round_to_bytes(frames), *drawn.codec, fps)
     return frames.astype(np.float32, copy=False)
 
   def finish(frames: np.ndarray) -> np.ndarray:
@@ -75,8 +75,8 @@ def degrade(
   frames = compress(frames, recipe.first)
   frames = _spoilt(frames, recipe.second, size, (recipe.seed, 1))
   if recipe.compressed_last:
-    return to_bytes(compress(finish(frames), recipe.second))
-  return to_bytes(finish(compress(frames, recipe.second)))
+    return round_to_bytes(compress(finish(frames), recipe.second))
+  return round_to_bytes(finish(compress(frames, recipe.second)))
 
 
 class Degraded(Wrapped):
@@ -96,7 +96,7 @@ class Degraded(Wrapped):
     variants: int = 1,
     seed: int = 0,
     reconstructed: float = 0.0,
-    compressors: Compressors = NOTHING,
+    compressors: Compressors = _NO_COMPRESSION,
   ):
     """Wraps a source.
 
@@ -136,7 +136,7 @@ class Degraded(Wrapped):
       video = sample['video']
       return {**sample, SMALL: resize(video, self._size(video), 'area')}
     small = self._degraded(sample, index)
-    return {**sample, KEY: resize(small, sample['video'].shape[1:3], 'bilinear')}
+    return {**sample, LOW_RESOLUTION_KEY: resize(small, sample['video'].shape[1:3], 'bilinear')}
 
   def small(self, index: int) -> Bytes:
     """Returns the low-resolution clip of a sample before it is enlarged."""

@@ -14,7 +14,7 @@ from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import UInt8
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.media.video import ClipInfo
-from mgjax.sections.flow.requests import SHEET_FRAMES, Change, Frame
+from mgjax.sections.flow.requests import SHEET_FRAMES, Change, VideoFrame
 from mgjax.sections.upsampler.geometry import check_size, scaled_size
 
 Scale = Annotated[float, Range(least=1, most=16)]
@@ -56,22 +56,22 @@ class Enlarged(Change):
     self.paths(video)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Enlarges the video with an `Upsampler` and writes it, a picture of some frames and a json."""
+    """Enlarges the video with an `Upsampler`; writes it, a picture of some frames and a json."""
     video = self.probe()
     (height, width), paths = self.size_of(video), self.paths(video)
-    asked = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
-    asked |= {'size': (height, width), 'rows': self.batch_size, 'keep_colours': self.keep_colours}
-    shown, digests = self._write_frames(
-      paths[0], video, lambda small: pipeline.stream(small, **asked)
+    options = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
+    options |= {'size': (height, width), 'rows': self.batch_size, 'keep_colours': self.keep_colours}
+    sheet_frames, digests = self._write_frames(
+      paths[0], video, lambda small: pipeline.stream(small, **options)
     )
-    _write_sheet(paths[1], *shown, (height, width))
-    made = {'height': height, 'width': width, **digests}
-    return self._finish(paths, pipeline.provenance | {'request': self.described()} | made)
+    _write_sheet(paths[1], *sheet_frames, (height, width))
+    output = {'height': height, 'width': width, **digests}
+    return self._finish(paths, pipeline.provenance | {'request': self.described()} | output)
 
 
 def _write_sheet(
   path: pathlib.Path,
-  before: list[Frame],
+  before: list[VideoFrame],
   after: list[UInt8[np.ndarray, 'i j 3']],
   size: tuple[int, int],
 ) -> None:

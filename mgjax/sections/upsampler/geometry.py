@@ -8,7 +8,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Count, fields_of, unpack
 from mgjax.flow.windows import Cover, windows
 
-LARGEST = 16_384  # pixels of a side, for H.264
+_LARGEST = 16_384  # pixels of a side, for H.264
 MOST_PIXELS = 139_264 * 16**2  # of a frame, in the largest level of H.264, 6.2
 CHUNK = 8  # frames that the autoencoder gets at a time
 
@@ -54,9 +54,9 @@ def frame_covers(
   check_size(size)
   covers = []
   for length, most, step, unit in zip(size, crop, compression[1:], patch[1:], strict=True):
-    places = -(-length // (step * unit)) * unit
-    whole = min(places, most // step)
-    covers.append(windows(places, whole, min(feather // step, whole // 2)))
+    padded = -(-length // (step * unit)) * unit
+    tile = min(padded, most // step)
+    covers.append(windows(padded, tile, min(feather // step, tile // 2)))
   return covers[0], covers[1]
 
 
@@ -69,8 +69,8 @@ def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
 def check_size(size: tuple[int, int]) -> None:
   """Raises ConfigError if H.264 has no frames of this height and width."""
   height, width = size
-  if not 1 <= min(size) <= max(size) <= LARGEST or height * width > MOST_PIXELS:
+  if not 1 <= min(size) <= max(size) <= _LARGEST or height * width > MOST_PIXELS:
     raise ConfigError(
-      f'a video of {width} x {height} pixels; expected 1 to {LARGEST} on a side and {MOST_PIXELS} '
+      f'a video of {width} x {height} pixels; expected 1 to {_LARGEST} on a side and {MOST_PIXELS} '
       'in all at most, what H.264 holds'
     )

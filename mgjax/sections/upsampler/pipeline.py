@@ -23,7 +23,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.streaming import TimeWindows, WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.models.tae.tiling import regroup
@@ -31,7 +31,7 @@ from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.calls import callable_as, rows_of
 from mgjax.sections.flow.pipeline import FlowPipeline
-from mgjax.sections.flow.requests import Frame, checked_video
+from mgjax.sections.flow.requests import VideoFrame, checked_video
 from mgjax.sections.upsampler import colours
 from mgjax.sections.upsampler.files import Enlarged, Scale
 from mgjax.sections.upsampler.geometry import CHUNK, Windows, frame_covers, scaled_size
@@ -117,21 +117,23 @@ class Upsampler(FlowPipeline):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     size = size or scaled_size(videos.shape[2:4], scale or 2.0)
     own = fps_of(video, len(videos), self.config.data.fps)
-    rates = [frame_rate_of(each, fps, usual) for each, usual in zip(prompts, own, strict=True)]
+    rates = [frame_rate_of(prompt, fps, usual) for prompt, usual in zip(prompts, own, strict=True)]
     if videos.shape[1] <= self.window[0] and len(self._tiles(size)) == 1:
-      made = self._generate_whole(videos, prompts, size, rates, seed, first, batch_size)
-      made = np.stack([*map(colours.keep_colours, made, videos)]) if keep_colours else made
-      return Clips.of(made, fps=rates)
+      enlarged = self._generate_whole(videos, prompts, size, rates, seed, first, batch_size)
+      enlarged = (
+        np.stack([*map(colours.keep_colours, enlarged, videos)]) if keep_colours else enlarged
+      )
+      return Clips.of(enlarged, fps=rates)
     options = {'size': size, 'seed': seed, 'rows': batch_size, 'keep_colours': keep_colours}
-    made = [
-      np.stack(list(self.stream(each, prompt=prompt, fps=rate, index=first + row, **options)))
-      for row, (each, prompt, rate) in enumerate(zip(videos, prompts, rates, strict=True))
+    enlarged = [
+      np.stack(list(self.stream(clip, prompt=prompt, fps=rate, index=first + row, **options)))
+      for row, (clip, prompt, rate) in enumerate(zip(videos, prompts, rates, strict=True))
     ]
-    return Clips.of(np.stack(made), fps=rates)
+    return Clips.of(np.stack(enlarged), fps=rates)
 
   def stream(
     self,
-    frames: Iterable[Frame],
+    frames: Iterable[VideoFrame],
     *,
     size: tuple[int, int],
     prompt: str = '',
@@ -140,7 +142,7 @@ class Upsampler(FlowPipeline):
     index: int = 0,
     rows: int = 8,
     keep_colours: bool = True,
-  ) -> Iterator[Frame]:
+  ) -> Iterator[VideoFrame]:
     """Yields the large frame of each small one, in memory that does not grow with their number.
 
     Frame i depends on (seed, index) and on the frames around it, but not on `rows`, but for
@@ -162,24 +164,25 @@ class Upsampler(FlowPipeline):
     """
     height, width = size
     tiles = self._tiles(size)
-    shape = self._places(size)
-    frames, kept = itertools.tee(frames)  # of `kept`, those that are in the making wait
+    shape = self._latent_shape(size)
+    # Source frames of windows in progress wait in `pending`.
+    frames, pending = itertools.tee(frames)
     with self._devices():
-      made = stream_windows(
+      enlarged = stream_windows(
         self._velocity(self._covers(size), rows),
-        ({KEY: latents} for latents in self._encoded(frames, size)),
+        ({LOW_RESOLUTION_KEY: latents} for latents in self._encoded(frames, size)),
         TimeWindows(self.window[0], self.windows.overlap, rows=max(1, rows // len(tiles))),
         constant=self._text([prompt], [frame_rate_of(prompt, fps, self.config.data.fps)]),
         times=make_time_grid(steps=self._settings.steps, **self._settings.schedule),
         noise=lambda start, stop: frame_noise(seed, np.array([index]), start, stop, shape)[0],
         solver=self._settings.solver_of_windows,
       )
-    for chunk in regroup((part[None] for part in self._on_devices(made)), CHUNK):
+    for chunk in regroup((part[None] for part in self._on_devices(enlarged)), CHUNK):
       padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], CHUNK - chunk.shape[1], axis=1)], 1)
       with self._devices():
         decoded = np.asarray(self._codec.decode(finite(jnp.asarray(padded))))
       large = decoded[0, : chunk.shape[1], :height, :width]
-      small = np.stack(list(itertools.islice(kept, len(large))))
+      small = np.stack(list(itertools.islice(pending, len(large))))
       yield from colours.keep_colours(large, small) if keep_colours else large
 
   @callable_as
@@ -187,7 +190,7 @@ class Upsampler(FlowPipeline):
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Enlarges a video file and writes it, with the fields of `Enlarged` as options."""
-    return self._asked(Enlarged, prompts, out, **options).write(self)
+    return self._make_request(Enlarged, prompts, out, **options).write(self)
 
   def _shape_said(self) -> str:
     frames, height, width = self.window
@@ -206,17 +209,17 @@ class Upsampler(FlowPipeline):
     """Enlarges videos of no more than a window, several at a time."""
     count, frames = videos.shape[:2]
     batch_size = rows_of(count, batch_size)
-    made = []
+    decoded = []
     for begin in track(range(0, count, batch_size), -(-count // batch_size), 'batch'):
       rows = [min(row, count - 1) for row in range(begin, begin + batch_size)]
       indices = first + np.arange(begin, begin + batch_size)
       with self._devices():
         batch = self._text([prompts[row] for row in rows], [rates[row] for row in rows])
-        batch[KEY] = self._codec.encode(self._enlarged(videos[rows], size))
-        noise = frame_noise(seed, indices, 0, frames, self._places(size))
+        batch[LOW_RESOLUTION_KEY] = self._codec.encode(self._enlarged(videos[rows], size))
+        noise = frame_noise(seed, indices, 0, frames, self._latent_shape(size))
         latents = finite(self._generate(self._params, batch, noise))
-        made.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
-    return np.concatenate(made)[:count]
+        decoded.append(np.asarray(self._codec.decode(latents))[:, :, : size[0], : size[1]])
+    return np.concatenate(decoded)[:count]
 
   def _covers(self, size: tuple[int, int]) -> tuple[Cover, Cover]:
     """Returns the windows of rows and columns, in latents.
@@ -234,13 +237,13 @@ class Upsampler(FlowPipeline):
     """Returns where tiles of space begin, in latents."""
     return list(itertools.product(*(cover.starts for cover in self._covers(size))))
 
-  def _places(self, size: tuple[int, int]) -> tuple[int, int, int]:
+  def _latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
     """Returns (h, w, c) of the latents of a frame, filled up to whole patches."""
     rows, columns = self._covers(size)
     return rows.length, columns.length, self._codec.model.latent_channels
 
   def _make_velocity(self, covers: tuple[Cover, Cover], rows: int) -> WindowVelocity:
-    """Makes the velocity of windows, compiled once for all that have as many rows and places."""
+    """Makes the velocity of windows, compiled once per number of rows and latents."""
     velocity = make_tiled_velocity(
       self._model,
       covers,
@@ -250,7 +253,7 @@ class Upsampler(FlowPipeline):
     )
     return functools.partial(jax.jit(velocity), self._params)
 
-  def _encoded(self, frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[np.ndarray]:
+  def _encoded(self, frames: Iterable[VideoFrame], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yields latents (t h w c) of frames, a few at a time."""
     for few in _chunks(frames, CHUNK):
       filled = np.stack(few + few[-1:] * (CHUNK - len(few)))[None]
@@ -263,8 +266,8 @@ class Upsampler(FlowPipeline):
     large = np.stack([resize(video, size, 'bilinear') for video in videos])
     _, *steps = self._codec.model.compression
     edges = [
-      (0, places * step - side)
-      for places, step, side in zip(self._places(size), steps, size, strict=False)
+      (0, length * step - side)
+      for length, step, side in zip(self._latent_shape(size), steps, size, strict=False)
     ]
     return jnp.asarray(np.pad(large, ((0, 0), (0, 0), *edges, (0, 0)), mode='edge'))
 
@@ -274,7 +277,7 @@ class Upsampler(FlowPipeline):
     return {name: np.asarray(value) for name, value in batch.items()}
 
 
-def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
+def _chunks(frames: Iterable[VideoFrame], count: int) -> Iterator[list[VideoFrame]]:
   """Yields `count` frames at a time, all of one size.
   Raises DataError if a frame has another size than the first, or is no uint8 (h w 3).
   """

@@ -15,7 +15,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import KERNELS
 from mgjax.core.settings import Checked, Fraction, Magnitude, Positive, Range, check
-from mgjax.sections.upsampler.blur import KINDS, SINC, Blur
+from mgjax.sections.upsampler.blur import BLUR_KINDS, SINC, Blur
 
 Above = Annotated[float, Range(above=0)]
 Quality = Annotated[int, Range(least=1, most=100)]
@@ -60,7 +60,7 @@ class Order:
   blur: Fraction = 1.0
   sinc: Fraction = 0.1
   kinds: Mapping[str, Magnitude] = dataclasses.field(
-    default_factory=lambda: dict(zip(KINDS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=True))
+    default_factory=lambda: dict(zip(BLUR_KINDS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=True))
   )
   sizes: tuple[Positive, Positive] = (7, 21)
   sigmas: tuple[Above, Above] = (0.2, 3.0)
@@ -91,8 +91,8 @@ class Order:
       raise ConfigError(
         f'enlarge = {self.enlarge}, shrink = {self.shrink}; expected at most 1 in all'
       )
-    if not self.kinds.keys() <= set(KINDS) or not sum(self.kinds.values()):
-      raise ConfigError(f'kinds = {dict(self.kinds)}; expected weights of {", ".join(KINDS)}')
+    if not self.kinds.keys() <= set(BLUR_KINDS) or not sum(self.kinds.values()):
+      raise ConfigError(f'kinds = {dict(self.kinds)}; expected weights of {", ".join(BLUR_KINDS)}')
     if not self.kernels or not set(self.kernels) <= set(KERNELS):
       raise ConfigError(f'kernels = {self.kernels}; expected some of {", ".join(KERNELS)}')
     if self.video and not self.codecs:
@@ -180,8 +180,8 @@ def draw_recipe(settings: Degradation, generator: np.random.Generator) -> Recipe
   )
 
 
-def describe(recipe: Recipe) -> str:
-  """Returns one line, as in `blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...`."""
+def describe_degradation(recipe: Recipe) -> str:
+  """Returns one line, as in 'blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...'."""
   rounds = [
     ', '.join(filter(None, [_say_blur(drawn.blur), *_say_rest(drawn)]))
     for drawn in (recipe.first, recipe.second)
@@ -231,8 +231,8 @@ def _draw_sinc(size: int, narrow: int, generator: np.random.Generator) -> Blur:
 def _draw_ellipse(
   order: Order, size: int, blur_scale: float, generator: np.random.Generator
 ) -> Blur:
-  weights = np.array([order.kinds.get(kind, 0) for kind in KINDS])
-  kind = str(generator.choice(KINDS, p=weights / weights.sum()))
+  weights = np.array([order.kinds.get(kind, 0) for kind in BLUR_KINDS])
+  kind = str(generator.choice(BLUR_KINDS, p=weights / weights.sum()))
   sigmas = generator.uniform(*order.sigmas, size=2) * blur_scale
   angle = generator.uniform(-np.pi, np.pi)
   low = generator.random() < 0.5

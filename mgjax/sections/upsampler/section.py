@@ -19,14 +19,14 @@ from mgjax.data.media import compression
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.upsampler.degradation import SMALL, Compressors, Degraded
 from mgjax.sections.upsampler.geometry import Windows
-from mgjax.sections.upsampler.recipe import Degradation, describe
+from mgjax.sections.upsampler.recipe import Degradation, describe_degradation
 from mgjax.sections.video.section import VideoSection
 
 DEGRADED = 16  # in the picture of degraded samples
@@ -91,16 +91,16 @@ class Pairs:
 def write_degraded(path: pathlib.Path, source: Degraded) -> None:
   """Draws degraded clips below what was done to each."""
   indices = np.unique(np.linspace(0, len(source) - 1, DEGRADED).astype(int)).tolist()
-  titles = [describe(source.recipe(index)) for index in indices]
+  titles = [describe_degradation(source.recipe(index)) for index in indices]
   contact_sheet(path, [source.small(index) for index in indices], titles)
 
 
 class UpsamplerSection(VideoSection):
-  """Latents of clips, and of what degradation leaves of them, in, velocities out."""
+  """Maps latents of clips and of their degraded versions to velocities."""
 
   starts = ('video',)
   stand_in = Autoencoder(temporal=False, strides=((1, 2, 2),) * 3)
-  shown = 4
+  sheet_samples = 4
 
   def __init__(self, config: ConfigDict):
     super().__init__(config)
@@ -126,26 +126,29 @@ class UpsamplerSection(VideoSection):
 
     It draws some of the rejected clips, once.
     """
-    found = super().sources(data, split, report)
+    sources = super().sources(data, split, report)
     if data.latents:
-      return found
+      return sources
     which = 2 * self.settings.seed + (split != 'train')  # so that validation is degraded otherwise
-    made = {name: self.pairs.degraded(source, which) for name, source in found.items()}
+    degraded = {name: self.pairs.degraded(source, which) for name, source in sources.items()}
     if split == 'train' and report is not None and jax.process_index() == 0:
       sheet = report.with_name(SHEET)
       if not sheet.exists():
-        write_degraded(sheet, next(iter(made.values())))
-    return dict(made)
+        write_degraded(sheet, next(iter(degraded.values())))
+    return dict(degraded)
 
   def draw(
     self, samples: Sequence[dict[str, Any]], videos: np.ndarray, directory: pathlib.Path
   ) -> pathlib.Path:
-    """Writes a picture of inputs, what the model makes of them, and the truth."""
+    """Writes a picture of inputs, outputs and ground truth."""
     truth = 'latents' if 'latents' in samples[0] else 'video'
-    shown = [_clip(self.codec, [sample[name] for sample in samples]) for name in (KEY, truth)]
+    clips = [
+      _clip(self.codec, [sample[name] for sample in samples])
+      for name in (LOW_RESOLUTION_KEY, truth)
+    ]
     path = directory / 'samples.png'
     if jax.process_index() == 0:
-      rows = [row for three in zip(shown[0], videos, shown[1], strict=True) for row in three]
+      rows = [row for three in zip(clips[0], videos, clips[1], strict=True) for row in three]
       titles = [
         f'{title}: {sample["caption"]}'
         for sample in samples
@@ -179,7 +182,7 @@ class UpsamplerSection(VideoSection):
       level = drawn.uniform(0, self.pairs.noise)
       latents += level * drawn.standard_normal(latents.shape, np.float32)
     again = np.asarray(self._temporal.decode(latents, len(small), size=small.shape[1:3]))[0]
-    return {**sample, KEY: resize(again, size, 'bilinear')}
+    return {**sample, LOW_RESOLUTION_KEY: resize(again, size, 'bilinear')}
 
 
 def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 'b t h w 3']:

@@ -9,7 +9,7 @@ from mgjax.flow.guidance import Guidance, make_guided
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.windows import Cover, windows
-from mgjax.models.conditioning.clips.low_resolution import KEY
+from mgjax.models.conditioning.clips.low_resolution import LOW_RESOLUTION_KEY
 from mgjax.models.flow_model.sampling import make_predict
 from mgjax.parallel.rules import place_rows
 
@@ -32,12 +32,12 @@ def make_tiled_velocity(
 
   def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
     predict = prediction.as_velocity(make_predict(model, params))
-    whole = multi_diffusion(
+    tiled = multi_diffusion(
       lambda batch: make_guided(predict, batch, guidance),
       (windows(x.shape[1], x.shape[1]), *covers),
-      along={KEY: 3},
+      along={LOW_RESOLUTION_KEY: 3},
       rows=rows,
     )
-    return whole({name: place_rows(value) for name, value in batch.items()})(place_rows(x), time)
+    return tiled({name: place_rows(value) for name, value in batch.items()})(place_rows(x), time)
 
   return velocity

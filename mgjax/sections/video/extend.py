@@ -10,14 +10,15 @@ from mgjax.models.conditioning.frames import CLIP, KNOWN
 
 _APART = 2**20  # between the indices of the noises of a video's windows
 # Arguments: conditions by name, a list of one each, and the index of the first noise.
-Generate = Callable[[dict[str, list[np.ndarray]], int], UInt8[np.ndarray, 'b t h w 3']]
+GenerateVideos = Callable[[dict[str, list[np.ndarray]], int], UInt8[np.ndarray, 'b t h w 3']]
 
 
-def check_length(frames: int, given: int) -> None:
-  """Raises ConfigError unless there is something to continue, and something to add."""
-  if given < 1 or frames <= given:
+def check_continuation(frames: int, clip_frames: int) -> None:
+  """Raises ConfigError unless there are frames to continue and frames to add."""
+  if clip_frames < 1 or frames <= clip_frames:
     raise ConfigError(
-      f'a clip of {given} frames cannot be continued to {frames} in all; ask for more than it has'
+      f'a clip of {clip_frames} frames cannot be continued to {frames} in all; ask for more than '
+      'it has'
     )
 
 
@@ -36,14 +37,14 @@ def default_overlap(window: int) -> int:
 
 
 def continued(
-  generate: Generate,
+  generate: GenerateVideos,
   clips: Sequence[UInt8[np.ndarray, 't h w 3']],
   *,
   frames: int,
   window: int,
   overlap: int | None = None,
 ) -> Iterator[UInt8[np.ndarray, 'b t h w 3']]:
-  """Yields what comes after clips, window by window.
+  """Yields the continuation of clips, window by window.
 
   A window begins with the last `overlap` frames of what there is, which are given, and adds the
   others; what was there stays as it was, bit for bit. Windows lie from the front on, so a longer
@@ -57,24 +58,24 @@ def continued(
     overlap: by default `default_overlap`.
 
   Raises:
-    ConfigError: nothing is to be added, or windows would not go on.
+    ConfigError: there is no frame to add, or windows would not advance.
   """
   overlap = default_overlap(window) if overlap is None else overlap
   if not 0 < overlap < window:
     raise ConfigError(
       f'windows of {window} frames that share {overlap}: expected 1 at least, and fewer than all'
     )
-  made = len(clips[0])
-  check_length(frames, made)
+  length = len(clips[0])
+  check_continuation(frames, length)
   last = np.stack([clip[-overlap:] for clip in clips])
   index = 0
-  while made < frames:
+  while length < frames:
     shared = last.shape[1]
     known = (np.arange(window) < shared).astype(np.float32)
-    shown = np.pad(last, ((0, 0), (0, window - shared), (0, 0), (0, 0), (0, 0)), mode='edge')
-    found = generate({CLIP: list(shown), KNOWN: [known] * len(clips)}, index * _APART)
-    new = found[:, shared : shared + frames - made]
+    padded = np.pad(last, ((0, 0), (0, window - shared), (0, 0), (0, 0), (0, 0)), mode='edge')
+    generated = generate({CLIP: list(padded), KNOWN: [known] * len(clips)}, index * _APART)
+    new = generated[:, shared : shared + frames - length]
     yield new
     last = np.concatenate([last, new], axis=1)[:, -overlap:]
-    made = made + new.shape[1]
+    length = length + new.shape[1]
     index = index + 1

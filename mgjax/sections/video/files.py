@@ -26,7 +26,7 @@ from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.text.prompts import frame_rate_of, prompt_hash
 from mgjax.sections.flow.files import find_autoencoder_config
 from mgjax.sections.flow.requests import Request, describe_conditions, model_of
-from mgjax.sections.video.extend import check_length, check_reads, default_overlap
+from mgjax.sections.video.extend import check_continuation, check_reads, default_overlap
 
 SHEET_ROWS = 32
 _LARGEST = 2**31  # bytes of a clip that is continued
@@ -66,21 +66,21 @@ class Samples(Request):
     for prompt in self.prompts:
       frame_rate_of(prompt, self.fps, config.data.fps)
     _, usual = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
-    given = {CLIP: self.video} if self.video is not None else {}
-    frames = usual.frames if given else self.frames or usual.frames
+    clip_condition = {CLIP: self.video} if self.video is not None else {}
+    frames = usual.frames if clip_condition else self.frames or usual.frames
     shape = (frames, *(self.size or usual.size))
-    self.place(frames)
-    found = find_autoencoder_config(workdir, config.autoencoder)
-    codec = make_autoencoder(fields_of(found, 'model'))
+    self.destination(frames)
+    autoencoder_config = find_autoencoder_config(workdir, config.autoencoder)
+    codec = make_autoencoder(fields_of(autoencoder_config, 'model'))
     check_shape(model.backbone, codec, shape)
     fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
-    conditions = {**self.conditions, **given}
+    conditions = {**self.conditions, **clip_condition}
     for name in (FIRST, LAST, CLIP):
       if conditions.get(name) is not None:
         check_reads(tuple(fields), name, os.fspath(workdir))
     spread_conditions(conditions, fields, len(self.prompts))
 
-  def place(self, frames: int) -> tuple[pathlib.Path, bool]:
+  def destination(self, frames: int) -> tuple[pathlib.Path, bool]:
     """Returns where videos go, and whether that is the file of a single one, not a directory.
 
     Raises ConfigError if it is, but there are several, or videos of so many frames are called
@@ -97,7 +97,7 @@ class Samples(Request):
     return out, alone
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
-    """Makes the videos with a `VideoPipeline` and writes them, sheets of all and a json.
+    """Generates the videos with a `VideoPipeline`; writes them, sheets of all and a json.
 
     Small videos are written enlarged by a whole number, which the json states; its digests are
     those of the model's own pixels. Pixels are changed as they are written, and files signed, as
@@ -118,7 +118,7 @@ class Samples(Request):
       frames = self.frames or window
     else:
       frames = self.frames or len(video) + window - default_overlap(window)
-      check_length(frames, len(video))
+      check_continuation(frames, len(video))
     pipeline.check((frames if video is None else window, *size))
     paths, sheet, record = self._paths(frames)
     unknown = pipeline.tell(prompts, rates if frames > 1 else None)
@@ -129,23 +129,25 @@ class Samples(Request):
     else:
       videos = iter(pipeline.extend(prompts, video, frames=frames, **options))
       conditions['video'] = video
-    shown = []
+    sheet_videos = []
     digests = []
     writing = None
     scale = self.scale
-    with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
-      for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
+    with concurrent.futures.ThreadPoolExecutor(
+      1
+    ) as writer:  # writes a clip while the next one is generated
+      for index, (path, rate, clip) in enumerate(zip(paths, rates, videos, strict=True)):
         if self.upsampler is not None:
-          given = {'video': made, 'fps': rate, 'seed': self.seed, 'first': index}
-          made = self.upsampler.generate([prompts[index]], **given)[0]
-        digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
-        scale = scale or viewing_scale(*made.shape[1:3])
-        made, repeats = release.postprocess_enlarged(made, scale)
+          upsampling = {'video': clip, 'fps': rate, 'seed': self.seed, 'first': index}
+          clip = self.upsampler.generate([prompts[index]], **upsampling)[0]
+        digests.append(hashlib.sha256(clip.tobytes()).hexdigest()[:16])
+        scale = scale or viewing_scale(*clip.shape[1:3])
+        clip, repeats = release.postprocess_enlarged(clip, scale)
         if writing is not None:
           writing.result()
-        writing = writer.submit(write_clip, path, made, rate, repeats)
-        shown += [made] if len(shown) < SHEET_ROWS else []
-      sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
+        writing = writer.submit(write_clip, path, clip, rate, repeats)
+        sheet_videos += [clip] if len(sheet_videos) < SHEET_ROWS else []
+      sheets = write_sheets(sheet, sheet_videos, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
       if writing is not None:
         writing.result()
     samples = []
@@ -182,7 +184,7 @@ class Samples(Request):
 
   def _paths(self, frames: int) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
     """Returns the paths of videos, contact sheet and json, and makes their directory."""
-    out, alone = self.place(frames)
+    out, alone = self.destination(frames)
     directory = out.parent if alone else out
     try:
       directory.mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,7 @@ class Samples(Request):
       raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
     if alone:
       return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
-    names = [f'{index:04d}_{prompt_hash(each)}' for index, each in enumerate(self.prompts)]
+    names = [f'{index:04d}_{prompt_hash(prompt)}' for index, prompt in enumerate(self.prompts)]
     kind = '.mp4' if frames > 1 else '.png'
     return [out / f'{name}{kind}' for name in names], out / 'sheet.png', out / 'samples.json'
 

@@ -30,13 +30,13 @@ from mgjax.models.tae.fitting import make_fit
 from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.calls import (
-  FORMS,
+  OUTPUT_TYPES,
   Callback,
   Seeds,
   callable_as,
-  prompts_of,
+  prompt_list,
   rows_of,
-  watched,
+  watch_steps,
 )
 from mgjax.sections.flow.pipeline import FlowPipeline
 from mgjax.sections.video.extend import check_reads, continued
@@ -69,7 +69,7 @@ class VideoPipeline(FlowPipeline):
 
   def frame_rates(self, prompts: Sequence[str], fps: float | None = None) -> list[float]:
     """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
-    prompts = prompts_of(prompts)
+    prompts = prompt_list(prompts)
     return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
 
   @callable_as
@@ -96,7 +96,7 @@ class VideoPipeline(FlowPipeline):
       frames_, *size = self._shape(shape, frames, height, width)
       options |= {'size': tuple(size)}
       frames = frames_ if shape else frames
-    return self._asked(self._request(), prompts, out, frames=frames, **options).write(self)
+    return self._make_request(self._request(), prompts, out, frames=frames, **options).write(self)
 
   def _shape(
     self,
@@ -135,7 +135,7 @@ class VideoPipeline(FlowPipeline):
     output_type: str = 'np',
     **conditions: Any,
   ) -> Iterator[Any]:
-    """Generates one video a prompt, in their order, as soon as its batch is done.
+    """Yields one video a prompt, in order, as soon as its batch is done.
 
     Video i depends on (seed, its index first + i), its prompt and the shape alone: not on what else
     is asked for, and not on the batch size beyond rounding. (With 'dormand_prince' all videos of a
@@ -164,25 +164,27 @@ class VideoPipeline(FlowPipeline):
         an argument is of another type.
       DataError: a file cannot be read.
     """
-    check_one_of(f'output_type = {output_type!r}', output_type, FORMS)
+    check_one_of(f'output_type = {output_type!r}', output_type, OUTPUT_TYPES)
     shape = self._shape(shape, frames, height, width)
     self.check(shape)
     prompts = prompts or ['']
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps)
-    told = rates if shape[0] > 1 else None  # to the model
-    samples = self._samples(prompts, conditions, fields, told, (negative or '').strip())
+    conditioned_rates = rates if shape[0] > 1 else None  # to the model
+    samples = self._samples(
+      prompts, conditions, fields, conditioned_rates, (negative or '').strip()
+    )
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = rows_of(len(prompts), batch_size)
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
-    places = np.asarray(first) if np.ndim(first) else np.add(first, every)
+    all_indices = np.asarray(first) if np.ndim(first) else np.add(first, every)
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
     with contextlib.closing(Progress(len(prompts), unit='video')) as progress:
       for begin in range(0, len(prompts), batch_size):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-        indices = np.resize(places[begin : begin + batch_size], batch_size)
+        indices = np.resize(all_indices[begin : begin + batch_size], batch_size)
         seeds = seed
         if isinstance(seed, list):
           few = seed[begin : begin + batch_size]
@@ -194,17 +196,17 @@ class VideoPipeline(FlowPipeline):
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
           decode = functools.partial(self._decode, count=len(chosen), frames=shape[0])
-          latents = self._sample(batch, noise, watched(callback, decode))
+          latents = self._sample(batch, noise, watch_steps(callback, decode))
           if self._settings.shifts:
             draws = functools.partial(draw, seeds_of(seeds, indices)[0], shape=latent_shape)
             latents = self._shifted(latents, batch, draws, indices, shape[0])
           latents = self._fit_known(latents, read)
           if output_type == 'latent':
-            made = np.asarray(latents, np.float32)[: len(chosen)]
+            videos = np.asarray(latents, np.float32)[: len(chosen)]
           else:
-            made = decode(latents)
+            videos = decode(latents)
         progress.report(begin + len(chosen))
-        for video, rate in zip(made, rates[begin : begin + batch_size], strict=True):
+        for video, rate in zip(videos, rates[begin : begin + batch_size], strict=True):
           yield formed(Clips.of(video, fps=rate), output_type)
 
   def _decode(self, latents: Array, *, count: int, frames: int) -> UInt8[np.ndarray, 'b t h w 3']:
@@ -233,7 +235,7 @@ class VideoPipeline(FlowPipeline):
     overlap: int | None = None,
     **options: Any,
   ) -> UInt8[Clips, 'b u h w 3']:
-    """Continues a clip, or one a prompt, to any length: windows of which each sees the one before.
+    """Continues a clip, or one a prompt, to any length; each window sees the previous one.
 
     Args:
       prompts: what the windows show, one each.
@@ -254,8 +256,8 @@ class VideoPipeline(FlowPipeline):
     shape = (self.default_shape[0], *clips[0].shape[1:3])
 
     def generate(conditions: dict[str, Any], later: int) -> UInt8[np.ndarray, 'b t h w 3']:
-      more = {**options, **conditions, 'first': first + later}
-      return self.generate(prompts, shape=shape, **more)
+      arguments = {**options, **conditions, 'first': first + later}
+      return self.generate(prompts, shape=shape, **arguments)
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     rates = self.frame_rates(prompts, options.get('fps'))
@@ -290,13 +292,22 @@ class VideoPipeline(FlowPipeline):
 
   def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""
-    frames = next((each for each in self._model.conditionings if isinstance(each, Frames)), None)
-    told = [{**frames.clips(sample), **frames.prepare(sample)} for sample in samples if frames]
-    like = next(filter(None, told), None)
+    frames = next(
+      (
+        conditioning
+        for conditioning in self._model.conditionings
+        if isinstance(conditioning, Frames)
+      ),
+      None,
+    )
+    conditions = [
+      {**frames.clips(sample), **frames.prepare(sample)} for sample in samples if frames
+    ]
+    like = next(filter(None, conditions), None)
     if like is None:
       return latents
     clip, known = (
-      np.stack([each.get(name, np.zeros_like(like[name])) for each in told])
+      np.stack([condition.get(name, np.zeros_like(like[name])) for condition in conditions])
       for name in (CLIP, KNOWN)
     )
     return self._fit(latents, clip, known)
@@ -311,19 +322,19 @@ class VideoPipeline(FlowPipeline):
     """
     shape = videos.shape[1:4]
     self.check(shape)
-    if len(prompts := prompts_of(prompts)) != len(videos):
+    if len(prompts := prompt_list(prompts)) != len(videos):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     rates = self.frame_rates(prompts) if shape[0] > 1 else None
     samples = self._samples(prompts, {}, {}, rates)
-    found = []
+    likelihoods = []
     for begin in range(0, len(videos), _ROWS):
       chosen = np.resize(np.arange(len(videos))[begin : begin + _ROWS], min(_ROWS, len(videos)))
       with self._devices():
         latents = self._codec.encode(jnp.asarray(videos[chosen]))
-        batch = self._batch([samples[place] for place in chosen])
+        batch = self._batch([samples[index] for index in chosen])
         key = jax.random.fold_in(jax.random.key(seed), begin)
-        found.append(np.asarray(self._evidence(self._params, latents, batch, key)))
-    return np.concatenate(found)[: len(videos)] if found else np.zeros(0, np.float32)
+        likelihoods.append(np.asarray(self._evidence(self._params, latents, batch, key)))
+    return np.concatenate(likelihoods)[: len(videos)] if likelihoods else np.zeros(0, np.float32)
 
   @functools.cached_property
   def _evidence(self) -> Callable[..., Array]:
@@ -331,7 +342,10 @@ class VideoPipeline(FlowPipeline):
 
     def evidence(params: Tree, latents: Array, batch: Batch, key: Key) -> Array:
       predict = prediction.as_velocity(make_predict(self._model, params))
-      drop = {each.name: jnp.zeros(len(latents), bool) for each in self._model.conditionings}
+      drop = {
+        conditioning.name: jnp.zeros(len(latents), bool)
+        for conditioning in self._model.conditionings
+      }
       return make_evidence(predict)(latents, batch, drop, key)
 
     return jax.jit(evidence)
@@ -341,10 +355,10 @@ class VideoPipeline(FlowPipeline):
     return float(np.mean(((self.reconstruct(video) - np.float64(video)) / 255) ** 2))
 
   def reconstruct(self, video: UInt8[np.ndarray, 't h w 3']) -> UInt8[np.ndarray, 't h w 3']:
-    """Returns what the autoencoder makes of a video."""
+    """Returns the autoencoder's reconstruction of a video."""
     latents = self._codec.encode(jnp.asarray(video[None]))
-    made = np.asarray(self._codec.decode(latents, len(video)))[0]
-    return Clips.of(made, fps=getattr(video, 'fps', None))
+    reconstruction = np.asarray(self._codec.decode(latents, len(video)))[0]
+    return Clips.of(reconstruction, fps=getattr(video, 'fps', None))
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""

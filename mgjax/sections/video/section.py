@@ -23,26 +23,26 @@ from mgjax.models.flow_model.model import grow
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.models.tae.latents import LatentCodec
-from mgjax.models.tae.tiling import Frames, regroup
+from mgjax.models.tae.tiling import FrameArray, regroup
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.section import FlowSection, Sizes
 
-Samples = Sequence[dict[str, Any]]
+_Samples = Sequence[dict[str, Any]]
 
 
 class VideoSection(FlowSection):
-  """Latents of videos and whatever else the model reads in, velocities out.
+  """Maps latents of videos and the model's conditions to velocities.
 
   Attributes:
-    shown: samples in a picture.
+    sheet_samples: samples in a picture.
   """
 
   raw = 'video'
   stand_in: ClassVar[Autoencoder] = Autoencoder()
   load_codec = staticmethod(load_codec)
   make_codec = staticmethod(make_autoencoder)
-  shown: ClassVar[int] = 8
+  sheet_samples: ClassVar[int] = 8
 
   def sizes(self, codec: Autoencoder, bucket: str) -> Sizes:
     shape = _thw(self.settings.shapes[bucket])
@@ -65,7 +65,7 @@ class VideoSection(FlowSection):
     self, generate: Callable[..., Array], bucket: ShapeBucket, params: Tree, directory: pathlib.Path
   ) -> pathlib.Path:
     shape = self.settings.shapes[bucket.name]
-    count = min(self.shown, len(bucket.source))
+    count = min(self.sheet_samples, len(bucket.source))
     samples = [bucket.source[index] for index in range(count)]
     batch = prepare_samples(self.settings.model, samples, self.codec.encode)
     latents = self.codec.latent_shape(_thw(shape))
@@ -74,7 +74,7 @@ class VideoSection(FlowSection):
     videos = fetch(self.codec.decode(generate(params, batch, noise), shape.frames))
     return self.draw(samples, videos, directory)
 
-  def draw(self, samples: Samples, videos: np.ndarray, directory: pathlib.Path) -> pathlib.Path:
+  def draw(self, samples: _Samples, videos: np.ndarray, directory: pathlib.Path) -> pathlib.Path:
     """Writes a picture of the first process of videos (b t h w 3) made of samples' conditions."""
     path = directory / 'samples.png'
     if jax.process_index() > 0:
@@ -125,6 +125,6 @@ def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
     yield np.concatenate(tiles)
 
 
-def _chunks(video: Any) -> Iterator[Frames]:
+def _chunks(video: Any) -> Iterator[FrameArray]:
   for chunk in [video] if isinstance(video, np.ndarray) else video:
     yield chunk[None]

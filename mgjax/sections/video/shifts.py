@@ -11,7 +11,7 @@ import numpy as np
 
 from mgjax.core.typing import Float, UInt8
 
-Video = UInt8[np.ndarray, 'b t h w 3']
+_Video = UInt8[np.ndarray, 'b t h w 3']
 
 
 def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, int]:
@@ -20,22 +20,22 @@ def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, in
   return min(time // 2, frames - 1), height // 2, width // 2
 
 
-def moved(video: Video, by: tuple[int, int, int]) -> Video:
+def moved(video: _Video, by: tuple[int, int, int]) -> _Video:
   """Returns a video from so many frames, rows and columns on; what it lacks is as its ends are."""
   for axis, start in enumerate(by, 1):
-    places = (np.arange(video.shape[axis]) + start).clip(0, video.shape[axis] - 1)
-    video = video.take(places, axis)
+    indices = (np.arange(video.shape[axis]) + start).clip(0, video.shape[axis] - 1)
+    video = video.take(indices, axis)
   return video
 
 
-def put_back(video: Video, made: Video, by: tuple[int, int, int]) -> Video:
-  """Returns a video with what was made of `moved(video, by)` where it belongs."""
+def put_back(video: _Video, shifted: _Video, by: tuple[int, int, int]) -> _Video:
+  """Returns a video with the result for `moved(video, by)` at its original position."""
   time, row, column = by
-  found = video.copy()
-  found[:, time:, row:, column:] = made[
+  result = video.copy()
+  result[:, time:, row:, column:] = shifted[
     :, : video.shape[1] - time, : video.shape[2] - row, : video.shape[3] - column
   ]
-  return found
+  return result
 
 
 def since_on(times: Float[np.ndarray, '_'], since: float) -> Float[np.ndarray, '_']:

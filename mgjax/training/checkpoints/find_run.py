@@ -16,7 +16,7 @@ from mgjax.training.checkpoints.run_references import is_published, lies_within,
 
 SHIPPED = pathlib.Path(__file__).parents[2] / 'weights'
 _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
-T = TypeVar('T')
+_T = TypeVar('_T')
 
 
 def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
@@ -28,7 +28,7 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
   """
   if is_name(name):
     published.check_pinned(os.fspath(name))
-    return published.fetch(os.fspath(name))
+    return published.fetch_run(os.fspath(name))
   path = pathlib.Path(name)
   is_run = any(os.path.exists(path / part) for part in ('config.json', 'checkpoints'))
   return SHIPPED / name if ships(name) and not is_run else path
@@ -80,8 +80,8 @@ def read_needed(
   reference: str | os.PathLike[str],
   noun: str,
   recorded: str | None,
-  read: Callable[[pathlib.Path], tuple[T, Sequence[str]]],
-) -> T:
+  read: Callable[[pathlib.Path], tuple[_T, Sequence[str]]],
+) -> _T:
   """Reads the run that a model needs: from its work directory, beside it, or where training did.
 
   The path that training used is tried last, because it may be relative. A published run reads from

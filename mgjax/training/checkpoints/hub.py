@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line
-from mgjax.core.run_names import LOCAL, Name
+from mgjax.core.run_names import LOCAL, RunName
 from mgjax.training.checkpoints.run_references import LIST
 
-LONGEST = 2**20  # bytes of the list
+_LONGEST = 2**20  # bytes of the list
 ErrorSentence = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'
 
@@ -27,21 +27,21 @@ _GOES_ON = 'the same command goes on with what is missing'
 class Repository(NamedTuple):
   """A repository on the Hub."""
 
-  run: Name
+  run: RunName
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns the commit of a revision, and the bytes of its list."""
     repository, revision = self.run.repository, self.run.revision
     with _in_sentences(self.run, _hub_error):
       about = _download(repository, LIST, revision=revision, dry_run=True)
-      if (about.file_size or 0) > LONGEST:
-        raise DataError(f'{self.run}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
+      if (about.file_size or 0) > _LONGEST:
+        raise DataError(f'{self.run}: {LIST} has {about.file_size:,} bytes, above {_LONGEST:,}')
       # By the revision, or it could not be found offline; its folder is called as the commit.
       path = pathlib.Path(_download(repository, LIST, revision=revision))
     data = path.read_bytes()
     if self.run.digest not in ('', hashlib.sha256(data).hexdigest()):
-      for kept in (path.resolve(), path):
-        kept.unlink(missing_ok=True)
+      for cached in (path.resolve(), path):
+        cached.unlink(missing_ok=True)
     return path.parent.name, data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
@@ -72,18 +72,18 @@ class Repository(NamedTuple):
     return done.oid
 
 
-class Folder:
+class UrlFolder:
   """A folder at a URL of fsspec, as `Repository`, but without commits."""
 
-  def __init__(self, run: Name):
-    """Opens it. Raises ConfigError where fsspec does not know it, or lacks a package for it."""
+  def __init__(self, run: RunName):
+    """Opens the URL. Raises ConfigError if fsspec does not know it, or lacks a package for it."""
     import fsspec
 
     self.run = run
     self._scheme = run.place.partition(':')[0]
-    more = {'auto_mkdir': True} if self._scheme in LOCAL else {}
+    options = {'auto_mkdir': True} if self._scheme in LOCAL else {}
     with self._in_sentences(''):
-      self._files, self._root = fsspec.core.url_to_fs(run.place, **more)
+      self._files, self._root = fsspec.core.url_to_fs(run.place, **options)
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns '' and the bytes of the list."""
@@ -94,26 +94,26 @@ class Folder:
       # To read a pipe would wait for ever.
       if self._scheme in LOCAL and self._files.info(path)['type'] == 'other':
         raise ConfigError(f'{self.run}: {LIST} is no regular file; publish it anew')
-      data = self._files.cat_file(path, end=LONGEST + 1)
-    if len(data) > LONGEST:
-      raise DataError(f'{self.run}: {LIST} has more than {LONGEST:,} bytes')
+      data = self._files.cat_file(path, end=_LONGEST + 1)
+    if len(data) > _LONGEST:
+      raise DataError(f'{self.run}: {LIST} has more than {_LONGEST:,} bytes')
     return '', data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    whole = folder / file
+    target = folder / file
     part = folder / '.cache' / 'part'
     there = f'{self._root}/{file}'
-    if whole.is_file() and whole.stat().st_size == size:
+    if target.is_file() and target.stat().st_size == size:
       return
     with self._in_sentences(f'it lacks {file}, which is listed; publish it anew'):
       _check_size(self.run, file, self._files.size(there), size)
-      for path in (whole, part):
+      for path in (target, part):
         path.parent.mkdir(parents=True, exist_ok=True)
       try:
         with _bar(file) as bar:
           self._files.get_file(there, os.fspath(part), callback=bar)
-        os.replace(part, whole)
+        os.replace(part, target)
       finally:
         part.unlink(missing_ok=True)
 
@@ -132,9 +132,9 @@ class Folder:
     return _in_sentences(self.run, functools.partial(_url_error, self._scheme, missing))
 
 
-def open_place(run: Name) -> Repository | Folder:
+def open_place(run: RunName) -> Repository | UrlFolder:
   """Opens the place of a name. Raises ConfigError if it cannot be."""
-  return Repository(run) if run.repository else Folder(run)
+  return Repository(run) if run.repository else UrlFolder(run)
 
 
 def _download(repository: str, file: str, **options: Any) -> Any:
@@ -149,21 +149,21 @@ def _download(repository: str, file: str, **options: Any) -> Any:
       time.sleep(pause)
 
 
-def _check_size(run: Name, file: str, there: int | None, size: int) -> None:
+def _check_size(run: RunName, file: str, there: int | None, size: int) -> None:
   if there not in (None, size):
     raise DataError(f'{run}: {file} has {there:,} bytes; {LIST} says {size:,}')
 
 
 def _bar(file: str) -> Any:
-  """A bar of the bytes of a file, on a terminal."""
+  """Returns a progress bar of a file's bytes, shown on a terminal."""
   from fsspec.callbacks import TqdmCallback
 
-  shown = {'desc': file, 'unit': 'B', 'unit_scale': True, 'disable': None}
-  return TqdmCallback(tqdm_kwargs=shown)
+  options = {'desc': file, 'unit': 'B', 'unit_scale': True, 'disable': None}
+  return TqdmCallback(tqdm_kwargs=options)
 
 
 @contextlib.contextmanager
-def _in_sentences(run: Name, describe: Callable[[Exception], ErrorSentence]) -> Iterator[None]:
+def _in_sentences(run: RunName, describe: Callable[[Exception], ErrorSentence]) -> Iterator[None]:
   """Says of what a client raises, which has tried several times, what is to be done."""
   try:
     yield
@@ -193,7 +193,7 @@ def _url_error(scheme: str, missing: str, error: Exception) -> ErrorSentence:
   from fsspec.registry import available_protocols, known_implementations
 
   package = known_implementations.get(scheme, {'class': ''})['class'].split('.')[0]
-  said = f'{type(error).__name__}: {first_line(error)}'
+  problem = f'{type(error).__name__}: {first_line(error)}'
   if scheme not in available_protocols():
     return ConfigError, f'{scheme}:// is unknown; expected hf://, gs://, s3:// or another of fsspec'
   if isinstance(error, ImportError):
@@ -201,6 +201,6 @@ def _url_error(scheme: str, missing: str, error: Exception) -> ErrorSentence:
     return ConfigError, f'{first_line(error)}{advice}'
   if isinstance(error, FileNotFoundError | NotADirectoryError):
     return ConfigError, missing
-  if isinstance(error, PermissionError) or 'Credentials' in said:
-    return ConfigError, f'no access ({said}); look at your rights there and the credentials'
-  return DataError, f'{said}; look at the connection and the credentials; {_GOES_ON}'
+  if isinstance(error, PermissionError) or 'Credentials' in problem:
+    return ConfigError, f'no access ({problem}); look at your rights there and the credentials'
+  return DataError, f'{problem}; look at the connection and the credentials; {_GOES_ON}'

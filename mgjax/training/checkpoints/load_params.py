@@ -42,7 +42,7 @@ def digest_of(workdir: str | os.PathLike[str]) -> str:
 def load_params(
   workdir: str | os.PathLike[str],
   which: str = 'average',
-  place: Place | None = None,
+  sharding_of: Place | None = None,
   step: int | None = None,
   subtree: str = '',
 ) -> tuple[Tree, dict[str, Any]]:
@@ -54,7 +54,7 @@ def load_params(
   Args:
     workdir: of the run.
     which: 'average' or 'params'.
-    place: name and shape of a parameter -> its sharding; by default all go to one device.
+    sharding_of: name and shape of a parameter -> its sharding; by default all go to one device.
     step: of the checkpoint; by default the newest good one.
     subtree: as 'backbone/layers'; nothing else is read.
 
@@ -63,10 +63,10 @@ def load_params(
     ConfigError: there are no parameters of that subtree.
   """
   params, meta = open_checkpoints(workdir).restore_params(
-    lambda saved: _unflatten(saved, place, subtree), which, step
+    lambda saved: _unflatten(saved, sharding_of, subtree), which, step
   )
   if lora.is_adapters(named_leaves(params)):
-    params = _with_base(workdir, params, meta, place, subtree)
+    params = _with_base(workdir, params, meta, sharding_of, subtree)
   return params, meta
 
 
@@ -88,7 +88,7 @@ def load_adapters(
 
 
 def load_base(
-  start_from: Any, what: str, place: Place | None = None
+  start_from: Any, what: str, sharding_of: Place | None = None
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the parameters of the model that adapters change, as `load_params` does.
 
@@ -100,7 +100,7 @@ def load_base(
       f'{what} with config.start_from = {start_from!r}; expected the work directory of the model '
       'that they change, as in --config.start_from=digits/video'
     )
-  return load_params(start_from, place=place)
+  return load_params(start_from, sharding_of=sharding_of)
 
 
 def identity_of(base: Tree, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,13 +112,13 @@ def _with_base(
   workdir: str | os.PathLike[str],
   adapters: Tree,
   meta: Mapping[str, Any],
-  place: Place | None,
+  sharding_of: Place | None,
   subtree: str,
 ) -> Tree:
   """Merges the adapters of a run into the parameters of the model that they were trained for."""
 
   def read(path: pathlib.Path) -> tuple[Tree, list[str]]:
-    params, _ = load_params(path, place=place)
+    params, _ = load_params(path, sharding_of=sharding_of)
     return params, [fingerprint_of({}, params)]
 
   config = read_config(workdir).to_dict()
@@ -128,11 +128,11 @@ def _with_base(
   return nest({name: leaf for name, leaf in merged.items() if within(name, subtree)})
 
 
-def _unflatten(saved: Descriptions, place: Place | None, subtree: str) -> Tree:
+def _unflatten(saved: Descriptions, sharding_of: Place | None, subtree: str) -> Tree:
   leaves = {}
   for name, (dtype, shape, _) in saved.items():
     if within(name, subtree):
-      sharding = None if place is None else place(name, tuple(shape))
+      sharding = None if sharding_of is None else sharding_of(name, tuple(shape))
       leaves[name] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
   if not leaves:
     hint = did_you_mean(subtree, [*subtrees(saved), *saved]).partition('; ')[2]

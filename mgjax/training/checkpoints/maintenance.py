@@ -104,10 +104,10 @@ class Pruning:
   damaged: dict[int, str]
 
 
-def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> Pruning:
-  """Plans which checkpoints to remove. The newest one whose arrays are all valid always stays.
+def plan_pruning(checkpoints: Checkpoints, keep: Keep, set_aside: bool = False) -> Pruning:
+  """Plans which checkpoints to remove. The newest fully valid one always stays.
 
-  With `aside` those that were set aside as damaged are removed too. The run must not be in
+  With `set_aside`, checkpoints set aside as damaged are removed too. The run must not be in
   progress. Raises CheckpointError if there is no checkpoint, or none is valid.
   """
   steps = checkpoints.steps()
@@ -126,7 +126,7 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
     )
   stay = steps_to_keep(steps, keep, checkpoints.loss_of)
   remove = [str(step) for step in steps if step not in stay]
-  remove += [path.name for path in checkpoints.aside() if aside]
+  remove += [path.name for path in checkpoints.aside() if set_aside]
   return Pruning(remove, stay, damaged)
 
 

@@ -272,10 +272,10 @@ class Checkpoints:
     return CheckpointError(f'the first process cannot look for checkpoints at {self.directory}')
 
   def _next(self, damaged: list[int]) -> int:
-    """The newest step that nobody has found damaged yet, or why there is none."""
+    """Returns the newest step not known to be damaged, or why there is none."""
     steps = self.steps()
-    if left := [step for step in steps if step not in damaged]:
-      return left[-1]
+    if undamaged := [step for step in steps if step not in damaged]:
+      return undamaged[-1]
     # Checkpoints set aside count: a run must never silently begin again beside them.
     return _NONE_GOOD if steps or self.aside() else _NONE
 

@@ -261,8 +261,8 @@ def read_items(
 
 def _make_target(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) -> Tree:
   if not saved.get(name):
-    kept = ', '.join(item for item, leaves in saved.items() if leaves)
-    raise CheckpointError(f'the checkpoint {where} keeps no {name}; it has {kept}')
+    available = ', '.join(item for item, leaves in saved.items() if leaves)
+    raise CheckpointError(f'the checkpoint {where} keeps no {name}; it has {available}')
   return make(saved[name])
 
 
@@ -403,9 +403,9 @@ def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
 
 
 def put(value: Any, sharding: Any = None) -> Array:
-  """Puts an array on devices as `sharding` says; by default on the default one, uncommitted."""
-  kept = sharding is None and isinstance(value, jax.Array)
-  return value if kept else jax.device_put(value, sharding)
+  """Puts an array on devices by `sharding`; by default on the default device, uncommitted."""
+  is_placed = sharding is None and isinstance(value, jax.Array)
+  return value if is_placed else jax.device_put(value, sharding)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
@@ -415,9 +415,9 @@ def _is_of_others(record: logging.LogRecord) -> bool:
   """
   if not record.exc_info or not record.exc_info[1]:
     return True
-  places = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
-  places += [record.pathname, str(record.exc_info[1])]
-  return not any(mark in place for mark in _MARKS for place in places)
+  texts = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
+  texts += [record.pathname, str(record.exc_info[1])]
+  return not any(mark in text for mark in _MARKS for text in texts)
 
 
 for _name in ('absl', 'asyncio'):

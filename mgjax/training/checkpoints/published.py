@@ -31,27 +31,27 @@ from mgjax.core.files import (
   write_bytes,
   write_json,
 )
-from mgjax.core.run_names import Name, is_name, own_folder, read_name
+from mgjax.core.run_names import RunName, is_name, own_folder, read_name
 from mgjax.training.checkpoints.hub import open_place
 from mgjax.training.checkpoints.run_references import (
   LIST,
   RUNS,
   WEIGHTS,
-  Place,
+  RunField,
   check_fixed,
   is_pinned,
   place_of,
 )
 
-KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
-LARGEST = 2**38  # bytes of a file
+_KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
+_LARGEST = 2**38  # bytes of a file
 _LONGEST_NAME, _DEEPEST = 200, 8
-_ORIGINS: dict[pathlib.Path, Name] = {}  # of folders that this process has fetched
+_ORIGINS: dict[pathlib.Path, RunName] = {}  # of folders that this process has fetched
 _INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
 
 
 @functools.cache
-def fetch(name: str) -> pathlib.Path:
+def fetch_run(name: str) -> pathlib.Path:
   """Returns the folder of a published run, whole and checked; fetches what is not there yet.
 
   Files that are there when it fails are not fetched again. Raises ConfigError where nothing is by
@@ -81,12 +81,12 @@ def fetch(name: str) -> pathlib.Path:
   return folder
 
 
-def origin_of(folder: pathlib.Path) -> Name | None:
+def origin_of(folder: pathlib.Path) -> RunName | None:
   """Returns what a folder, or one that it lies in, was fetched as by this process."""
   return _ORIGINS.get(folder) or _ORIGINS.get(folder.parent)
 
 
-def pull(name: str, folder: str | os.PathLike[str]) -> Name:
+def pull(name: str, folder: str | os.PathLike[str]) -> RunName:
   """Copies a published run to a new folder, whole or not at all; returns its pinned name."""
   folder = own_folder(folder)
   if os.path.exists(folder):
@@ -96,11 +96,11 @@ def pull(name: str, folder: str | os.PathLike[str]) -> Name:
   parent = folder.absolute().parent
   parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=parent, prefix='.') as beside:
-    os.replace(shutil.copytree(fetch(str(run)), pathlib.Path(beside, 'whole')), folder)
+    os.replace(shutil.copytree(fetch_run(str(run)), pathlib.Path(beside, 'whole')), folder)
   return run
 
 
-def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
+def push(files: Mapping[str, pathlib.Path], name: str) -> RunName:
   """Publishes files with their list; returns its pinned name.
 
   On the Hub in one commit, where a new repository is private; at a URL the list comes last.
@@ -118,27 +118,27 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
 
 
 def pin(name: str) -> str:
-  """Returns a name with its commit and the SHA-256 of its list; raises as `fetch` does."""
+  """Returns a name with its commit and the SHA-256 of its list; raises as `fetch_run` does."""
   run = read_name(name)
   return str(run if run.digest else _resolve(run)[0])
 
 
-def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
+def pinned(value: Any, path: tuple[str, ...] = (), run_field: RunField | None = None) -> Any:
   """Returns a configuration, or a part of one, in which all names of published runs are pinned.
 
-  `path` are the keys that lead to a part, `place` what its field names; in other fields URLs are
-  of data and services, and names on the Hub alone are of runs.
+  `path` are the keys that lead to a part, `run_field` what its field names. In other fields
+  URLs name data and services, and only names on the Hub are runs.
   """
   if isinstance(value, Mapping):
-    places = {key: place or place_of((*path, key)) for key in value}
-    return {key: pinned(field, (*path, key), places[key]) for key, field in value.items()}
+    fields = {key: run_field or place_of((*path, key)) for key in value}
+    return {key: pinned(field, (*path, key), fields[key]) for key, field in value.items()}
   if isinstance(value, list | tuple):
-    return type(value)(pinned(entry, path, place) for entry in value)
+    return type(value)(pinned(entry, path, run_field) for entry in value)
   if not isinstance(value, str):
     return value
-  parts = (place or RUNS['start_from']).split(value)
+  parts = (run_field or RUNS['start_from']).split(value)
   for index in range(1, len(parts), 2):
-    if is_name(parts[index]) and (place or parts[index].startswith('hf:/')):
+    if is_name(parts[index]) and (run_field or parts[index].startswith('hf:/')):
       parts[index] = pin(parts[index])
   return ''.join(parts)
 
@@ -151,13 +151,13 @@ def differing(folder: pathlib.Path) -> list[str]:
   if not os.path.lexists(folder / LIST):
     return []
   data = read_regular(folder / LIST, error=DataError, mend='pull the run again')
-  return _unlike(folder, _read_list(data, Name(os.fspath(folder), '', '')))
+  return _unlike(folder, _read_list(data, RunName(os.fspath(folder), '', '')))
 
 
 def check_pinned(name: str) -> None:
   """Checks that a name which fixes a published run also fixes all that the run names.
 
-  Another name is not checked. Raises ConfigError, and what `fetch` raises.
+  Another name is not checked. Raises ConfigError, and what `fetch_run` raises.
   """
   if is_pinned(name):
     _check_pinned(name)
@@ -165,7 +165,7 @@ def check_pinned(name: str) -> None:
 
 @functools.cache
 def _check_pinned(name: str) -> None:
-  for file in sorted(fetch(name).rglob('config.json')):
+  for file in sorted(fetch_run(name).rglob('config.json')):
     config = read_json(file, error=DataError, mend='publish it anew')
     try:
       check_fixed(migrate(config), lambda part, here=file.parent: (here / part).exists(), name)
@@ -175,7 +175,7 @@ def _check_pinned(name: str) -> None:
       ) from wrong
 
 
-def _resolve(run: Name) -> tuple[Name, bytes]:
+def _resolve(run: RunName) -> tuple[RunName, bytes]:
   """Asks for the commit of a revision, and for its list."""
   revision, data = open_place(run).read_list()
   digest = hashlib.sha256(data).hexdigest()
@@ -184,10 +184,10 @@ def _resolve(run: Name) -> tuple[Name, bytes]:
       f'{run}: the {"revision" if run.revision else "run"} changed: the SHA-256 of its {LIST} '
       f'is {digest} now; ask without #... if you mean what is there now'
     )
-  return Name(run.place, revision, digest), data
+  return RunName(run.place, revision, digest), data
 
 
-def _read_list(data: bytes, run: Name) -> dict[str, tuple[int, str]]:
+def _read_list(data: bytes, run: RunName) -> dict[str, tuple[int, str]]:
   """Returns size and SHA-256 of the files that a list names; refuses what may not be listed."""
   name = f'{LIST} of {run}'
   listed = parse_json(data, name, error=DataError, mend='publish it anew').get('files')
@@ -196,16 +196,16 @@ def _read_list(data: bytes, run: Name) -> dict[str, tuple[int, str]]:
   files = {}
   for file, about in listed.items():
     _check_name(file, name)
-    if not file.endswith(KINDS):
+    if not file.endswith(_KINDS):
       raise ConfigError(
         f'{name} has {file!r:.200}, which is not fetched; expected files that hold data alone '
-        f'({", ".join(KINDS)}), and no pickles'
+        f'({", ".join(_KINDS)}), and no pickles'
       )
     size, digest = (about.get(key) if isinstance(about, dict) else 0 for key in ('size', 'sha256'))
     if type(size) is not int or not re.fullmatch('[0-9a-f]{64}', str(digest)):
       raise DataError(f'{name} has no size and SHA-256 of {file}; publish it anew')
-    if not 0 <= size <= LARGEST:
-      raise DataError(f'{name}: the size of {file} is not from 0 to {LARGEST:,} bytes')
+    if not 0 <= size <= _LARGEST:
+      raise DataError(f'{name}: the size of {file} is not from 0 to {_LARGEST:,} bytes')
     files[file] = size, digest
   if missing := sorted({'config.json', WEIGHTS} - files.keys()):
     raise DataError(f'{name} names no {missing[0]}; expected what launch.weights push writes')
@@ -221,7 +221,7 @@ def _check_name(file: str, where: str) -> None:
     )
 
 
-def _checked_once(folder: pathlib.Path, run: Name) -> pathlib.Path:
+def _checked_once(folder: pathlib.Path, run: RunName) -> pathlib.Path:
   """Does what `_checked` does, unless no file has changed since a process did.
 
   A file that has its inode, size and times is the same: gigabytes take seconds to hash.
@@ -242,7 +242,9 @@ def _checked_once(folder: pathlib.Path, run: Name) -> pathlib.Path:
   return folder
 
 
-def _checked(folder: pathlib.Path, run: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
+def _checked(
+  folder: pathlib.Path, run: RunName, mend: str, *, remove: bool = False
+) -> pathlib.Path:
   """Returns a folder that holds what its list says, and that the list asked for; or raises."""
   there = {path.relative_to(folder).as_posix(): path for path in folder.rglob('*')}
   there = {file: path for file, path in there.items() if path.is_file()}

@@ -79,19 +79,20 @@ def claim_workdir(
   if the work directory was begun with another configuration.
   """
   path = workdir / 'config.json'
-  # Those of the run that is there, wherever this configuration would have its own.
+  # Checkpoints of the existing run, wherever this configuration would write its own.
   checkpoints = open_checkpoints(workdir)
-  begun, reached = checkpoints.begun(), max(checkpoints.steps(), default=0)
+  has_begun = checkpoints.begun()
+  reached = max(checkpoints.steps(), default=0)
   if reached > config.get('train', {}).get('steps', reached):
     raise ConfigError(
       f'{os.fspath(workdir)!r} has reached step {reached}, and train.steps = '
       f'{config["train"]["steps"]} are behind it; give more steps, or take another --workdir'
     )
-  if begun and (path.exists() or saved_config(workdir) is not None):
+  if has_begun and (path.exists() or saved_config(workdir) is not None):
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data, new_rate)
   if jax.process_index() == 0:
     write_json(path, config)
-    if not begun:
+    if not has_begun:
       write_about(workdir, packages)
 
 
@@ -161,14 +162,14 @@ def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[st
 
 
 def _of_moments(flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Keeps of an optimizer's fields those that decide which leaves its saved state has."""
-  kept = {key: value for key, value in flat.items() if not _RATE.match(key)}
+  """Returns those optimizer fields that decide which leaves its saved state has."""
+  decisive = {key: value for key, value in flat.items() if not _RATE.match(key)}
   for key, value in flat.items():
     if key.endswith('optimizer.plateau.patience'):
-      kept[key] = bool(value)
+      decisive[key] = bool(value)
     elif key.endswith('optimizer.rates') and any(not factor for _, factor in value):
-      kept[key] = [[pattern, bool(factor)] for pattern, factor in value]
-  return kept
+      decisive[key] = [[pattern, bool(factor)] for pattern, factor in value]
+  return decisive
 
 
 def is_finished(

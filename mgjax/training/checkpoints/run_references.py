@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.run_names import Name, is_name, read_name
+from mgjax.core.run_names import RunName, is_name, read_name
 
 ALLOW = 'MGJAX_ALLOW_OUTSIDE'  # of the environment
 LIST = 'mgjax.json'  # of the files of a published run
 WEIGHTS = 'weights.safetensors'  # of a published run, whose `train.checkpoints` nobody reads then
 
 
-class Place(NamedTuple):
+class RunField(NamedTuple):
   """What a field of a configuration names.
 
   Attributes:
@@ -68,17 +68,17 @@ def _is_number(text: str) -> bool:
 
 # Field -> what it names; '*' is any name, and fields of a stage or an arm are as those of a run.
 RUNS = {
-  'autoencoder': Place(_one, compared=True),
-  'start_from': Place(_sources, compared=True),
-  'vision': Place(_one, compared=True),
-  'text.*.workdir': Place(_one, compared=True),
-  'objective.*.teacher': Place(_one, compared=True),
-  'pairs.temporal_autoencoder': Place(_one, compared=True),
-  'preferences.model': Place(_one, compared=True),
-  'backtranslation.editor': Place(_one, compared=True),
-  'backtranslation.recogniser': Place(_one, compared=True),
-  'sample.expert': Place(_expert, compared=False),
-  'sample.lora': Place(_adapters, compared=False),
+  'autoencoder': RunField(_one, compared=True),
+  'start_from': RunField(_sources, compared=True),
+  'vision': RunField(_one, compared=True),
+  'text.*.workdir': RunField(_one, compared=True),
+  'objective.*.teacher': RunField(_one, compared=True),
+  'pairs.temporal_autoencoder': RunField(_one, compared=True),
+  'preferences.model': RunField(_one, compared=True),
+  'backtranslation.editor': RunField(_one, compared=True),
+  'backtranslation.recogniser': RunField(_one, compared=True),
+  'sample.expert': RunField(_expert, compared=False),
+  'sample.lora': RunField(_adapters, compared=False),
 }
 # Fields that name data, stores and programs. Who samples a run reads none of them, but for
 # checkpoints where there is no `WEIGHTS`, and stored embeddings, which pinned runs do without.
@@ -99,29 +99,29 @@ DATA = (
 )
 
 
-def place_of(path: tuple[str, ...]) -> Place | None:
-  """Returns what the field at a path of keys names; None of one that names no runs."""
-  for key, place in RUNS.items():
+def place_of(path: tuple[str, ...]) -> RunField | None:
+  """Returns the run field at a path of keys; None if the field names no runs."""
+  for key, run_field in RUNS.items():
     pattern = key.split('.')
     tail = path[-len(pattern) :]
     if len(tail) == len(pattern) and all(p in ('*', t) for p, t in zip(pattern, tail, strict=True)):
-      return place
+      return run_field
   return None
 
 
 def names_in(
-  value: Any, path: tuple[str, ...] = (), place: Place | None = None
-) -> Iterator[tuple[str, str, Place]]:
-  """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
+  value: Any, path: tuple[str, ...] = (), run_field: RunField | None = None
+) -> Iterator[tuple[str, str, RunField]]:
+  """Yields field, name or path of a run, and its `RunField`, of all in a configuration."""
   if isinstance(value, Mapping):
     for key, field in value.items():
-      yield from names_in(field, (*path, key), place or place_of((*path, key)))
+      yield from names_in(field, (*path, key), run_field or place_of((*path, key)))
   elif isinstance(value, list | tuple):
     for entry in value:
-      yield from names_in(entry, path, place)
-  elif isinstance(value, str) and value and place is not None:
-    for name in place.split(value)[1::2]:
-      yield '.'.join(path), name, place
+      yield from names_in(entry, path, run_field)
+  elif isinstance(value, str) and value and run_field is not None:
+    for name in run_field.split(value)[1::2]:
+      yield '.'.join(path), name, run_field
 
 
 def is_pinned(name: str | os.PathLike[str]) -> bool:
@@ -135,11 +135,11 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
   `has` says whether there is something by a name in the run's folder; `run` is for the message.
   Raises ConfigError, which names the field.
   """
-  for key, name, place in names_in(config):
+  for key, name, run_field in names_in(config):
     if is_name(name):
       if not is_pinned(name):
         raise _unfixed(run, key, name, 'a name with the SHA-256 that launch.weights push prints')
-    elif not place.compared and not _is_inside(name, has):
+    elif not run_field.compared and not _is_inside(name, has):
       raise _unfixed(run, key, name, 'a published run with its SHA-256, or what lies in the folder')
   checkpoints = (config.get('train') or {}).get('checkpoints')
   if checkpoints and not has(WEIGHTS):
@@ -158,19 +158,20 @@ def lies_within(folder: pathlib.Path, path: pathlib.Path) -> bool:
   return os.path.exists(path) and path.resolve().is_relative_to(folder.resolve())
 
 
-def may_lead_to(name: str, origin: Name | None) -> bool:
+def may_lead_to(name: str, origin: RunName | None) -> bool:
   """Says whether a published run from `origin`, if that is known, may name another one.
 
   It may where the name has a SHA-256, on the Hub or at the host, or bucket, that it came from.
   """
   if not is_pinned(name):
     return False
-  place, own = read_name(name).place, origin.place if origin else ''
-  return place.startswith('hf://') or _host(place) == _host(own)
+  address = read_name(name).place
+  own = origin.place if origin else ''
+  return address.startswith('hf://') or _host(address) == _host(own)
 
 
-def _host(place: str) -> tuple[str, str]:
-  scheme, _, rest = place.partition('://')
+def _host(address: str) -> tuple[str, str]:
+  scheme, _, rest = address.partition('://')
   return scheme, rest.partition('/')[0]
 
 

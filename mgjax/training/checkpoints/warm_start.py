@@ -70,15 +70,15 @@ def _unknown(name: str, names: Iterable[str]) -> str:
   return f' (it has no {first!r}{hint and f"; {hint}"})'
 
 
-class Source(NamedTuple):
+class WarmStartSource(NamedTuple):
   """Where the parameters of a subtree come from: a subtree, '' for all, of a run's parameters."""
 
   workdir: str
   subtree: str
 
 
-def parse_sources(start_from: Any) -> dict[str, Source]:
-  """Reads `start_from` of a configuration: subtree of this model -> where it comes from.
+def parse_sources(start_from: Any) -> dict[str, WarmStartSource]:
+  """Parses `start_from` of a configuration: subtree of this model -> its source.
 
   It is the work directory of a run, '' for none; or subtree -> work directory, as a map or as text,
   'backbone=runs/video,text=runs/other:text'. The subtree '' is the whole model; 'directory:subtree'
@@ -101,8 +101,10 @@ def parse_sources(start_from: Any) -> dict[str, Source]:
         "or 'directory:subtree'"
       )
     workdir, colon, inside = ('', '', '') if os.path.isdir(value) else value.rpartition(':')
-    whole = not colon or re.match(r'[/\d]', inside)  # as in hf://owner/name
-    sources[subtree.strip('/')] = Source(value, '') if whole else Source(workdir, inside)
+    has_no_subtree = not colon or re.match(r'[/\d]', inside)  # as in hf://owner/name
+    sources[subtree.strip('/')] = (
+      WarmStartSource(value, '') if has_no_subtree else WarmStartSource(workdir, inside)
+    )
   return sources
 
 
@@ -112,7 +114,7 @@ def make_start(
   adapt: Callable[[Tree], Tree] = lambda params: params,
   others: Sequence[str] = (),
 ) -> Callable[[Place], Tree] | None:
-  """Makes the `TrainSpec.start` that reads the parameters of other runs; None without any.
+  """Makes the `TrainSpec.start` that reads parameters of other runs; None without any run.
 
   The whole model may come from a run of `component` or one of `others`, and `adapt` is applied to
   its parameters; subtrees may come from any, also from imported weights. Of two subtrees the one
@@ -120,19 +122,21 @@ def make_start(
   """
   sources = parse_sources(start_from)
 
-  def start(place: Place) -> Tree:
-    found: dict[str, Tree] = {}
+  def start(sharding_of: Place) -> Tree:
+    leaves: dict[str, Tree] = {}
     for subtree, source in sources.items():
-      taken = _read(subtree, source, (component, *others), place)
+      taken = _read(subtree, source, (component, *others), sharding_of)
       taken = taken if subtree else named_leaves(adapt(nest(taken)))
-      found = {name: leaf for name, leaf in found.items() if not within(name, subtree)} | taken
-    return nest(found)
+      leaves = {name: leaf for name, leaf in leaves.items() if not within(name, subtree)} | taken
+    return nest(leaves)
 
   return start if sources else None
 
 
-def _read(subtree: str, source: Source, components: Sequence[str], place: Place) -> dict[str, Tree]:
-  """Reads the leaves of one source, by their names in this model."""
+def _read(
+  subtree: str, source: WarmStartSource, components: Sequence[str], sharding_of: Place
+) -> dict[str, Tree]:
+  """Reads the leaves of one source, under their names in this model."""
   workdir = source.workdir
   other = read_config(source.workdir).component
   if not subtree and not source.subtree and other not in components:
@@ -143,9 +147,9 @@ def _read(subtree: str, source: Source, components: Sequence[str], place: Place)
     rest = name.removeprefix(source.subtree).removeprefix('/')
     return '/'.join(filter(None, (subtree, rest)))
 
-  placed = lambda name, shape: place(here(name), shape)  # noqa: E731
+  placed = lambda name, shape: sharding_of(here(name), shape)  # noqa: E731
   try:
-    params, _ = load_params(workdir, place=placed, subtree=source.subtree)
+    params, _ = load_params(workdir, sharding_of=placed, subtree=source.subtree)
   except ConfigError as error:
     raise ConfigError(f'config.start_from: {workdir!r}: {error}') from error
   leaves = {here(name): leaf for name, leaf in named_leaves(dequantised(params)).items()}

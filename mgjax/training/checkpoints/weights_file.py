@@ -26,7 +26,7 @@ from etils import epath
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json
 from mgjax.core.safetensors_files import (
-  SCALE,
+  SCALE_SUFFIX,
   TensorFile,
   Tensors,
   check_scales,
@@ -42,19 +42,19 @@ from mgjax.training.checkpoints.fingerprints import Damaged, Descriptions, check
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Target
 
-FILE = 'weights.safetensors'
+WEIGHTS_FILE = 'weights.safetensors'
 ABOUT = ('component', 'model', 'step', 'version', 'tokenizer', 'weights')  # others are notes
 
 
 class WeightsFile(Checkpoints):
-  """Reads the one state of a work directory with `FILE`, asked as checkpoints are."""
+  """Reads the one state of a work directory with `WEIGHTS_FILE`, asked as checkpoints are."""
 
   MEND = 'export or download the folder again'
 
   def __init__(self, workdir: str | os.PathLike[str]):
     """Binds to a work directory; reads nothing yet."""
     super().__init__(workdir)
-    self._path = pathlib.Path(workdir) / FILE
+    self._path = pathlib.Path(workdir) / WEIGHTS_FILE
 
   def steps(self) -> list[int]:
     """Returns the step that the weights are of; raises CheckpointError if the header is damaged."""
@@ -80,7 +80,7 @@ class WeightsFile(Checkpoints):
         names = {*file.names}
         for name in leaves:
           self._read(file, names, name)
-        for name in names - {*leaves, *(leaf + SCALE for leaf in leaves)}:
+        for name in names - {*leaves, *(leaf + SCALE_SUFFIX for leaf in leaves)}:
           file.read(name)  # scales of nothing
     except ConfigError as error:
       raise Damaged(first_line(error)) from error
@@ -112,7 +112,7 @@ class WeightsFile(Checkpoints):
     leaves = {
       tensor: [self._type_of(tensor, described), list(shape), '']
       for tensor, (_, shape) in described.items()
-      if not tensor.endswith(SCALE)
+      if not tensor.endswith(SCALE_SUFFIX)
     }
     if both := sorted(leaves.keys() & set(subtrees(leaves))):
       raise ConfigError(
@@ -123,7 +123,7 @@ class WeightsFile(Checkpoints):
 
   def _type_of(self, name: str, described: Mapping[str, tuple[str, Any]]) -> str:
     """Returns the type that a tensor is read in. Raises ConfigError if no weights are of its."""
-    if name + SCALE in described:
+    if name + SCALE_SUFFIX in described:
       return 'float32'
     kind = described[name][0]
     known = _TYPES if is_of_quantised(name) else _FLOATS
@@ -165,11 +165,11 @@ class WeightsFile(Checkpoints):
 
   def _read(self, file: TensorFile, names: set[str], name: str) -> np.ndarray:
     """Reads a tensor with its scales, if it has some. Raises ConfigError if they are wrong."""
-    parts = {key: file.read(key) for key in (name, *({name + SCALE} & names))}
+    parts = {key: file.read(key) for key in (name, *({name + SCALE_SUFFIX} & names))}
     if is_of_quantised(name):
       if len(parts) > 1:
         raise ConfigError(
-          f'{name + SCALE!r} in {os.fspath(self._path)!r} scales what has scales of its own'
+          f'{name + SCALE_SUFFIX!r} in {os.fspath(self._path)!r} scales what has scales of its own'
         )
       if name.endswith('/scale'):
         check_scales(name, parts[name])
@@ -178,7 +178,7 @@ class WeightsFile(Checkpoints):
 
 def inner_folders(workdir: pathlib.Path) -> list[pathlib.Path]:
   """Returns the runs inside a folder of finished weights, such as its autoencoder; else none."""
-  if not os.path.lexists(workdir / FILE):
+  if not os.path.lexists(workdir / WEIGHTS_FILE):
     return []
   return [path.parent for path in sorted(workdir.rglob('config.json')) if path.parent != workdir]
 

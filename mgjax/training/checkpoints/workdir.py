@@ -26,9 +26,9 @@ from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, run
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.training.checkpoints.run_references import is_published, lies_within
-from mgjax.training.checkpoints.weights_file import FILE, WeightsFile
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE, WeightsFile
 
-RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
+_RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +53,15 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
       )
     config = parse_config(read_json(path), repr(os.fspath(path)), saved)
-    if (workdir / FILE).exists() and record:
+    if (workdir / WEIGHTS_FILE).exists() and record:
       shapes = {name: shape for name, (_, shape, _) in record['leaves']['average'].items()}
       try:  # before a model is made with these sizes
         check_sizes(fields_of(config, 'model'), shapes)
         check_same_model(config.to_dict(), record['meta'])
       except ConfigError as error:
-        raise ConfigError(f'{os.fspath(path)!r} is not of {FILE} beside it: {error}') from None
+        raise ConfigError(
+          f'{os.fspath(path)!r} is not of {WEIGHTS_FILE} beside it: {error}'
+        ) from None
     return config
   except ConfigError as error:
     if saved is None:
@@ -133,9 +135,13 @@ def open_checkpoints(
   Raises ConfigError if `directory` is a relative path, or `keep` is not valid.
   """
   workdir = find_run(workdir)
-  if not directory and os.path.lexists(workdir / FILE):  # a broken link is refused when it is read
-    if is_published(workdir.absolute()) and not lies_within(workdir, workdir / FILE):
-      raise ConfigError(f'{FILE} in {os.fspath(workdir)!r} is a link out of a published run')
+  if not directory and os.path.lexists(
+    workdir / WEIGHTS_FILE
+  ):  # a broken link is refused when it is read
+    if is_published(workdir.absolute()) and not lies_within(workdir, workdir / WEIGHTS_FILE):
+      raise ConfigError(
+        f'{WEIGHTS_FILE} in {os.fspath(workdir)!r} is a link out of a published run'
+      )
     return WeightsFile(workdir)
   if directory is None and (workdir / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}
@@ -145,9 +151,9 @@ def open_checkpoints(
       raise ConfigError(f'{os.fspath(workdir)!r}: train.checkpoints = {directory!r} is no path')
   if directory and is_published(workdir.absolute()):
     raise ConfigError(
-      f'{os.fspath(workdir)!r} is a published run without {FILE}, and its config.json names '
-      f'checkpoints at {directory!r:.200}; expected {FILE} in its folder. If you trust who '
-      'published it, --allow_outside reads them'
+      f'{os.fspath(workdir)!r} is a published run without {WEIGHTS_FILE}, and its config.json '
+      f'names checkpoints at {directory!r:.200}; expected {WEIGHTS_FILE} in its folder. '
+      'If you trust who published it, --allow_outside reads them'
     )
   if directory and '://' not in directory and not os.path.isabs(directory):
     raise ConfigError(
@@ -190,7 +196,7 @@ def write_workdir(
   """
   leaves = named_leaves(params)
   write_json(workdir / 'config.json', config)
-  write_about(workdir, RECORDED)
+  write_about(workdir, _RECORDED)
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
   params = jax.tree.map(jnp.asarray, params)
   meta = {

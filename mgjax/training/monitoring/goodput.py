@@ -19,7 +19,7 @@ import jax
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.training.monitoring.phases import PHASES, Phases
 
-FILE = 'goodput.jsonl'
+GOODPUT_FILE = 'goodput.jsonl'
 SELDOM = 1.0  # seconds between two lines, at least
 
 
@@ -58,7 +58,7 @@ class Ledger:
   def __init__(self, workdir: str | os.PathLike[str], phases: Phases):
     """Begins an attempt; nothing is written before the first `note`."""
     self.phases = phases
-    self._path = pathlib.Path(workdir) / FILE
+    self._path = pathlib.Path(workdir) / GOODPUT_FILE
     self._writes = jax.process_index() == 0
     began = time.time() - sum(phases.seconds().values())
     self._attempt = {'attempt': os.urandom(8).hex(), 'began': began}
@@ -105,7 +105,7 @@ class Ledger:
 
 def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
   """Returns where the time of a run went; None where nothing is known of it."""
-  lines = read_lines(pathlib.Path(workdir) / FILE)
+  lines = read_lines(pathlib.Path(workdir) / GOODPUT_FILE)
   return add_up(lines) if lines else None
 
 
@@ -165,8 +165,8 @@ def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float,
 
 
 def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, float]:
-  """Spans up to a step, and how many steps and seconds lay behind it."""
-  kept = []
+  """Returns the spans up to a step, and the steps and seconds beyond it."""
+  cut_spans = []
   steps = 0.0
   lost = 0.0
   for first, last, took in spans:
@@ -174,8 +174,8 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
     part = took * over / (last - first)
     steps, lost = steps + over, lost + part
     if last - over > first:
-      kept.append((first, last - over, took - part))
-  return kept, steps, lost
+      cut_spans.append((first, last - over, took - part))
+  return cut_spans, steps, lost
 
 
 def _whole(line: Any) -> dict[str, Any]:
@@ -183,7 +183,9 @@ def _whole(line: Any) -> dict[str, Any]:
   steps = [line['step'], line.get('from')]
   times = [line['began'], line['at'], *line['seconds'].values()]
   numbers = [*times, *(step for step in steps if step is not None)]
-  right = isinstance(line['attempt'], str) and all(type(each) in (int, float) for each in numbers)
-  if not right or not all(abs(each) < 2**53 for each in numbers):  # nor is NaN
+  right = isinstance(line['attempt'], str) and all(
+    type(number) in (int, float) for number in numbers
+  )
+  if not right or not all(abs(number) < 2**53 for number in numbers):  # nor is NaN
     raise ValueError('not a line of a ledger')
   return line

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.core.files import append_json_line, read_json_lines, write_bytes
 
-FILE = 'metrics.jsonl'
+_FILE = 'metrics.jsonl'
 
 
 class JsonLines:
@@ -20,11 +20,11 @@ class JsonLines:
   """
 
   def __init__(self, workdir: str | os.PathLike[str], resume_step: int | None = None):
-    self._path = pathlib.Path(workdir) / FILE
+    self._path = pathlib.Path(workdir) / _FILE
     if resume_step is not None and self._path.exists():
-      # Whole lines up to this step are kept.
-      kept = b''.join(line for at, line in _lines(self._path) if at <= resume_step)
-      write_bytes(self._path, kept)
+      # Complete lines up to this step stay.
+      content = b''.join(line for at, line in _lines(self._path) if at <= resume_step)
+      write_bytes(self._path, content)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends a line."""
@@ -56,17 +56,17 @@ class Means:
 
 def reached_step(workdir: str | os.PathLike[str]) -> int:
   """Returns the step of the last line of `metrics.jsonl`, whose steps ascend; 0 without one."""
-  return next(reversed([step for step, _ in _lines(pathlib.Path(workdir) / FILE)]), 0)
+  return next(reversed([step for step, _ in _lines(pathlib.Path(workdir) / _FILE)]), 0)
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, float]]]:
-  """Yields step and metrics of every line; damaged lines are left out, with a warning."""
+  """Yields step and metrics of every line; skips damaged lines with a warning."""
 
   def parse(row: Any) -> tuple[int, dict[str, float]]:
     values = {name: float(value) for name, value in row.items() if name != 'step'}
     return _step_of(row), values
 
-  return (found for found, _ in read_json_lines(pathlib.Path(workdir) / FILE, parse))
+  return (row for row, _ in read_json_lines(pathlib.Path(workdir) / _FILE, parse))
 
 
 def _step_of(row: Any) -> int:

@@ -163,7 +163,7 @@ class Progress:
       print(f'{text}{notes}', file=self._stream, flush=True)
 
   def _parts(self, step: int, metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what there is to say of a step, by name."""
+    """Returns the parts of a step's progress line, by name."""
     names = [name for name in ('loss', 'gradient_norm') if name in metrics]
     parts = {name: f'{name} {float(metrics[name]):.4g}' for name in names}
     first, began = self._marks[0]
@@ -176,8 +176,8 @@ class Progress:
         f'{pace:.3g} s/step' if self._unit == 'step' else f'{rate} {_plural(self._unit)}/s'
       )
       if step < self._steps:
-        left = pace * (self._steps - step)
-        parts['eta'] = f'ETA {datetime.timedelta(seconds=round(left))}'
+        remaining = pace * (self._steps - step)
+        parts['eta'] = f'ETA {datetime.timedelta(seconds=round(remaining))}'
     return parts
 
   def _compared(self, step: int, losses: Mapping[str, float]) -> str:

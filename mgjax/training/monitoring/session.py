@@ -11,7 +11,7 @@ from mgjax.parallel.distributed import PATIENCE
 from mgjax.training.monitoring.goodput import Ledger
 from mgjax.training.monitoring.phases import Phases
 from mgjax.training.monitoring.signals import stop_signal
-from mgjax.training.monitoring.watchdog import Limits, watched
+from mgjax.training.monitoring.watchdog import PhaseLimits, watched
 from mgjax.training.monitoring.workdir_lock import Hold, hold
 
 
@@ -44,7 +44,7 @@ class Session:
 
 @contextlib.contextmanager
 def run_session(
-  workdir: str | os.PathLike[str], limits: Limits, spent: float = 0.0
+  workdir: str | os.PathLike[str], limits: PhaseLimits, spent: float = 0.0
 ) -> Iterator[Session]:
   """Locks the work directory of a run, starts its watchdog, signal handlers and goodput ledger.
 

@@ -32,11 +32,11 @@ from mgjax.core.files import create, read_json
 from mgjax.data.media.video import stream_frames
 from mgjax.training.monitoring.metrics import JsonLines, read_metrics
 
-Files = Mapping[str, pathlib.Path]  # name -> .png, .mp4 or .wav
+MediaFiles = Mapping[str, pathlib.Path]  # name -> .png, .mp4 or .wav
 Held = set[tuple[int, str]]  # step and name of a metric or a file
 PROJECT = 'mgjax'
 IDENTITY = 'trackers.json'
-SHOWN = ('.png', '.mp4', '.wav')
+_SHOWN = ('.png', '.mp4', '.wav')
 _PATIENCE = 60.0  # seconds for a tracker to end in
 _LONGEST, _NAME = 6000, 250  # characters of a value and of a name, by MLflow's limits
 
@@ -64,8 +64,8 @@ class Tracker:
   def start(self, run: Run) -> Held | None:
     """Begins or goes on; returns what it holds of the run, or None to hear of new steps alone."""
 
-  def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    """Takes metrics, and files of pictures, videos and audio, of one step."""
+  def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
+    """Takes metrics, and files of pictures, videos and sounds, of one step."""
 
   def finish(self) -> None:
     """Writes out what is held back, and ends."""
@@ -98,8 +98,8 @@ class TensorBoard(Tracker):
     self._file = event_file_writer.EventsWriter(os.fspath(folder / 'events'))
     return held
 
-  def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    """Writes scalars, pictures and audio as they are, and videos as animations."""
+  def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
+    """Writes scalars, pictures as they are, videos as animations, sounds as they are."""
     for name, value in metrics.items():
       self._write(step, summary=self._scalar(name, value))
     for name, path in files.items():
@@ -163,7 +163,7 @@ class Trackio(Tracker):
     )
     return {(row['step'], name) for row in rows for name in row}
 
-  def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
+  def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
     """Logs both."""
     media = {name: self._kinds[path.suffix](path) for name, path in files.items()}
     self._run.log({**metrics, **media}, step=step)
@@ -201,7 +201,7 @@ class WeightsAndBiases(Tracker):
     self._run.define_metric('*', step_metric='step')
     return held
 
-  def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
+  def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
     """Logs both in one row."""
     media = {name: self._kinds[path.suffix](os.fspath(path)) for name, path in files.items()}
     self._run.log({'step': step, **metrics, **media})
@@ -212,13 +212,13 @@ class WeightsAndBiases(Tracker):
 
 
 def _wandb_rows(run: Run) -> Iterator[tuple[int, str]]:
-  """Yields steps and names in the files that wandb wrote of a run."""
+  """Yields steps and metric names in the files that wandb wrote for a run."""
   from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
 
   for path in sorted(run.workdir.glob(f'wandb/*-{run.id}/run-{run.id}.wandb')):
     for data in _level_records(path.read_bytes()):
       items = Record.FromString(data).history.item
-      names = {each.key or each.nested_key[0]: each.value_json for each in items}
+      names = {item.key or item.nested_key[0]: item.value_json for item in items}
       if 'step' in names:
         yield from ((int(float(names['step'])), name) for name in names)
 
@@ -278,7 +278,7 @@ class MLflow(Tracker):
       for metric in self._client.get_metric_history(self._id, name)
     }
 
-  def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
+  def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
     """Logs metrics in one transaction, and files as artifacts, which replace those of a name."""
     now = int(time.time() * 1000)
     rows = [self._metric(name, value, now, step) for name, value in metrics.items()]
@@ -417,7 +417,7 @@ class _Feed:
       if step <= self._run.step:
         self._log(step, metrics, files)
 
-  def _log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
+  def _log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
     named = self._tracker.named
     values = {named(name): value for name, value in metrics.items()}
     values = {name: value for name, value in values.items() if (step, name) not in self._held}
@@ -431,9 +431,9 @@ class _Feed:
     self._failed = True
 
 
-def _files(folder: pathlib.Path) -> Files:
-  """Returns the pictures, videos and audio of a step, by name."""
-  return {_named(path): path for path in sorted(folder.glob('*')) if path.suffix in SHOWN}
+def _files(folder: pathlib.Path) -> MediaFiles:
+  """Returns the pictures, videos and sounds of a step, by name."""
+  return {_named(path): path for path in sorted(folder.glob('*')) if path.suffix in _SHOWN}
 
 
 def _named(path: pathlib.Path) -> str:

@@ -19,11 +19,11 @@ from mgjax.training.monitoring.phases import Phases
 
 EXIT_CODE = 124
 OFTEN = 1.0  # seconds between two looks
-Seconds = Annotated[float, Range(least=0, most=1e9)]  # 31 years; longer is a slip
+_Seconds = Annotated[float, Range(least=0, most=1e9)]  # 31 years; longer is a slip
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits(Checked):
+class PhaseLimits(Checked):
   """Seconds that each phase of a run may take: `train.limits` of a configuration; 0 for any time.
 
   Attributes:
@@ -36,13 +36,13 @@ class Limits(Checked):
     heartbeat: without a sign of life from one of several processes; JAX watches that one.
   """
 
-  compile: Seconds = 7200.0
-  step: Seconds = 900.0
-  evaluate: Seconds = 3600.0
-  save: Seconds = 3600.0
-  restore: Seconds = 3600.0
-  stop: Seconds = 270.0
-  heartbeat: Seconds = 100.0
+  compile: _Seconds = 7200.0
+  step: _Seconds = 900.0
+  evaluate: _Seconds = 3600.0
+  save: _Seconds = 3600.0
+  restore: _Seconds = 3600.0
+  stop: _Seconds = 270.0
+  heartbeat: _Seconds = 100.0
 
   def watched(self) -> list[float]:
     """Returns the limits that a watchdog enforces."""
@@ -52,7 +52,7 @@ class Limits(Checked):
 
 @contextlib.contextmanager
 def watched(
-  phases: Phases, limits: Limits, leave: Callable[[int], Any] = os._exit, patience: float = 0.0
+  phases: Phases, limits: PhaseLimits, leave: Callable[[int], Any] = os._exit, patience: float = 0.0
 ) -> Iterator[None]:
   """Watches over a block, in which no phase may take longer than its limit.
 
@@ -85,17 +85,17 @@ def watched(
       thread.join()
 
 
-def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
-  """Returns what takes too long, and the exit code; None if nothing does."""
+def _overdue(phases: Phases, limits: PhaseLimits) -> tuple[str, int] | None:
+  """Returns the message about a phase that takes too long, and the exit code; None without one."""
   moment = phases.clock()
   now = phases.now
   if phases.stopping is not None and limits.stop:
     spent = moment - phases.stopping
     if spent > limits.stop:
-      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits.stop:g})'
+      reason = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits.stop:g})'
       if not phases.unsaved:
-        return f'{said}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
-      return f'{said}, but the phase {now.name} does not end; unsaved steps are done again', (
+        return f'{reason}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
+      return f'{reason}, but the phase {now.name} does not end; unsaved steps are done again', (
         EXIT_CODE
       )
   name = 'step' if now.name == 'data' else now.name
@@ -105,9 +105,9 @@ def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
   spent = moment - now.since
   if not limit or spent <= limit:
     return None
-  more = ' with that of compile' if now.compiles else ''
+  suffix = ' with that of compile' if now.compiles else ''
   return (
-    f'the phase {now.name} has taken {spent:.3g} s, its limit{more} is {limit:g} s '
+    f'the phase {now.name} has taken {spent:.3g} s, its limit{suffix} is {limit:g} s '
     f'(train.limits.{name}); this process is stuck, or the limit too low. The same command goes on '
     'from the newest checkpoint',
     EXIT_CODE,

@@ -85,7 +85,7 @@ def scale_by_muon() -> optax.GradientTransformation:
 
 
 def muon_or(other: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Returns `scale_by_muon` for the kernels of layers, and another rule for all else.
+  """Returns `scale_by_muon` for the kernels of layers, and another rule for other parameters.
 
   Raises ConfigError, when parameters are first seen, if there are no such kernels.
   """
@@ -94,39 +94,39 @@ def muon_or(other: optax.GradientTransformation) -> optax.GradientTransformation
     def label(path, leaf) -> str:
       return 'muon' if is_matrix(_name(path), np.ndim(leaf)) else 'other'
 
-    found = jax.tree_util.tree_map_with_path(label, params)
-    if jax.tree.leaves(params) and 'muon' not in jax.tree.leaves(found):
+    labelled = jax.tree_util.tree_map_with_path(label, params)
+    if jax.tree.leaves(params) and 'muon' not in jax.tree.leaves(labelled):
       raise ConfigError(
         "optimizer.name = 'muon', but no kernel of a layer trains, which it is for; take 'adamw'"
       )
-    return found
+    return labelled
 
   return optax.partition({'muon': scale_by_muon(), 'other': other}, labels)
 
 
 def _spread(updates: Tree) -> Tree:
-  """Orthogonalises the matrices of all leaves; those of one shape are one stack."""
+  """Orthogonalises the matrices of all leaves; matrices of one shape form one stack."""
   named, structure = jax.tree_util.tree_flatten_with_path(updates)
   leaves = [leaf for _, leaf in named]
   stacks = []
   groups: dict[tuple[int, int, bool], list[int]] = {}
-  for place, (path, leaf) in enumerate(named):
+  for index, (path, leaf) in enumerate(named):
     block = is_block(_name(path))
     rows = leaf.size // leaf.shape[-1] if block else leaf.shape[-2]
     stack = leaf.reshape(-1, rows, leaf.shape[-1])
     stacks.append(jnp.swapaxes(stack, 1, 2) if stack.shape[1] > stack.shape[2] else stack)
-    groups.setdefault((*stacks[-1].shape[1:], block), []).append(place)
-  for (_, longest, block), places in groups.items():
-    stack = jnp.concatenate([stacks[place] for place in places])
-    made = RMS * math.sqrt(longest) * _shared(stack, BLOCK_STEPS if block else LAYER_STEPS)
+    groups.setdefault((*stacks[-1].shape[1:], block), []).append(index)
+  for (_, longest, block), members in groups.items():
+    stack = jnp.concatenate([stacks[index] for index in members])
+    orthogonal = RMS * math.sqrt(longest) * _shared(stack, BLOCK_STEPS if block else LAYER_STEPS)
     begin = 0
-    for place in places:
-      leaf = leaves[place]
-      count = len(stacks[place])
-      part = made[begin : begin + count]
+    for index in members:
+      leaf = leaves[index]
+      count = len(stacks[index])
+      part = orthogonal[begin : begin + count]
       begin = begin + count
       turned = leaf.size // (count * leaf.shape[-1]) > leaf.shape[-1]
-      leaves[place] = (jnp.swapaxes(part, 1, 2) if turned else part).reshape(leaf.shape)
+      leaves[index] = (jnp.swapaxes(part, 1, 2) if turned else part).reshape(leaf.shape)
   return jax.tree.unflatten(structure, leaves)
 
 
@@ -135,14 +135,16 @@ def _name(path: tuple) -> str:
 
 
 def _shared(stack: Float[Array, 'n i o'], polynomials: tuple) -> Float[Array, 'n i o']:
-  """Orthogonalises a stack; on a mesh each device does as many matrices as any other."""
+  """Orthogonalises a stack; on a mesh every device gets the same number of matrices."""
   mesh = ambient()
   count = len(stack)
-  stack = stack.astype(jnp.bfloat16)  # what is sent; the same on one device, for equal runs
+  stack = stack.astype(
+    jnp.bfloat16
+  )  # what devices exchange; the same on one device, for equal runs
   if mesh is None:
     return orthogonalised(stack, polynomials).astype(jnp.bfloat16).astype(jnp.float32)
   stack = jnp.pad(stack, ((0, -count % size(mesh, AXES)), (0, 0), (0, 0)))
   over_all = spec([AXES, (), ()])
   stack = jax.lax.with_sharding_constraint(stack, over_all)
-  made = orthogonalised(stack, polynomials).astype(jnp.bfloat16)
-  return jax.lax.with_sharding_constraint(made, over_all)[:count].astype(jnp.float32)
+  orthogonal = orthogonalised(stack, polynomials).astype(jnp.bfloat16)
+  return jax.lax.with_sharding_constraint(orthogonal, over_all)[:count].astype(jnp.float32)

@@ -61,29 +61,29 @@ def is_masked(node: Tree) -> bool:
   return isinstance(node, optax.MaskedNode)
 
 
-def describe_rates(rates: Rates, params: Tree, place: str = 'optimizer.rates') -> list[str]:
-  """Checks the rates at `place` of a configuration against parameters, and says what they do.
+def describe_rates(rates: Rates, params: Tree, field: str = 'optimizer.rates') -> list[str]:
+  """Checks the rates of a configuration's `field` against parameters, and describes them.
 
   Returns how many parameters train, and for every pattern how many it decides about; nothing
   without rates. Raises ConfigError if a pattern decides about no parameter, or all are frozen.
   """
-  left = named_leaves(params)
+  undecided = named_leaves(params)
   lines = []
   training = 0
-  everything, names = count_parameters(left), list(left)
+  everything, names = count_parameters(undecided), list(undecided)
   for pattern, factor in (*rates, ('*', 1.0)):
-    taken = {name: leaf for name, leaf in left.items() if fnmatch.fnmatchcase(name, pattern)}
+    taken = {name: leaf for name, leaf in undecided.items() if fnmatch.fnmatchcase(name, pattern)}
     own = len(lines) < len(rates)
     if own and not taken:
-      raise ConfigError(f'{place}: {_unmatched(pattern, names)}')
-    left = {name: leaf for name, leaf in left.items() if name not in taken}
+      raise ConfigError(f'{field}: {_unmatched(pattern, names)}')
+    undecided = {name: leaf for name, leaf in undecided.items() if name not in taken}
     count = count_parameters(taken)
     training += count if factor else 0
     rate = f'at {factor:g} of the learning rate' if factor else 'frozen'
     rate = 'at the full learning rate' if factor == 1 else rate
     lines.append(f'{pattern if own else "all others"}: {count:,} in {len(taken)} leaves, {rate}')
   if not training:
-    raise ConfigError(f'{place} freezes all {everything:,} parameters; expected some that train')
+    raise ConfigError(f'{field} freezes all {everything:,} parameters; expected some that train')
   return [f'{training:,} of {everything:,} parameters train', *lines] if rates else []
 
 

@@ -163,7 +163,7 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
     "no face in the clip's first frame": 1,
     'fewer than 2 of its clip are left': 1,
   }
-  assert (result.made, result.kept, result.rows) == (16, 4, 2)
+  assert (result.total, result.kept, result.rows) == (16, 4, 2)
   sheets = sorted((tmp_path / 'made' / PICTURES).iterdir())
   titles = []
   for path in sheets:

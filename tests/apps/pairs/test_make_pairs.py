@@ -72,7 +72,7 @@ def test_kept_pairs_are_rows_and_the_page_shows_all(undisturbed):
     assert np.array_equal(row['after'], pair.row['after'])
   assert np.array_equal(Records(directory).column('gain'), [pair.row['gain'] for pair in kept])
   dropped = len(every) - len(kept)
-  assert (result.made, result.reasons, result.finished) == (len(every), {DARK: dropped}, True)
+  assert (result.total, result.reasons, result.finished) == (len(every), {DARK: dropped}, True)
   assert str(result) == f'{len(kept)} of {len(every)} pairs kept; {dropped} dropped, {DARK}'
   assert Records(directory).summary['reasons'] == {DARK: dropped}
   page = (directory / PAGE).read_text()
@@ -112,7 +112,7 @@ def test_one_row_may_hold_what_several_pairs_keep(tmp_path):
       ] * (index % 2)
 
   result = make(tmp_path / 'pairs', make=gather, most=1, columns=())
-  assert (result.made, result.kept, result.rows) == (31, 31, SAMPLES)
+  assert (result.total, result.kept, result.rows) == (31, 31, SAMPLES)
   assert str(result) == f'31 of 31 pairs kept in {SAMPLES} rows'
   assert len(Records(tmp_path / 'pairs')) == SAMPLES
 
@@ -123,7 +123,7 @@ def test_samples_and_shards_may_give_no_pair(tmp_path):
     return [pairs if index == 5 else [] for index, pairs in made]
 
   result = make(tmp_path / 'pairs', make=seldom)
-  assert result.made == MOST
+  assert result.total == MOST
   assert len(list(Records(tmp_path / 'pairs'))) == result.kept > 0
   assert (tmp_path / 'pairs' / PAGE).read_text().count('<img') == 1
 

@@ -158,7 +158,7 @@ def test_what_a_rater_left_is_taken_over_by_others_once(queue_of):
   while True:
     tasks = []
     for rater in others:
-      if found := queue.waiting(rater, more=True):
+      if found := queue.waiting(rater, take_over=True):
         queue.hold(found[0])
         tasks.append(found[0])
     if not tasks:
@@ -178,8 +178,8 @@ def test_what_was_taken_over_and_left_again_is_free_after_a_while(queue_of, monk
   owner = next(rater for rater in queue.study.raters if rater != free)
   for rater in {*queue.study.raters} - {free, owner}:
     answer(queue, rater)
-  queue.hold(queue.waiting(free, more=True)[0])
-  assert not queue.waiting(owner) and queue.waiting(free, more=True)  # it is theirs still
+  queue.hold(queue.waiting(free, take_over=True)[0])
+  assert not queue.waiting(owner) and queue.waiting(free, take_over=True)  # it is theirs still
   monkeypatch.setattr('time.monotonic', lambda: 10**9)
   assert queue.waiting(owner)
 

@@ -382,7 +382,9 @@ def test_a_link_out_of_a_folder_is_refused_before_and_after_the_study_began(
   with pytest.raises(Exception, match='leads out of'):
     studies.videos_of(tmp_path / 'own')
   name = ann.next()[0]['task']['media']['left']
-  monkeypatch.setitem(queue._shown, ('ann', name), (tmp_path / 'own/00000.mp4', tmp_path / 'own'))
+  monkeypatch.setitem(
+    queue._sent_files, ('ann', name), (tmp_path / 'own/00000.mp4', tmp_path / 'own')
+  )
   status, _, answer = ann.ask(f'{ann.path}/{name}')
   assert status == 404 and SECRET not in str(answer)
 

@@ -9,7 +9,7 @@ from configs.digits import audio, codec, video
 from mgjax.core.configuration.keys import flatten
 from mgjax.core.configuration.renamed_keys import added, migrate
 from mgjax.core.errors import ConfigError
-from mgjax.models.flow_model.build import FORMAT
+from mgjax.models.flow_model.build import FLOW_MODEL_FORMAT
 from mgjax.training.checkpoints.workdir import read_config
 
 HERE = pathlib.Path(__file__).parent
@@ -70,7 +70,7 @@ def test_a_work_directory_of_version_0_1_is_read(tmp_path):
   (tmp_path / 'config.json').write_text((HERE / 'video_config_0_1.json').read_text())
   config = read_config(tmp_path)
   assert (config.component, config.model.mlp_dim, config.train.ema_decay) == ('video', 384, 0.997)
-  model = FORMAT.make(config.model.to_dict())
+  model = FLOW_MODEL_FORMAT.make(config.model.to_dict())
   assert [type(each).__name__ for each in model.conditionings] == ['ByteText']
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import Rejected, list_entries, spoken
+from mgjax.data.ingest.entries import RejectedEntry, list_entries, spoken
 from mgjax.data.ingest.open_inputs import open_inputs
 from tests.data.ingest.test_open_inputs import in_rows, make_tar
 
@@ -137,7 +137,7 @@ def lay(root, files, encoding='utf-8'):
 def captions(inputs):
   """Name of the file -> caption; a clip without a caption of its own fails."""
   assert not inputs.uncaptioned
-  assert not [each for each in inputs if isinstance(each, Rejected)]
+  assert not [each for each in inputs if isinstance(each, RejectedEntry)]
   return {each.name: each.caption for each in inputs}
 
 
@@ -159,7 +159,7 @@ def test_text_of_another_encoding_is_refused(tmp_path, encoding):
   texts = {'clips/a.txt': 'größer', 'clips/b.txt': 'a "größer" dog'}
   first, second = open_inputs(lay(tmp_path / 'set', texts, encoding))
   for each in (first, second):
-    assert isinstance(each, Rejected) and 'UTF-8' in each.reason
+    assert isinstance(each, RejectedEntry) and 'UTF-8' in each.reason
   listed = lay(tmp_path / 'list', {'list.csv': 'video,caption\nclips/a.mp4,größer\n'}, encoding)
   inputs = None
   try:
@@ -197,7 +197,7 @@ def test_columns_go_by_one_table_and_may_be_named_in_every_kind_of_list(tmp_path
     assert [each.caption for each in open_inputs(root / name, **named)] == [CAT, DOG]
     for given in ({}, named | {'media_column': 'file'}, named | {'caption_column': 'text'}):
       assert len(open_inputs(root, **given).uncaptioned) == 2
-      found = [each for each in open_inputs(root, **given) if isinstance(each, Rejected)]
+      found = [each for each in open_inputs(root, **given) if isinstance(each, RejectedEntry)]
       assert any('datei, beschreibung' in each.reason for each in found), found
 
 
@@ -213,7 +213,7 @@ def test_members_of_tars_go_by_the_same_table(tmp_path):
 def test_captions_that_differ_or_do_not_match_are_refused(tmp_path):
   root = lay(tmp_path / 'a', {**FOLDERS['videofolder jsonl'], 'clips/a.txt': 'another'})
   first, second = open_inputs(root)
-  assert first == Rejected(
+  assert first == RejectedEntry(
     'clips/a.mp4',
     'has captions that differ, in clips/a.txt and in metadata.jsonl; leave one of them',
   )
@@ -238,7 +238,7 @@ def test_columns_of_unequal_length_reject_the_rows_that_lack_one(tmp_path):
 def test_what_is_no_list_costs_no_clip_and_is_told(tmp_path, name, text, said):
   clips = {'clips/a.txt': CAT, 'clips/b.txt': DOG}
   *found, refused = open_inputs(lay(tmp_path, {name.strip('"'): text, **clips}))
-  *found, refused = sorted([*found, refused], key=lambda each: isinstance(each, Rejected))
+  *found, refused = sorted([*found, refused], key=lambda each: isinstance(each, RejectedEntry))
   assert [each.caption for each in found] == [CAT, DOG]
   assert re.search(said, refused.reason) and not refused.is_clip
   if not text:
@@ -289,7 +289,7 @@ def test_a_clip_in_several_rows_of_a_list_gives_an_entry_each(tmp_path):
 def test_clips_without_a_caption_are_known_before_anything_is_read(tmp_path):
   root = lay(tmp_path / 'a', {'clips/a.txt': CAT})
   inputs = open_inputs(root)
-  assert inputs.uncaptioned == [Rejected('clips/b.mp4', 'has no caption')]
+  assert inputs.uncaptioned == [RejectedEntry('clips/b.mp4', 'has no caption')]
   assert inputs[1].caption == 'b'
   root = lay(tmp_path / 'b', {'metadata.jsonl': lines({'file_name': 'clips/a.mp4', 'text': CAT})})
   assert [each.name for each in open_inputs(root).uncaptioned] == ['clips/b.mp4']
@@ -376,7 +376,7 @@ def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path):
   for root, below in ((snapshot, ''), (snapshot.parent, 'train/')):
     inputs = open_inputs(root)
     assert [(i.caption, i.load()) for i in list(inputs)[:2]] == [(CAT, b'x'), (DOG, b'y')]
-    assert inputs[2] == Rejected(f'{below}c.mp4', 'is a link that leaves the folder')
+    assert inputs[2] == RejectedEntry(f'{below}c.mp4', 'is a link that leaves the folder')
   assert [each.load() for each in open_inputs(snapshot / 'metadata.jsonl')] == [b'x', b'y']
   away = tmp_path / 'plain'
   away.mkdir()

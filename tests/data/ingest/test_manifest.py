@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected, list_entries
+from mgjax.data.ingest.entries import MediaEntry, RejectedEntry, list_entries
 from mgjax.data.ingest.open_inputs import open_inputs
 
 LONG = 'x' * 140_000
@@ -58,8 +58,8 @@ JSON = {
 def listed(path, text):
   path.write_bytes(text.encode('utf-8', 'surrogateescape'))
   entries = list_entries(path)
-  good = [entry.caption for entry in entries if isinstance(entry, Entry)]
-  return good, [entry for entry in entries if isinstance(entry, Rejected)]
+  good = [entry.caption for entry in entries if isinstance(entry, MediaEntry)]
+  return good, [entry for entry in entries if isinstance(entry, RejectedEntry)]
 
 
 @pytest.mark.parametrize(('line', 'part', 'also'), CSV, ids=range(len(CSV)))
@@ -116,7 +116,7 @@ def test_how_much_of_a_manifest_is_read_is_told(tmp_path):
 def test_a_name_that_the_disk_refuses_is_told_from_a_disk_that_is_gone(tmp_path, monkeypatch):
   (tmp_path / 'list.csv').write_text('video,caption\na.mp4,x\n')
   inputs = open_inputs(tmp_path / 'list.csv')
-  assert inputs[0] == Rejected('line 2: a.mp4', 'there is no such file')
+  assert inputs[0] == RejectedEntry('line 2: a.mp4', 'there is no such file')
 
   def fail(self, **_):
     raise OSError(5, 'Input/output error', str(self))

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.records.storage import ObjectStore
 from tests.data.records.object_server import object_server
@@ -42,7 +42,7 @@ def test_videos_in_a_bucket_are_inputs_with_captions(url):
   assert found['a.MP4'].caption == 'eine Katze' and found['a.MP4'].load() == b'second'
   assert found['b/red_ball-bounces_012.mp4'].caption == 'red ball bounces'
   assert found['b/red_ball-bounces_012.mp4'].path is None
-  reasons = {name: each.reason for name, each in found.items() if isinstance(each, Rejected)}
+  reasons = {name: each.reason for name, each in found.items() if isinstance(each, RejectedEntry)}
   assert set(reasons) == {'c.webm', 'lonely.txt', 'notes.pdf'} and 'UTF-8' in reasons['c.webm']
   assert open_inputs(url).identity == inputs.identity
   ObjectStore(url).replace('z.mp4', b'more')

@@ -8,10 +8,10 @@ import tarfile
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.ingest.entries import Captions, Rejected
+from mgjax.data.ingest.entries import Captions, RejectedEntry
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.ingest.tar import list_members
-from mgjax.sections.audio.captions import COLUMNS, caption_of_row
+from mgjax.sections.audio.captions import CAPTION_COLUMNS, caption_of_row
 
 CLIPS = {'cat': (b'the bytes of a cat', 'a cat sleeps'), 'dog': (b'those of a dog', 'a dog runs')}
 
@@ -76,7 +76,7 @@ def in_flat_parquet(folder):
 
 
 def rejections(inputs):
-  return {each.name: each.reason for each in inputs if isinstance(each, Rejected)}
+  return {each.name: each.reason for each in inputs if isinstance(each, RejectedEntry)}
 
 
 @pytest.mark.parametrize('lay', [in_folder, in_manifest, in_tars, in_parquet, in_flat_parquet])
@@ -173,7 +173,7 @@ def test_what_is_hostile_in_a_tar_is_refused(tmp_path):
   }.items():
     assert reason in found.pop(f'a.tar/{name}')
   assert not found
-  good = {each.name: each for each in inputs if not isinstance(each, Rejected)}
+  good = {each.name: each for each in inputs if not isinstance(each, RejectedEntry)}
   assert good['a.tar/good.mp4'].caption == 'good [31mwords'
   assert good['a.tar/twice.mp4'].load() == b'1' and len(good) == 2
 
@@ -187,7 +187,7 @@ def test_a_tar_that_lies_about_sizes_or_breaks_off_gives_what_comes_before(tmp_p
     (tmp_path / 'cut.tar').write_bytes(whole[:cut])
     inputs = open_inputs(tmp_path / 'cut.tar')
     assert rejections(inputs), cut
-    assert [each.name for each in inputs if not isinstance(each, Rejected)] == (
+    assert [each.name for each in inputs if not isinstance(each, RejectedEntry)] == (
       ['cut.tar/a.mp4'] if cut >= 3 * 512 + len(b'one') else []
     )
   for size, reason in (
@@ -227,7 +227,7 @@ def test_damage_in_parquet_costs_the_rows_it_is_in(tmp_path):
   whole[place - 20 : place + 18] = bytes(38)
   (tmp_path / 'part.parquet').write_bytes(whole)
   first, second = open_inputs(tmp_path)
-  assert isinstance(first, Rejected) and 'damaged' in first.reason
+  assert isinstance(first, RejectedEntry) and 'damaged' in first.reason
   assert second.caption == 'a dog runs'
 
 
@@ -267,7 +267,7 @@ def test_clips_beside_tars_or_parquet_do_not_vanish(tmp_path, lay):
 def test_a_disk_that_is_gone_is_told_from_a_missing_file(tmp_path):
   inputs = open_inputs(in_folder(tmp_path / 'clips'))
   (tmp_path / 'clips' / 'cat.mp4').unlink()
-  assert inputs[0] == Rejected('cat.mp4', 'there is no such file')
+  assert inputs[0] == RejectedEntry('cat.mp4', 'there is no such file')
   (tmp_path / 'clips').rename(tmp_path / 'away')
   with pytest.raises(StorageError, match='is gone'):
     inputs[0]
@@ -287,7 +287,7 @@ def test_a_pipe_among_the_clips_is_listed_and_never_waited_for(tmp_path):
     'c.mp4',
     'd.csv',
   ]
-  assert all(isinstance(each, Rejected) for each in inputs.between(0, len(inputs)))
+  assert all(isinstance(each, RejectedEntry) for each in inputs.between(0, len(inputs)))
   for name in ('a.tar', 'b.parquet', 'd.csv'):
     with pytest.raises(DataError, match='neither a folder nor'):
       open_inputs(tmp_path / name)
@@ -296,7 +296,7 @@ def test_a_pipe_among_the_clips_is_listed_and_never_waited_for(tmp_path):
 def test_a_name_in_a_tar_that_is_too_long_costs_its_own_member(tmp_path):
   members = [('a.mp4', b'a'), ('a.txt', b'one'), ('n' * 70_000 + '.mp4', b'x'), ('b.mp4', b'b')]
   inputs = open_inputs(make_tar(tmp_path / 'a.tar', [*members, ('b.txt', b'two')]))
-  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == ['one', 'two']
+  assert [each.caption for each in inputs if not isinstance(each, RejectedEntry)] == ['one', 'two']
   (reason,) = rejections(inputs).values()
   assert 'has a name of 70' in reason
 
@@ -307,7 +307,7 @@ def test_columns_of_one_name_reject_their_file_and_no_other(tmp_path):
   in_rows(tmp_path / 'b.parquet', ['video', 'caption', 'caption'], clips, texts, texts)
   in_rows(tmp_path / 'c.parquet', ['video', 'caption', 'x', 'x'], clips, texts, texts, texts)
   inputs = open_inputs(tmp_path)
-  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == texts
+  assert [each.caption for each in inputs if not isinstance(each, RejectedEntry)] == texts
   assert list(rejections(inputs).values()) == [
     "has several columns named 'video'; rename all but one",
     "has several columns named 'caption'; rename all but one",
@@ -338,7 +338,10 @@ def test_a_cell_of_parquet_that_is_no_text_costs_its_row(tmp_path):
   raw = pyarrow.array([b'one', b'\xff', b'three'])
   text = pyarrow.Array.from_buffers(pyarrow.string(), 3, raw.buffers())
   inputs = open_inputs(in_rows(tmp_path / 'a.parquet', ['video', 'caption'], [b'x'] * 3, text))
-  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == ['one', 'three']
+  assert [each.caption for each in inputs if not isinstance(each, RejectedEntry)] == [
+    'one',
+    'three',
+  ]
   assert 'utf-8' in rejections(inputs)['a.parquet row 1']
 
 
@@ -361,7 +364,7 @@ def test_a_row_group_is_unpacked_once_however_it_is_asked_for(tmp_path, monkeypa
   assert inputs[3].caption == 'text 3' and len(opened) == 2  # backwards it begins again
 
 
-SOUNDS = Captions(COLUMNS, caption_of_row)
+SOUNDS = Captions(CAPTION_COLUMNS, caption_of_row)
 STRUCTURED = 'This audio contains speech. This audio has a description: "a crowd".'
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, usable_clips
-from mgjax.data.clip_index import Clip, index_of_clips
-from mgjax.data.clips import Clips, probe_video
+from mgjax.data.clip_index import IndexedClip, index_of_clips
+from mgjax.data.clips import VideoClips, probe_video
 from mgjax.data.media.containers import Blob, Limits
 from mgjax.data.media.video import probe, stream_clip, write_video
 from tests.data.media.hostile_clips import encoded
@@ -31,9 +31,10 @@ def video(container, times=None):
 def windows(folder, data):
   """How many windows a clip gives to training on videos and on images."""
   (folder / 'clip').write_bytes(data)
-  clips = index_of_clips([Clip('clip', 'c', **probe_video(folder / 'clip', SHAPES))])
+  clips = index_of_clips([IndexedClip('clip', 'c', **probe_video(folder / 'clip', SHAPES))])
   return [
-    len(Clips(clips, shape)) if usable_clips(clips, shape)[0] else 0 for shape in SHAPES.values()
+    len(VideoClips(clips, shape)) if usable_clips(clips, shape)[0] else 0
+    for shape in SHAPES.values()
   ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.flow.distillation.few_steps import STEP, FewSteps, make_few_steps
+from mgjax.flow.distillation.few_steps import STEP_SIZE, FewSteps, make_few_steps
 
 EPS = np.finfo(np.float32).eps
 FIELDS = {
@@ -35,7 +35,7 @@ def velocity(x, time, text, size, scale=1.0):
 
 def model(scale=1.0, calls=None):
   def predict(x, time, given, drop):
-    size = given.get(STEP, jnp.zeros(len(x)))
+    size = given.get(STEP_SIZE, jnp.zeros(len(x)))
     text = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0.0, given['text'])
     if calls is not None:
       calls.append((x, time, size))

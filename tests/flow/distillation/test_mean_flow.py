@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.few_steps import STEP_SIZE
 from mgjax.flow.distillation.mean_flow import MeanFlow, make_mean_flow
 from mgjax.flow.times import make_sampler
 
@@ -27,7 +27,7 @@ def answers(scale=1.0, seen=None):
   """The mean velocity of one Gaussian, whose path is known: all of X_t goes with its level."""
 
   def predict(x, time, given, drop):
-    time, step = time[:, None], given[STEP][:, None]
+    time, step = time[:, None], given[STEP_SIZE][:, None]
     safe = jnp.maximum(step, 1e-6)
     after = MEAN * (time + safe) + level(time + safe) / level(time) * (x - MEAN * time)
     rate = (WIDTH**2 * time - (1 - time)) / level(time) ** 2
@@ -64,7 +64,7 @@ def test_another_answer_has_a_larger_loss(scale):
 
 def test_a_derivative_moves_a_row_no_further_than_the_size_of_its_velocity():
   def wild(x, time, given, drop):
-    return 1.5 + 0.01 * jnp.sin(1e6 * given[STEP])[:, None] * jnp.ones_like(x)
+    return 1.5 + 0.01 * jnp.sin(1e6 * given[STEP_SIZE])[:, None] * jnp.ones_like(x)
 
   pair = np.sqrt(MEAN**2 + WIDTH**2 + 1)  # root mean square of data less noise
   assert loss_of(wild, every=1) < (2 * 1.51 + 1.02 * pair) ** 2

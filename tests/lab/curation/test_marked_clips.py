@@ -40,10 +40,10 @@ def test_a_layer_of_colour_lies_where_the_masks_are_and_nowhere_else(clips, tmp_
   for entry in list_entries(made.path):
     before, after = (
       read_clip(path, frames=8, size=(64, 64), fps=8).astype(float)
-      for path in (tmp_path / entry.more['source_video'], entry.path)
+      for path in (tmp_path / entry.extra['source_video'], entry.path)
     )
     (name,) = [name for name in COLOURS if entry.caption.endswith(f' in {name}')]
-    assert entry.caption.startswith('mark the ') and entry.more['task'] == 'mark'
+    assert entry.caption.startswith('mark the ') and entry.extra['task'] == 'mark'
     mask = bright(before, '')
     expected = before + 0.5 * mask[..., None] * (np.array(COLOURS[name]) - before)
     # x264 at a rate factor of 1 and half the resolution of colours: some levels, at edges.

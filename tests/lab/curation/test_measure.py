@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import StorageError
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input
 from mgjax.lab.curation import frames, measure
 from mgjax.lab.curation.measure import measure_video
@@ -102,7 +102,7 @@ def test_what_cannot_be_measured_is_a_row_with_the_reason(tmp_path):
   (row,) = measure_video(given(broken), NOTHING, 3)
   assert set(row) == {'video', 'clip', 'place', 'error'}
   assert (row['video'], row['place']) == ('broken.mp4', 3) and row['error']
-  (row,) = measure_video(Rejected('gone.mp4', 'there is no such file'), NOTHING)
+  (row,) = measure_video(RejectedEntry('gone.mp4', 'there is no such file'), NOTHING)
   assert row['error'] == 'there is no such file'
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.axes import AXES
+from mgjax.core.axes import LOGICAL_AXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.models.codec.discriminators import Discriminators, levelled
 from mgjax.models.codec.losses import adversarial_loss
@@ -88,7 +88,9 @@ def test_the_published_opponents_have_the_published_sizes():
   sound = jax.ShapeDtypeStruct((1, 19_200, 1), jnp.float32)
   shapes = jax.eval_shape(Discriminators().init, jax.random.key(0), sound)['params']
   boxes = jax.tree.leaves(shapes, is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata))
-  assert all(set(box.names) <= set(AXES) and len(box.names) == box.value.ndim for box in boxes)
+  assert all(
+    set(box.names) <= set(LOGICAL_AXES) and len(box.names) == box.value.ndim for box in boxes
+  )
 
   def convs(*layers):
     return sum(taps * i * o + 2 * o for i, o, taps in layers)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.models.codec.latents import AudioCodec
-from mgjax.models.codec.model import RATE, Codec
+from mgjax.models.codec.model import CODEC_RATE, Codec
 from mgjax.models.tae.latents import Statistics
 from mgjax.sections.codec.section import codec_inputs
 from tests.random_parameters import random_parameters
@@ -46,5 +46,5 @@ def test_streams_are_the_whole(codec):
 
 
 def test_a_codec_says_what_it_is(codec):
-  assert (codec.rate, codec.compression) == (RATE, 4)
+  assert (codec.rate, codec.compression) == (CODEC_RATE, 4)
   assert codec.statistics == STATISTICS

@@ -13,7 +13,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.codec.model import Codec
 from mgjax.models.codec.weights import (
-  FORMAT,
+  CODEC_FORMAT,
   export_published,
   import_published,
   import_transformers,
@@ -87,8 +87,8 @@ def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
   save_file(tensors, tmp_path / 'a.safetensors')
   fields = codec.get_config().model.to_dict()
   with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
-    assert FORMAT.read is not None
-    FORMAT.read(fields, tmp_path / 'a.safetensors', seed=0, keep_type=False)
+    assert CODEC_FORMAT.read is not None
+    CODEC_FORMAT.read(fields, tmp_path / 'a.safetensors', seed=0, keep_type=False)
 
 
 def test_names_are_those_that_pytorch_gives_the_published_layers():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import mgjax
-from mgjax.core.axes import AXES
+from mgjax.core.axes import LOGICAL_AXES
 from mgjax.core.errors import ConfigError
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.clip.towers import ClipVision
@@ -65,7 +65,9 @@ ALL = pytest.mark.parametrize('kind', conditionings(), ids=lambda kind: kind.__n
 
 
 SPEAKING = pytest.mark.parametrize(
-  'kind', [kind for kind in conditionings() if kind is not Rejected], ids=lambda kind: kind.__name__
+  'kind',
+  [kind for kind in conditionings() if kind is not Rejected],
+  ids=lambda kind: kind.__name__,
 )
 OPTIONAL = pytest.mark.parametrize(
   'kind', [kind for kind in conditionings() if kind.optional], ids=lambda kind: kind.__name__
@@ -199,7 +201,7 @@ def test_every_parameter_names_all_its_axes(kind):
   boxed = jax.eval_shape(init, jax.random.key(0)).get('params', {})
   for box in jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)):
     assert len(box.names) == len(box.value.shape)
-    assert set(box.names) <= AXES.keys()
+    assert set(box.names) <= LOGICAL_AXES.keys()
 
 
 def test_dropped_text_is_the_empty_prompt():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.models.foreign_weights.pickles import LARGEST, MOST_INSTRUCTIONS
+from mgjax.models.foreign_weights.pickles import LARGEST_PICKLE_BYTES, MOST_INSTRUCTIONS
 from mgjax.models.foreign_weights.torch_pickle import read_pickle
 from tests.torch_files import Storage, dumps, tensor, write
 
@@ -78,7 +78,7 @@ UNREADABLE = 'is not a readable file of tensors of PyTorch'
     (b'L' + b'9' * 5000 + b'L\n.', 'is not a readable file'),
     (b'}K\x01.', 'holds no dictionary of tensors'),
     (b'}' + b'N' * MOST_INSTRUCTIONS + b'.', f'more than {MOST_INSTRUCTIONS} instructions'),
-    (push(bytes(LARGEST)) + b'.', f'at most {LARGEST} are read'),
+    (push(bytes(LARGEST_PICKLE_BYTES)) + b'.', f'at most {LARGEST_PICKLE_BYTES} are read'),
     (b'\x8c\x02os\x8c\x06sys\ntm\x93)R.', r'it asks for os\.sys'),
     *[(b'}' + key + b'Ns.', KEYS) for key in (DEEP, TWICE, b')', b'cos\nsystem\n', TENSOR)],
     (b'}(' + TWICE + b'Nu.', KEYS),

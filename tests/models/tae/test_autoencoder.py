@@ -244,6 +244,6 @@ def test_a_3d_convolution_starts_as_a_2d_one_and_3d_attention_reads_all_frames()
 def test_a_3d_model_takes_and_gives_no_image_weights(tmp_path):
   fields = {'latent_channels': 4, 'widths': (8, 8), 'strides': ((2, 2, 2),), 'groups': 4}
   with pytest.raises(ConfigError, match=r"temporal = 'full': image weights are of 2\.5D models"):
-    weights.FORMAT.read(fields | {'temporal': FULL}, tmp_path, seed=0, keep_type=False)
+    weights.AUTOENCODER_FORMAT.read(fields | {'temporal': FULL}, tmp_path, seed=0, keep_type=False)
   with pytest.raises(ConfigError, match="temporal = 'full': a 3D autoencoder holds no image model"):
-    weights.FORMAT.write({}, fields | {'temporal': FULL}, {}, tmp_path)
+    weights.AUTOENCODER_FORMAT.write({}, fields | {'temporal': FULL}, {}, tmp_path)

@@ -14,7 +14,7 @@ from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.models.tae.inflate import deflate, without_time
 from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
-from mgjax.models.tae.weights import FORMAT
+from mgjax.models.tae.weights import AUTOENCODER_FORMAT
 from tests.models.tae.test_inflate import (
   answers,
   check_answers,
@@ -94,7 +94,7 @@ def test_diffusers_model_is_imported_and_exported_bit_by_bit(name, tmp_path):
   config = image_autoencoder.get_config()
   config.model.dtype = 'float32'
   write_folder(tmp_path, name)
-  weights = FORMAT.read(config.model.to_dict(), tmp_path, seed=0, keep_type=False)
+  weights = AUTOENCODER_FORMAT.read(config.model.to_dict(), tmp_path, seed=0, keep_type=False)
   levels = len(vectors(name)['config']['block_out_channels'])
   assert weights.model['strides'] == ((1, 2, 2),) * (levels - 1)
   tensors, left_out = deflate(weights.params)

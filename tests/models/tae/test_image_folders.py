@@ -6,7 +6,7 @@ import pytest
 from configs.tae import tae
 from mgjax.core.errors import ConfigError
 from mgjax.models.tae.inflate import inflate, read_image_autoencoder
-from mgjax.models.tae.weights import FORMAT
+from mgjax.models.tae.weights import AUTOENCODER_FORMAT
 from tests.models.tae.test_inflate import inflated, read_fields, tensors_of, untrained, write_folder
 
 
@@ -40,5 +40,5 @@ def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
   }
   folder = write_folder(tmp_path, 'plain', tensors, block_out_channels=...)
   with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
-    assert FORMAT.read is not None
-    FORMAT.read(tae.get_config().model.to_dict(), folder, seed=0, keep_type=False)
+    assert AUTOENCODER_FORMAT.read is not None
+    AUTOENCODER_FORMAT.read(tae.get_config().model.to_dict(), folder, seed=0, keep_type=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mgjax.core.axes import AXES
+from mgjax.core.axes import LOGICAL_AXES
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.models.tae.perceptual import COMMAND, Perceptual, read_perceptual, widths_of
@@ -247,7 +247,7 @@ def test_every_axis_has_a_name_and_the_network_is_vgg16():
   boxed = jax.eval_shape(Perceptual().init, jax.random.key(0), x, x)['params']
   for box in jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)):
     assert len(box.names) == len(box.value.shape)
-    assert set(box.names) <= set(AXES)
+    assert set(box.names) <= set(LOGICAL_AXES)
   assert count_parameters(nn.unbox(boxed)) == 14_714_688 + 1_472
 
 

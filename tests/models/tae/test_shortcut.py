@@ -9,7 +9,7 @@ import pytest
 from configs.digits.autoencoder import get_config
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.tae.latents import Statistics, to_unit
-from mgjax.models.tae.shortcut import blocks, components, joined
+from mgjax.models.tae.shortcut import blocks, components, unblock
 from mgjax.sections.autoencoder.section import AutoencoderSection
 from mgjax.training.checkpoints.warm_start import start_from
 
@@ -49,7 +49,7 @@ def test_beyond_what_there_is_rows_are_zeros(count, given):
 @pytest.mark.parametrize('frames', [1, 8, 10])
 def test_blocks_are_put_together_as_they_were(frames):
   clip = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (2, frames, 16, 16, 3)), jnp.float32)
-  np.testing.assert_array_equal(joined(blocks(clip, SHAPE), SHAPE)[:, :frames], clip)
+  np.testing.assert_array_equal(unblock(blocks(clip, SHAPE), SHAPE)[:, :frames], clip)
 
 
 @pytest.mark.slow

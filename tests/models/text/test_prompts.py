@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgjax.core.errors import ConfigError
-from mgjax.models.text.prompts import LONGEST, clean_prompt, frame_rate_of, with_frame_rate
+from mgjax.models.text.prompts import LONGEST_PROMPT, clean_prompt, frame_rate_of, with_frame_rate
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_megabyte_is_cut_aloud_and_at_once(caplog):
   began = time.monotonic()
   with caplog.at_level(logging.WARNING, logger='mgjax.models.text.prompts'):
     clean = clean_prompt('a cat ' * 200_000)
-  assert len(clean) <= LONGEST
+  assert len(clean) <= LONGEST_PROMPT
   assert clean.startswith('a cat a cat')
   assert 'was cut to 4096' in caplog.text
   assert time.monotonic() - began < 5

@@ -288,7 +288,7 @@ def test_an_error_of_a_library_at_a_text_is_a_sentence_and_others_pass(error):
       raise error
     return [1]
 
-  tokenizer = library.Tokenizer(tokenizer_files.Vocabulary(encode, 0, 0, 1, 2))
+  tokenizer = library.Tokenizer(tokenizer_files.TokenizerEncoding(encode, 0, 0, 1, 2))
   kind = type(error) if isinstance(error, KeyboardInterrupt) else ConfigError
   with pytest.raises(kind, match=r"makes no tokens of 'a cat': .*unk|^$"):
     tokenizer('a cat')

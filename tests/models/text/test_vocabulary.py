@@ -31,7 +31,7 @@ def test_a_word_that_training_never_showed_is_named_with_a_near_one():
 
 
 def test_a_vocabulary_is_kept_while_all_of_it_is_known_and_small(monkeypatch):
-  monkeypatch.setattr(vocabulary, 'MOST', 3)
+  monkeypatch.setattr(vocabulary, '_MOST', 3)
   assert vocabulary.learn_words(['a b c d']) is None
   known = vocabulary.Vocabulary()
   known.add(['b', 'a'])

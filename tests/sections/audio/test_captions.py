@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.models.text.prompts import LONGEST, clean_prompt
+from mgjax.models.text.prompts import LONGEST_PROMPT, clean_prompt
 from mgjax.sections.audio.captions import (
   EFFECTS_QUALITY,
   MUSIC_QUALITY,
@@ -86,7 +86,7 @@ def test_reading_undoes_writing(caption):
     'quoted \u201cas books do\u201d',
     'a back\\slash at the end\\',
     'two\nlines',
-    'x' * (LONGEST - 1) + ' y',  # cut at a space
+    'x' * (LONGEST_PROMPT - 1) + ' y',  # cut at a space
   ],
 )
 def test_no_description_breaks_out_of_its_quotes(description):

@@ -110,7 +110,7 @@ def test_what_is_given_is_in_sight_and_stays_wherever_it_lies():
     return sound[start:stop], known[start:stop]
 
   cover = windows(total, 12, 4)
-  seen, made = seen_by(cover, given=given)
+  seen, made = seen_by(cover, read_known=given)
   whole = join(made)
   np.testing.assert_array_equal(whole[known], sound[known])
   np.testing.assert_array_equal(whole[~known], np.asarray(whole_noise(total))[0][~known] + 1)
@@ -119,7 +119,7 @@ def test_what_is_given_is_in_sight_and_stays_wherever_it_lies():
   assert len(seen) == 3
   np.testing.assert_array_equal(seen[0] != 0, known[:12])
   np.testing.assert_array_equal(seen[1] != 0, [True] * 4 + list(known[28:36]))
-  _, apart = seen_by(cover, extend.concatenate, given=given)
+  _, apart = seen_by(cover, extend.concatenate, read_known=given)
   np.testing.assert_array_equal(join(apart)[known], sound[known])
 
 

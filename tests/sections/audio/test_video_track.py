@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.data.media.video import probe, read_clip, stream_clip, write_video
-from mgjax.sections.audio.frame_features import WAYS, pixel_features, resample
+from mgjax.sections.audio.frame_features import FRAME_ENCODERS, pixel_features, resample
 from mgjax.sections.audio.rerank import motion_change, velocities
 from mgjax.sections.audio.video_track import VideoTrack
 
@@ -27,10 +27,10 @@ def write(path, fps, seconds=6.0, side=48):
   return path
 
 
-@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('way', FRAME_ENCODERS)
 @pytest.mark.parametrize(('own', 'fps'), [(25, 25), (30, 25), (25, 8)])
 def test_stretches_are_those_of_the_whole(tmp_path, own, fps, way):
-  see, _ = WAYS[way]
+  see, _ = FRAME_ENCODERS[way]
   path = write(tmp_path / 'a.mp4', own)
   frames = int(np.ceil(6.0 * fps))
   clip = read_clip(path, frames=frames, size=SIZE, fps=fps)

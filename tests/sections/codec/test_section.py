@@ -7,7 +7,7 @@ import pytest
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.audio import read_audio
-from mgjax.models.codec.model import RATE
+from mgjax.models.codec.model import CODEC_RATE
 from mgjax.registry import make_spec
 from mgjax.sections.codec.pipeline import load_audio_codec
 from tests import tiny, tiny_sound
@@ -48,7 +48,7 @@ def test_a_run_says_how_far_it_is_and_what_it_learnt(tiny_sound_runs):
   assert (shown / 'reconstruction.png').stat().st_size > 1000
   assert len(list(shown.glob('*_original.wav'))) == 4
   sound = read_audio(shown / '0_reconstruction.wav')
-  assert sound.shape == (round(0.16 * RATE), 1)
+  assert sound.shape == (round(0.16 * CODEC_RATE), 1)
 
 
 def test_latents_of_a_trained_codec_are_normalised_over_its_data(tiny_sound_runs):

@@ -13,7 +13,7 @@ from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.text.vocabulary import WORDS
 from mgjax.nn.lora import merge
-from mgjax.sections.flow.lora_files import FORMS, read_adapters, words_of_adapters
+from mgjax.sections.flow.lora_files import ADAPTER_FORMATS, read_adapters, words_of_adapters
 from mgjax.training.checkpoints.load_params import load_adapters, load_params
 from mgjax.training.checkpoints.workdir import read_config, read_notes, write_workdir
 from tests import tiny
@@ -39,7 +39,7 @@ def style(tiny_runs, tmp_path_factory):
   return where
 
 
-@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('form', ADAPTER_FORMATS)
 def test_what_is_written_is_read_back_and_sampled_as_merged(tiny_runs, style, tmp_path, form):
   out = tmp_path / ('folder' if form == 'peft' else 'style.safetensors')
   export_weights(style, out, form)
@@ -152,7 +152,7 @@ def said_of(model, prompt, caplog):
   return unknown
 
 
-@pytest.mark.parametrize('form', ['run', *FORMS])
+@pytest.mark.parametrize('form', ['run', *ADAPTER_FORMATS])
 def test_words_of_adapters_are_known_where_they_are_sampled(
   tiny_runs, style, tmp_path, caplog, monkeypatch, form
 ):

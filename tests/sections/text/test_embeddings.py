@@ -14,7 +14,7 @@ from mgjax.models.text.prompts import prompt_of
 from mgjax.models.text.t5 import make_t5
 from mgjax.models.text.tokenizers import byte_tokens
 from mgjax.sections.text.embeddings import Embedder, Embeddings, Lookup, TextSettings
-from mgjax.sections.text.encoder import STATES, TextEncoder, identity_of
+from mgjax.sections.text.encoder import STATES, TextEncoder, encoder_identity
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_text
@@ -61,7 +61,11 @@ def test_states_are_those_of_each_text_alone_on_one_device(encoders, name):
 
 def test_another_encoder_has_another_identity(encoders, tmp_path):
   same = tiny_text.make_encoder(tmp_path / 'same')
-  assert identity_of(same) == identity_of(encoders['long']) != identity_of(encoders['quoted'])
+  assert (
+    encoder_identity(same)
+    == encoder_identity(encoders['long'])
+    != encoder_identity(encoders['quoted'])
+  )
 
 
 def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_runs, encoders):

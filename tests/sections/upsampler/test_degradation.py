@@ -18,7 +18,7 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import unpack
 from mgjax.data.media.compression import CODECS, jpeg, video_codec
 from mgjax.lab.worlds.digits.clips import Digits
-from mgjax.sections.upsampler.blur import KINDS, SINC, Blur
+from mgjax.sections.upsampler.blur import BLUR_KINDS, SINC, Blur
 from mgjax.sections.upsampler.degradation import Compressors, Degraded, degrade
 from mgjax.sections.upsampler.recipe import (
   Degradation,
@@ -27,7 +27,7 @@ from mgjax.sections.upsampler.recipe import (
   Recipe,
   Round,
   SecondOrder,
-  describe,
+  describe_degradation,
   draw_recipe,
 )
 from tests.oracles import degradation as oracle
@@ -58,7 +58,7 @@ def negative(frames, codec, crf, fps):
 
 def test_kernels_are_those_of_the_twin_and_sum_to_one():
   blurs = [each for drawn in recipes(Degradation(), 60) for each in (drawn.first.blur, drawn.sinc)]
-  assert {blur.kind for blur in blurs if blur} == {*KINDS, SINC}
+  assert {blur.kind for blur in blurs if blur} == {*BLUR_KINDS, SINC}
   for blur in filter(None, blurs):
     kernel = blur.kernel()
     assert kernel.shape == (blur.size, blur.size) and blur.size in range(7, 22, 2)
@@ -115,7 +115,7 @@ def test_without_any_chance_it_is_the_resize(kernel):
   never = NEVER | {'kernels': (kernel,)}
   settings = Degradation(Order(**never), SecondOrder(**never), final_sinc=0)
   recipe = draw_recipe(settings, np.random.default_rng(0))
-  assert describe(recipe) in ('clean', 'compressed last')
+  assert describe_degradation(recipe) in ('clean', 'compressed last')
   assert np.array_equal(degrade(clip(), (12, 16), recipe), resize(clip(), (12, 16), kernel))
 
 
@@ -307,13 +307,13 @@ def test_clips_of_any_size_and_length_come_out(shape):
 
 
 def test_a_recipe_is_described_in_one_line():
-  assert describe(CLEAN) == 'clean'
+  assert describe_degradation(CLEAN) == 'clean'
   first = Round(
     Blur('anisotropic', 7, (1.23, 0.4), 1.0), 0.6, 'area', Noise('gaussian', 12.0, True), 43, None
   )
   second = dataclasses.replace(NOTHING, noise=Noise('poisson', 0.5, False), codec=('h264', 31.2))
   recipe = Recipe(first, second, Blur(SINC, 21, cutoff=0.4), 'area', False, 0)
-  assert describe(recipe) == (
+  assert describe_degradation(recipe) == (
     'blur anisotropic 0.4 x 1.2, down 0.60 area, grey gaussian 12.0, jpeg 43 | '
     'poisson 0.5, h264 crf 31 | sinc 0.40'
   )

@@ -49,7 +49,7 @@ REFUSED = [
 @pytest.fixture
 def server(tmp_path, monkeypatch):
   """A Hub with one run in it, an empty home of its client, which does not sleep between tries."""
-  published.fetch.cache_clear()
+  published.fetch_run.cache_clear()
   with serving_hub() as (there, address):
     own = {'ENDPOINT': address, 'HF_HOME': str(tmp_path / 'home'), 'HF_HUB_DISABLE_XET': True}
     own |= {'HF_HUB_CACHE': str(tmp_path / 'home' / 'hub'), 'HF_HUB_DOWNLOAD_TIMEOUT': 1}
@@ -103,8 +103,8 @@ def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(server
   with pytest.raises(ConfigError, match='is there already; give a new folder'):
     published.pull(str(name), folder)
   server.asked.clear()
-  published.fetch.cache_clear()
-  assert read(published.fetch(str(name))) == sent and not server.asked  # pinned, and there
+  published.fetch_run.cache_clear()
+  assert read(published.fetch_run(str(name))) == sent and not server.asked  # pinned, and there
   config = {'autoencoder': 'hf://me/other@trial', 'rates': (('text=hf://me/other@trial', 1.0),)}
   pinned = {'autoencoder': str(name), 'rates': ((f'text={name}', 1.0),)}
   assert published.pinned(config) == pinned == published.pinned(pinned)
@@ -166,15 +166,15 @@ def test_a_revision_that_changed_is_refused_and_so_is_a_tampered_file(server, tm
   publish(server, FILES | {'config.json': b'{"component": "audio"}'})
   moved = first.replace(commit, 'main')
   with pytest.raises(DataError, match=r'@main#\w+: the revision changed'):
-    published.fetch(moved)
-  folder = published.fetch(first)
+    published.fetch_run(moved)
+  folder = published.fetch_run(first)
   for name, data in (('weights.safetensors', b'x'), ('checkpoints/1.json', b'{}')):
-    published.fetch.cache_clear()
+    published.fetch_run.cache_clear()
     kept = (folder / name).read_bytes() if (folder / name).exists() else None
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
     with pytest.raises(DataError, match=rf'{name} is not what.*delete .* fetched again'):
-      published.fetch(first)
+      published.fetch_run(first)
     (folder / name).unlink() if kept is None else (folder / name).write_bytes(kept)
 
 
@@ -193,20 +193,20 @@ def test_a_run_is_built_on_what_its_configuration_fixes(server, tmp_path):
 
 
 def test_offline_what_is_there_serves_and_what_is_not_is_told(server, tmp_path, monkeypatch):
-  folder = published.fetch(NAME)
-  published.fetch.cache_clear()
+  folder = published.fetch_run(NAME)
+  published.fetch_run.cache_clear()
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
   server.asked.clear()
-  assert published.fetch(NAME) == folder and not server.asked
+  assert published.fetch_run(NAME) == folder and not server.asked
   for name, kind, message in (
     ('hf://me/nothing', DataError, 'not all of it is on this machine.*HF_HUB_OFFLINE'),
     ('hf://tiny', ConfigError, 'expected hf://owner/name'),
   ):
     with pytest.raises(kind, match=message):
-      published.fetch(name)
+      published.fetch_run(name)
   monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
   with pytest.raises(ConfigError, match='no such repository or revision'):
-    published.fetch('hf://me/tiny@nowhere')
+    published.fetch_run('hf://me/tiny@nowhere')
 
 
 def test_weights_that_are_pushed_make_the_same_samples_where_they_are_pulled(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_pruning_counts_from_the_newest_that_is_good(directory):
   (directory / '1').rename(directory / '1.corrupt')
   plan = plan_pruning(Checkpoints(directory), Keep(1))
   assert (plan.remove, plan.stay, list(plan.damaged)) == (['2'], [3], [4])
-  assert plan_pruning(Checkpoints(directory), Keep(1), aside=True).remove == ['2', '1.corrupt']
+  assert plan_pruning(Checkpoints(directory), Keep(1), set_aside=True).remove == ['2', '1.corrupt']
   for step in (2, 3):
     damage(directory, step, make_state(step).params['block']['kernel'])
   with pytest.raises(CheckpointError, match=r'is good \(steps \[2, 3, 4\]\), so none is removed'):

@@ -16,7 +16,7 @@ from mgjax.core.run_names import read_name
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.published import differing
 from mgjax.training.checkpoints.run_references import ALLOW, LIST, is_published, may_lead_to
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from tests import binaries
 from tests.hostile.published import ELSEWHERE, NAMING
 from tests.tiny import CHECKOUT
@@ -259,10 +259,10 @@ def test_a_card_shows_samples_that_are_published_alone(rows, tmp_path):
 
 def test_a_folder_is_not_published_onto_itself(tmp_path):
   folder = shutil.copytree(RUN, tmp_path / 'run')
-  before = (folder / FILE).read_bytes()
+  before = (folder / WEIGHTS_FILE).read_bytes()
   with pytest.raises(ConfigError, match='the folder of the run itself'):
     publish(folder, f'file://{folder}')
-  assert (folder / FILE).read_bytes() == before
+  assert (folder / WEIGHTS_FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize('file', ['a\nb.txt', '\u202e.txt', 'a' * 250 + '.txt'])
@@ -273,7 +273,7 @@ def test_a_file_whose_name_no_list_may_have_is_named(file, tmp_path):
     publish(folder, f'file://{tmp_path}/published')
 
 
-@pytest.mark.parametrize('file', ['README.md', 'config.json', FILE])
+@pytest.mark.parametrize('file', ['README.md', 'config.json', WEIGHTS_FILE])
 def test_verify_compares_a_pulled_folder_with_its_list(file, tmp_path):
   publish(RUN, f'file://{tmp_path}/published')
   verify = 'weights', 'verify', f'--workdir={tmp_path}/published'
@@ -313,13 +313,13 @@ def test_a_list_that_is_a_pipe_is_not_waited_for(tmp_path):
     mgjax.load(f'file://{tmp_path}/published')
 
 
-@pytest.mark.parametrize('part', [FILE, 'autoencoder'])
+@pytest.mark.parametrize('part', [WEIGHTS_FILE, 'autoencoder'])
 def test_links_in_a_published_folder_lead_nowhere(part, tmp_path):
   folder = changed(tmp_path / 'pulled', autoencoder='somewhere/autoencoder')
   outside = SHIPPED / 'digits' / 'autoencoder'
-  if part == FILE:
-    (folder / FILE).unlink()
-    outside = RUN / FILE
+  if part == WEIGHTS_FILE:
+    (folder / WEIGHTS_FILE).unlink()
+    outside = RUN / WEIGHTS_FILE
   (folder / part).symlink_to(outside)
   with pytest.raises(ConfigError, match='published run'):
     mgjax.load(folder)
@@ -340,7 +340,9 @@ def damaged(data):
 
 
 @pytest.mark.parametrize(
-  'file', [FILE, 'autoencoder/weights.safetensors', 'more.safetensors'], ids=['run', 'of', 'more']
+  'file',
+  [WEIGHTS_FILE, 'autoencoder/weights.safetensors', 'more.safetensors'],
+  ids=['run', 'of', 'more'],
 )
 @pytest.mark.parametrize(
   'damage', [damaged, lambda data: data[:-9], lambda _: b'', lambda _: b'what is none']
@@ -354,7 +356,9 @@ def test_damaged_weights_are_not_published(file, damage, tmp_path):
   assert os.fspath(place) in said
 
 
-@pytest.mark.parametrize('name', [FILE, 'config.json', 'README.md', 'evaluation.json', 'a.txt'])
+@pytest.mark.parametrize(
+  'name', [WEIGHTS_FILE, 'config.json', 'README.md', 'evaluation.json', 'a.txt']
+)
 @pytest.mark.parametrize('make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero')])
 def test_a_pipe_or_a_device_is_neither_read_nor_published(name, make, tmp_path):
   folder = shutil.copytree(RUN, tmp_path / 'run')
@@ -362,7 +366,7 @@ def test_a_pipe_or_a_device_is_neither_read_nor_published(name, make, tmp_path):
   make(folder / name)
   said = published(folder, tmp_path)
   assert str(folder / name) in said and ('regular' in said or 'a pipe' in said or 'link' in said)
-  if name in (FILE, 'config.json'):
+  if name in (WEIGHTS_FILE, 'config.json'):
     assert str(folder / name) in sentence(folder)
 
 
@@ -377,7 +381,7 @@ def test_an_autoencoder_at_a_path_of_this_machine_goes_along(tmp_path):
   place = shutil.copytree(SHIPPED / 'digits' / 'autoencoder', tmp_path / 'secret' / 'tae')
   folder = changed(tmp_path / 'run', listed=False, autoencoder=str(place))
   assert not published(folder, tmp_path)
-  assert (tmp_path / 'published' / 'tae' / FILE).exists()
+  assert (tmp_path / 'published' / 'tae' / WEIGHTS_FILE).exists()
   assert str(tmp_path) not in (tmp_path / 'published' / 'config.json').read_text()
   shutil.rmtree(tmp_path / 'secret')
   mgjax.load(tmp_path / 'published')
@@ -387,8 +391,11 @@ def test_a_list_without_weights_or_of_deep_folders_is_refused(tmp_path):
   about = {'size': 2, 'sha256': DIGEST}
   for more, said in (
     ({}, r'names no weights\.safetensors'),
-    ({FILE: about, 'a/' * 500 + 'x.json': about}, 'in 7 folders inside at most'),
-    ({FILE: about, 'x.json': about | {'size': 10**400}}, 'the size of x.json is not from 0'),
+    ({WEIGHTS_FILE: about, 'a/' * 500 + 'x.json': about}, 'in 7 folders inside at most'),
+    (
+      {WEIGHTS_FILE: about, 'x.json': about | {'size': 10**400}},
+      'the size of x.json is not from 0',
+    ),
   ):
     (tmp_path / LIST).write_text(json.dumps({'files': {'config.json': about, **more}}))
     with pytest.raises(MgjaxError, match=said) as refused:

@@ -21,7 +21,7 @@ from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.run_references import DATA, RUNS, check_fixed, names_in
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 
 PROMPT = ['the green digit 3 moves left']
 HASH = '#' + 'a' * 64
@@ -66,7 +66,7 @@ def _nothing_there(tmp_path, monkeypatch):
 
 
 def forget():
-  published.fetch.cache_clear()
+  published.fetch_run.cache_clear()
   published._check_pinned.cache_clear()
 
 
@@ -145,12 +145,12 @@ def test_names_are_found_and_the_rest_of_the_text_is_kept(config, names, monkeyp
 )
 def test_what_may_change_is_refused_by_its_field(config, message):
   with pytest.raises(ConfigError, match=rf'^run: its config.json names {message}.*publish it with'):
-    check_fixed(config, {'config.json', FILE}.__contains__, 'run')
+    check_fixed(config, {'config.json', WEIGHTS_FILE}.__contains__, 'run')
 
 
 def test_checkpoints_elsewhere_are_refused_where_they_would_be_read():
   config = {'train': {'checkpoints': 'gs://b/c'}}
-  check_fixed(config, {FILE}.__contains__, 'run')
+  check_fixed(config, {WEIGHTS_FILE}.__contains__, 'run')
   with pytest.raises(ConfigError, match=r"train.checkpoints = 'gs://b/c'.*weights.safetensors"):
     check_fixed(config, {'config.json'}.__contains__, 'run')
 
@@ -163,7 +163,7 @@ def test_what_is_fixed_is_let_through():
     'data': {'path': 's3://b/data'},
     'train': {'checkpoints': ''},
   }
-  check_fixed(config, {FILE, 'late', 'style.safetensors'}.__contains__, 'run')
+  check_fixed(config, {WEIGHTS_FILE, 'late', 'style.safetensors'}.__contains__, 'run')
 
 
 def test_every_model_that_ships_can_be_pinned():
@@ -178,9 +178,9 @@ def copied(place, *, sign=1, **sample):
   config = json.loads((place / 'config.json').read_text())
   config['sample'] |= {'steps': 2, **sample}
   (place / 'config.json').write_text(json.dumps(config))
-  tensors, about = load_file(place / FILE), read_metadata(place / FILE)
+  tensors, about = load_file(place / WEIGHTS_FILE), read_metadata(place / WEIGHTS_FILE)
   turned = {name: sign * each if 'norm' in name else each for name, each in tensors.items()}
-  (place / FILE).write_bytes(save(turned, about))
+  (place / WEIGHTS_FILE).write_bytes(save(turned, about))
   return place
 
 

@@ -18,7 +18,7 @@ from mgjax.lab.evaluation.record.write import folder_of
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.run_references import LIST
-from mgjax.training.checkpoints.warm_start import Source, parse_sources
+from mgjax.training.checkpoints.warm_start import WarmStartSource, parse_sources
 from mgjax.training.monitoring.workdir_lock import hold
 from mgjax.training.run import train
 from tests import binaries
@@ -33,7 +33,7 @@ def _nothing_there(tmp_path, monkeypatch):
   monkeypatch.setattr(MemoryFileSystem, 'store', {})
   monkeypatch.setattr(constants, 'HF_HOME', str(tmp_path / 'home'))
   monkeypatch.chdir(tmp_path)
-  published.fetch.cache_clear()
+  published.fetch_run.cache_clear()
 
 
 def publish(files=FILES, url=URL, **changes):
@@ -67,9 +67,9 @@ def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(tmp_pa
   with pytest.raises(ConfigError, match='is there already; give a new folder'):
     published.pull(str(name), tmp_path / 'pulled')
   published.push(written(tmp_path / 'other', FILES), url)
-  published.fetch.cache_clear()
-  assert read(published.fetch(str(name))) == sent  # pinned, and there
-  assert read(published.fetch(url)) == FILES
+  published.fetch_run.cache_clear()
+  assert read(published.fetch_run(str(name))) == sent  # pinned, and there
+  assert read(published.fetch_run(url)) == FILES
 
 
 def test_a_configuration_fixes_the_runs_that_it_names_and_no_other_url(tmp_path):
@@ -87,11 +87,11 @@ def test_a_configuration_fixes_the_runs_that_it_names_and_no_other_url(tmp_path)
   assert found == config | changed | {'text': {'t5': {'workdir': fixed}}} == published.pinned(found)
   several = published.pinned({'start_from': f'a={URL}:text/b,c=runs/a:d,={URL}'})['start_from']
   assert parse_sources(several) == {
-    'a': Source(fixed, 'text/b'),
-    'c': Source('runs/a', 'd'),
-    '': Source(fixed, ''),
+    'a': WarmStartSource(fixed, 'text/b'),
+    'c': WarmStartSource('runs/a', 'd'),
+    '': WarmStartSource(fixed, ''),
   }
-  assert parse_sources('hf://me/tiny') == {'': Source('hf://me/tiny', '')}
+  assert parse_sources('hf://me/tiny') == {'': WarmStartSource('hf://me/tiny', '')}
 
 
 @pytest.mark.parametrize(('more', 'changes', 'message'), REFUSED)
@@ -106,15 +106,15 @@ def test_what_is_not_listed_is_not_fetched_and_a_tampered_file_is_refused(tmp_pa
   publish()
   there = fsspec.filesystem('memory')
   there.pipe_file('/bucket/run/evil.py', b'')
-  assert read(published.fetch(published.pin(URL))) == FILES
+  assert read(published.fetch_run(published.pin(URL))) == FILES
   damaged = listing(FILES | {'config.json': b'{"component": "audio"}'})
   there.pipe_file(f'/bucket/run/{LIST}', damaged)
-  published.fetch.cache_clear()
+  published.fetch_run.cache_clear()
   with pytest.raises(DataError, match=r'config.json is not what.*it is thrown away'):
-    published.fetch(URL)
+    published.fetch_run(URL)
   moved = f'{URL}#{hashlib.sha256(b"").hexdigest()}'
   with pytest.raises(DataError, match=r'run#\w+: the run changed: the SHA-256'):
-    published.fetch(moved)
+    published.fetch_run(moved)
 
 
 def test_a_fetch_that_fails_leaves_nothing_half_and_goes_on(tmp_path, monkeypatch):
@@ -139,9 +139,9 @@ def test_a_push_that_was_cut_is_never_read(tmp_path, monkeypatch, before):
     with pytest.raises(KeyboardInterrupt):
       published.push(written(tmp_path / 'sent'), URL)
   with pytest.raises(ConfigError, match=r'launch.weights push writes last'):
-    published.fetch(URL)
+    published.fetch_run(URL)
   published.push(written(tmp_path / 'sent'), URL)
-  assert read(published.fetch(URL)) == FILES
+  assert read(published.fetch_run(URL)) == FILES
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_cannot_be_reached_is_told_and_what_to_do(monkeypatch, url, error, 
   if error is not None:
     monkeypatch.setattr(MemoryFileSystem, 'cat_file', mock.Mock(side_effect=error))
   with pytest.raises((ConfigError, DataError), match=message):
-    published.fetch(url)
+    published.fetch_run(url)
 
 
 def test_paths_are_no_names_and_a_path_of_a_name_is_whose_results_lie_here():

@@ -21,7 +21,7 @@ from mgjax.lab.worlds.solids.judges import video
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.load_params import load_params
-from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.weights_file import WEIGHTS_FILE
 from mgjax.training.checkpoints.workdir import open_checkpoints
 from tests import binaries
 
@@ -32,9 +32,12 @@ UP = 'backbone/layers/feed_forward/up/kernel'
 
 def rewritten(place, change=lambda tensors: tensors, about=lambda header: header):
   """Changes the tensors and the header of a file of weights."""
-  tensors, header = load_file(place / FILE), json.loads(read_metadata(place / FILE)['mgjax'])
+  tensors, header = (
+    load_file(place / WEIGHTS_FILE),
+    json.loads(read_metadata(place / WEIGHTS_FILE)['mgjax']),
+  )
   data = save(change(dict(tensors)), {'mgjax': json.dumps(about(header))})
-  (place / FILE).write_bytes(data)
+  (place / WEIGHTS_FILE).write_bytes(data)
   return place
 
 
@@ -64,15 +67,17 @@ def replaced(name, make):
 def test_one_number_that_is_not_finite_is_refused_whichever_tensor_it_is_in(run, tmp_path):
   """Scales of int8 kernels too, which stand under two names."""
   place = shutil.copytree(SHIPPED / run, tmp_path / 'model')
-  whole, tensors = (place / FILE).read_bytes(), load_file(place / FILE)
+  whole, tensors = (place / WEIGHTS_FILE).read_bytes(), load_file(place / WEIGHTS_FILE)
   names = [name for name in tensors if tensors[name].dtype != np.int8]
   assert len(names) > 30 and any(name.endswith(('kernel/scale', ':scale')) for name in names)
   for index, name in enumerate(names):
     value = (np.nan, np.inf, -np.inf)[index % 3]
     rewritten(place, replaced(name, functools.partial(spoilt, value=value)))
-    with pytest.raises(ConfigError, match=rf"^{name} in '.*{FILE}' has NaN or infinite numbers"):
+    with pytest.raises(
+      ConfigError, match=rf"^{name} in '.*{WEIGHTS_FILE}' has NaN or infinite numbers"
+    ):
       load_params(place)
-    (place / FILE).write_bytes(whole)
+    (place / WEIGHTS_FILE).write_bytes(whole)
   load_params(place)
 
 
@@ -148,7 +153,7 @@ def test_a_configuration_of_more_layers_is_refused(model):
 
 def test_an_autoencoder_of_other_shapes_is_refused(tmp_path):
   place = shutil.copytree(SHIPPED / 'digits' / 'autoencoder', tmp_path / 'autoencoder')
-  name = next(each for each in load_file(place / FILE) if each.startswith('decoder/'))
+  name = next(each for each in load_file(place / WEIGHTS_FILE) if each.startswith('decoder/'))
   rewritten(place, renamed(name))
   codec = load_codec(place)
   latents = jnp.zeros((1, 1, 2, 2, len(codec.statistics.mean)))
@@ -187,7 +192,7 @@ def test_shapes_that_are_asked_for_are_compared_with_those_of_the_file(model):
 
 
 def shipped_files():
-  return [*sorted(SHIPPED.rglob(FILE)), *sorted(JUDGES.glob('*.safetensors'))]
+  return [*sorted(SHIPPED.rglob(WEIGHTS_FILE)), *sorted(JUDGES.glob('*.safetensors'))]
 
 
 @pytest.mark.parametrize('path', shipped_files(), ids=lambda path: '/'.join(path.parts[-4:-1]))
@@ -198,7 +203,7 @@ def test_any_byte_that_changed_in_a_file_that_ships_is_found(path, tmp_path):
   chance = np.random.default_rng(len(data))
   places = [0, header - 1, header, len(data) - 1]
   places += [*chance.integers(8, header, 4), *chance.integers(header, len(data), 4)]
-  copy = tmp_path / FILE
+  copy = tmp_path / WEIGHTS_FILE
   for place in places:
     damaged = bytearray(data)
     damaged[place] ^= chance.integers(1, 256)
@@ -217,9 +222,9 @@ def test_verify_and_list_read_exported_shipped_and_local_folders(model, place, n
     ]
     listed = binaries.run('weights', 'list', f'--workdir={folder}')
     assert listed.returncode == 0 and '8000' in listed.stdout
-  data = bytearray((model / FILE).read_bytes())
+  data = bytearray((model / WEIGHTS_FILE).read_bytes())
   data[place] ^= 4
-  (model / FILE).write_bytes(data)
+  (model / WEIGHTS_FILE).write_bytes(data)
   found = binaries.run('weights', 'verify', f'--workdir={model}')
   assert found.returncode == CheckpointError.exit_code
   assert f'is damaged: {named}' in found.stdout + found.stderr and 'Traceback' not in found.stderr
@@ -229,7 +234,7 @@ def test_verify_reads_the_runs_inside_of_a_folder(tmp_path):
   place = shutil.copytree(SHIPPED / 'digits' / 'upsampler', tmp_path / 'model')
   whole = binaries.finish('weights', 'verify', f'--workdir={place}').stdout
   assert whole.splitlines()[1].endswith('autoencoder: good')
-  inner = place / 'autoencoder' / FILE
+  inner = place / 'autoencoder' / WEIGHTS_FILE
   data = bytearray(inner.read_bytes())
   data[-9] ^= 1
   inner.write_bytes(data)
@@ -239,9 +244,9 @@ def test_verify_reads_the_runs_inside_of_a_folder(tmp_path):
 
 
 def test_a_link_that_leads_nowhere_is_told_as_such(model):
-  (model / FILE).unlink()
-  (model / FILE).symlink_to('nowhere')
-  with pytest.raises(ConfigError, match=f'{FILE}.*it is no regular file'):
+  (model / WEIGHTS_FILE).unlink()
+  (model / WEIGHTS_FILE).symlink_to('nowhere')
+  with pytest.raises(ConfigError, match=f'{WEIGHTS_FILE}.*it is no regular file'):
     mgjax.load(model)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mgjax.training.monitoring.goodput import FILE, Ledger, add_up, read_goodput
+from mgjax.training.monitoring.goodput import GOODPUT_FILE, Ledger, add_up, read_goodput
 from mgjax.training.monitoring.phases import PHASES, Phases
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_line_never_stops_an_account_and_is_heard_of(tmp_path, damage,
   if isinstance(damage, dict):
     damage = json.dumps(whole[1] | damage).encode()
   texts = [json.dumps(each).encode() for each in whole]
-  (tmp_path / FILE).write_bytes(b'\n'.join([texts[0], damage, texts[1], b'']))
+  (tmp_path / GOODPUT_FILE).write_bytes(b'\n'.join([texts[0], damage, texts[1], b'']))
   assert read_goodput(tmp_path) == add_up(whole)
   assert "goodput.jsonl' has 1 damaged lines (line 2)" in caplog.text
   ledger = Ledger(tmp_path, Phases())

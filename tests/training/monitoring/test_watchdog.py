@@ -11,7 +11,7 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import annotations
 from mgjax.training.monitoring.phases import Phases
-from mgjax.training.monitoring.watchdog import Limits, watched
+from mgjax.training.monitoring.watchdog import PhaseLimits, watched
 from tests import tiny
 
 STUCK = """
@@ -32,7 +32,7 @@ with watched(phases, Limits(save=0.3)), phases.during('save'):
 def ends(phases, limits, seconds=0.5):
   """The exit codes that a watchdog would have ended the process with, after some time."""
   codes = []
-  with watched(phases, Limits(**limits), codes.append):
+  with watched(phases, PhaseLimits(**limits), codes.append):
     deadline = time.monotonic() + seconds
     while not codes and time.monotonic() < deadline:
       time.sleep(0.01)
@@ -53,7 +53,7 @@ def test_a_stuck_process_says_where_and_ends_with_124():
 def test_every_phase_has_a_limit_of_its_own(phase, capfd):
   phases = Phases()
   limit = 'step' if phase == 'data' else phase  # who waits for data is stuck in a step
-  names = [field.name for field in dataclasses.fields(Limits)]
+  names = [field.name for field in dataclasses.fields(PhaseLimits)]
   others = {name: 0.01 for name in names if name not in (limit, 'stop')}
   with phases.during(phase):
     assert ends(phases, others, seconds=0.1) == []
@@ -63,7 +63,7 @@ def test_every_phase_has_a_limit_of_its_own(phase, capfd):
 
 def test_steps_that_go_on_never_add_up_to_a_hang():
   phases, codes = Phases(), []
-  with watched(phases, Limits(step=1), codes.append), phases.during('step'):
+  with watched(phases, PhaseLimits(step=1), codes.append), phases.during('step'):
     for _ in range(15):
       with phases.during('data'):
         time.sleep(0.1)
@@ -92,10 +92,10 @@ def test_after_a_signal_a_run_has_so_long_to_end(unsaved, code, capfd):
 
 def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
   before = threading.active_count()
-  with watched(Phases(), Limits(**dict.fromkeys(annotations(Limits), 0.0))):
+  with watched(Phases(), PhaseLimits(**dict.fromkeys(annotations(PhaseLimits), 0.0))):
     assert threading.active_count() == before
   began = time.monotonic()
-  with pytest.raises(KeyError), watched(Phases(), Limits(step=9)):
+  with pytest.raises(KeyError), watched(Phases(), PhaseLimits(step=9)):
     assert threading.active_count() == before + 1
     raise KeyError
   assert threading.active_count() == before
@@ -105,4 +105,4 @@ def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
 def test_limits_are_seconds():
   for wrong in (-1, float('nan'), float('inf'), 1e30):
     with pytest.raises(ConfigError, match='save = '):
-      Limits(save=wrong)
+      PhaseLimits(save=wrong)

@@ -68,11 +68,11 @@ class Access:
   def spend(self, who: str, most: float, count: int = 1) -> None:
     """Counts requests of a client. Raises ApiError if they exceed `most` a minute."""
     now = time.monotonic()
-    left, since = self._spent.pop(who, (most, now))
-    left = min(most, left + (now - since) * most / 60)
-    self._spent[who] = (left - count if left >= count else left, now)
+    remaining, since = self._spent.pop(who, (most, now))
+    remaining = min(most, remaining + (now - since) * most / 60)
+    self._spent[who] = (remaining - count if remaining >= count else remaining, now)
     while len(self._spent) > _PEOPLE:
       self._spent.popitem(last=False)
-    if left < count:
-      wait = (count - left) * 60 / most
+    if remaining < count:
+      wait = (count - remaining) * 60 / most
       raise ApiError(f'Too many requests; wait {wait:.0f} s.', None, 429, wait)

@@ -216,7 +216,7 @@ class Service:
       width, height = map(int, video['size'].split('x'))
       maker = self._offers.get(video['model'])
       editor = schema.find_other('editing', self._offers, maker, (height, width))
-      more = {'fps': video['fps'], 'seed': video['seed'], 'source': video['id']}
+      overrides = {'fps': video['fps'], 'seed': video['seed'], 'source': video['id']}
       frames = min(video['num_frames'], editor.shapes[0][0])
       if (frames, height, width) not in [shape for shape in editor.shapes if shape[0] > 1]:
         raise ApiError(
@@ -225,7 +225,7 @@ class Service:
       if await run_in_threadpool(self._jobs.results.path, video['id'], 'video.mp4') is None:
         raise ApiError('The file of this video is gone; make it again.', 'video_id', 409)
       size = {'height': height, 'width': width}
-      job = schema.plain_job(editor, prompt, frames=frames, **size, **more)
+      job = schema.plain_job(editor, prompt, frames=frames, **size, **overrides)
       ids = await self._add(request, [job], fields)
     return await run_in_threadpool(self._jobs.describe, *ids)
 
@@ -233,7 +233,7 @@ class Service:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits, image=True)
       count = number(fields, 'n', 1, 1, _IMAGES, int)
-      seeds = [(job['seed'] + more) % (LARGEST_SEED + 1) for more in range(count)]
+      seeds = [(job['seed'] + offset) % (LARGEST_SEED + 1) for offset in range(count)]
       jobs: list[schema.Job] = [{**job, 'seed': seed} for seed in seeds]
       ids = await self._add(request, jobs, fields, data, 'image')
     images = []
@@ -256,11 +256,11 @@ class Service:
     try:
       if after and not schema.ID.fullmatch(after):
         raise KeyError(after)
-      videos, more = self._jobs.page(after, limit, newest)
+      videos, has_more = self._jobs.page(after, limit, newest)
     except KeyError as error:
       raise ApiError(_GONE, 'after', 404) from error
     ends = {'first_id': videos[0]['id'], 'last_id': videos[-1]['id']} if videos else {}
-    return {'object': 'list', 'data': videos, 'has_more': more, **ends}
+    return {'object': 'list', 'data': videos, 'has_more': has_more, **ends}
 
   def _show(self, request: Request) -> Any:
     return JSONResponse(request.state.video, headers={'openai-poll-after-ms': '250'})

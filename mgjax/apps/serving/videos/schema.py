@@ -104,8 +104,8 @@ class ApiError(Refused):
     self.param, self.wait = param, wait
 
 
-def plain_job(offer: Offer, prompt: str, **more: Any) -> dict[str, Any]:
-  """Returns the usual job of a model, but for some of its fields."""
+def plain_job(offer: Offer, prompt: str, **fields: Any) -> dict[str, Any]:
+  """Returns a model's default job with some fields replaced."""
   frames, height, width = offer.shapes[0]
   return {
     'model': offer.name,
@@ -125,7 +125,7 @@ def plain_job(offer: Offer, prompt: str, **more: Any) -> dict[str, Any]:
     'source': '',
     'request': '',  # a digest of the request, to recognise it when it is repeated
     'warnings': [],
-    **more,
+    **fields,
   }
 
 
@@ -187,8 +187,8 @@ def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
     raise ApiError(f'{name}: expected text, given {prompt!r:.60}', name)
   if (length := len(prompt)) > limits.prompt:
     raise ApiError(f'{name} has {length} characters; cut it to {limits.prompt}', name)
-  if found := _CONTROL.search(prompt):
-    raise ApiError(f'{name} has the control character {found[0]!r}; leave it out', name)
+  if match := _CONTROL.search(prompt):
+    raise ApiError(f'{name} has the control character {match[0]!r}; leave it out', name)
   try:
     return clean_prompt(prompt)
   except ConfigError as error:
@@ -255,9 +255,9 @@ def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
 
 
 def public(error: Exception) -> str:
-  """Returns what an error says, in one line and without the folders of this machine."""
-  said = printable(' '.join(str(error).split())[:_LONGEST] or type(error).__name__)
-  return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', said))
+  """Returns an error's message in one line, without the folders of this machine."""
+  line = printable(' '.join(str(error).split())[:_LONGEST] or type(error).__name__)
+  return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', line))
 
 
 def quoted(value: Any) -> str:

@@ -106,8 +106,8 @@ class DlibEmbedder:
     if face.points is None:
       shape = self._landmarks(around, box)
     else:
-      places = np.rint((face.points - middle) * scale + _SIDE).astype(int)
-      shape = dlib.full_object_detection(box, [dlib.point(int(x), int(y)) for y, x in places])
+      landmarks = np.rint((face.points - middle) * scale + _SIDE).astype(int)
+      shape = dlib.full_object_detection(box, [dlib.point(int(x), int(y)) for y, x in landmarks])
     return dlib.get_face_chip(around, shape, _SIDE, _MARGIN)
 
   def embed(self, crops: Sequence[UInt8[np.ndarray, 's s 3']]) -> Float[np.ndarray, 'n d']:

@@ -63,8 +63,8 @@ def mask_face(crop: UInt8[np.ndarray, 's s 3']) -> UInt8[np.ndarray, 's s 3']:
 
   Unlike a hull of landmarks it is the same for every detector, and keeps forehead and hair.
   """
-  places = (np.arange(crop.shape[0]) + 0.5) / crop.shape[0] * 2 - 1
-  inside = np.square(places)[:, None] + np.square(places)[None] <= 1
+  offsets = (np.arange(crop.shape[0]) + 0.5) / crop.shape[0] * 2 - 1
+  inside = np.square(offsets)[:, None] + np.square(offsets)[None] <= 1
   return crop * inside[..., None].astype(np.uint8)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mgjax.core.errors import DataError
-from mgjax.data.media.containers import AGAIN, LIMITS, File, Limits, source_of
+from mgjax.data.media.containers import AGAIN, LIMITS, File, Limits, readable_input
 from mgjax.data.media.faces.face import Frame
 from mgjax.data.media.frame_pixels import opaque_picture
 from mgjax.data.media.video import stream_frames
@@ -28,7 +28,7 @@ def read_picture(path: File, side: int = SIDE, limits: Limits = PHOTOGRAPHS) -> 
   orientations, CMYK and files that are cut off.
   Raises DataError if the file cannot be used.
   """
-  source = source_of(path, 'a picture')
+  source = readable_input(path, 'a picture')
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # of its own limit on pixels, and of damaged tags

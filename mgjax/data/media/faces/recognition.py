@@ -34,7 +34,7 @@ EMBEDDERS = {
   'dlib': 'mgjax.data.media.faces.dlib_networks:DlibEmbedder',
   'arcface': 'mgjax.data.media.faces.arcface:open_arcface',
 }
-SMALLEST = 0.2
+SMALLEST_FACE = 0.2
 
 
 @runtime_checkable
@@ -46,7 +46,7 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class Embedder(Protocol):
+class FaceEmbedder(Protocol):
   """Compares faces; from a cosine of `threshold` on two faces count as one person."""
 
   threshold: float
@@ -60,16 +60,16 @@ class Embedder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Faces(Checked):
-  """A detector and an embedder, and the cosine from which on two faces count as one person.
+  """A detector, an embedder, and the cosine above which two faces count as one person.
 
   `smallest` is the smallest face to find, as a share of the shorter side of a picture.
   """
 
   name: str
   detector: Detector
-  embedder: Embedder
+  embedder: FaceEmbedder
   threshold: Annotated[float, Range(least=-1, most=1)]
-  smallest: Annotated[float, Range(least=0.02, most=1)] = SMALLEST
+  smallest: Annotated[float, Range(least=0.02, most=1)] = SMALLEST_FACE
 
   def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
     """Returns the faces of each frame, the largest first."""
@@ -81,7 +81,7 @@ class Faces(Checked):
     return self.embedder.embed([self.embedder.crop(frame, face) for frame, face in pairs])
 
 
-def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = None) -> Faces:
+def open_faces(name: str, smallest: float = SMALLEST_FACE, threshold: float | None = None) -> Faces:
   """Opens a detector and an embedder by their name, see the top of the file.
 
   Faces from `smallest` on, a share of the shorter side of the picture, are found; the time for it

@@ -24,7 +24,7 @@ from mgjax.core.version import __version__
 
 VARIABLE = 'MGJAX_C2PA_CERTIFICATE'  # the environment variable that names a folder or a .pem
 CHAIN = 'certificate.pem'
-KEY = 'key.pem'
+KEY_FILE = 'key.pem'
 _CURVES = {'secp256r1': 'es256', 'secp384r1': 'es384', 'secp521r1': 'es512'}
 # A block of a PEM file, without what else it says; a table of parameters of a curve too.
 _BLOCK = re.compile(rb'-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----', re.DOTALL)
@@ -74,7 +74,7 @@ def configured() -> Certificate | None:
 def _read(path: str) -> Certificate:
   """Reads a folder with certificate.pem and key.pem, or a .pem that has both."""
   folder = pathlib.Path(path)
-  files = [folder / CHAIN, folder / KEY] if folder.is_dir() else [folder]
+  files = [folder / CHAIN, folder / KEY_FILE] if folder.is_dir() else [folder]
   try:
     blocks = [block for file in files for block in _BLOCK.finditer(file.read_bytes())]
   except OSError as error:
@@ -108,8 +108,8 @@ def _algorithm(path: str, pem: bytes) -> str:
 
 def _wrong(path: str, what: str) -> ConfigError:
   return ConfigError(
-    f'{VARIABLE}={printable(path)!r}: {what}; name a folder with {CHAIN} and {KEY}, or a .pem that '
-    'has both'
+    f'{VARIABLE}={printable(path)!r}: {what}; name a folder with {CHAIN} and {KEY_FILE}, or a .pem '
+    'that has both'
   )
 
 

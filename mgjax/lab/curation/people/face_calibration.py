@@ -14,7 +14,8 @@ import numpy as np
 
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
-from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.data.ingest.entries import VIDEO
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.media.faces.pictures import read_picture, sample_frames
 from mgjax.data.media.faces.recognition import Faces
 from mgjax.lab.statistics.intervals import wilson_interval

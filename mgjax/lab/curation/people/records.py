@@ -15,8 +15,9 @@ from typing import Any
 
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
-from mgjax.data.ingest.convert import REJECTED, write_rejected
-from mgjax.data.ingest.entries import Rejected, commonest
+from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
+from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.media.containers import LIMITS, Blob, Limits
 from mgjax.data.media.faces.pictures import SIDE
@@ -213,7 +214,7 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   if finished:
     write_rejected(directory, rejected)
     if not paired:
-      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
+      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED_FILE}')
     writer.finish({'inputs': count, 'paired': paired, 'cross': cross, 'rejected': len(rejected)})
   return outcome
 

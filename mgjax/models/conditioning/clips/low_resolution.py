@@ -7,7 +7,7 @@ from mgjax.models.conditioning.clips.clip_tokens import ClipTokens
 from mgjax.models.conditioning.contract import Latents
 from mgjax.models.conditioning.ports import Ports
 
-KEY = 'low_resolution'
+LOW_RESOLUTION_KEY = 'low_resolution'
 
 
 class LowResolution(ClipTokens):
@@ -19,7 +19,7 @@ class LowResolution(ClipTokens):
   """
 
   residual: bool = False
-  key: ClassVar[str] = KEY
+  key: ClassVar[str] = LOW_RESOLUTION_KEY
 
   @property
   def starts_at_zero(self) -> bool:
@@ -28,4 +28,8 @@ class LowResolution(ClipTokens):
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     ports = super().__call__(batch, drop, latents)
-    return ports.replace(answer=batch[KEY]) if self.residual and KEY in batch else ports
+    return (
+      ports.replace(answer=batch[LOW_RESOLUTION_KEY])
+      if self.residual and LOW_RESOLUTION_KEY in batch
+      else ports
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Batch, Bool
-from mgjax.flow.distillation.preference import REJECTED, VOTES
+from mgjax.flow.distillation.preference import REJECTED_KEY, VOTES
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
 
@@ -27,19 +27,19 @@ class Rejected(Conditioning):
   def requires(self, latents: Latents) -> Arrays:
     """Returns the latents of the other sample, and the votes."""
     votes = {VOTES: array(latents[:1], jnp.float32)} if self.segments else {}
-    return {REJECTED: array(latents, jnp.float32), **votes}
+    return {REJECTED_KEY: array(latents, jnp.float32), **votes}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the fields of the other sample, a clip, and of the votes."""
-    return {REJECTED: (*shape, 3)} | ({VOTES: latents[:1]} if self.segments else {})
+    return {REJECTED_KEY: (*shape, 3)} | ({VOTES: latents[:1]} if self.segments else {})
 
   def encodes(self) -> tuple[str, ...]:
     """Names the other sample."""
-    return (REJECTED,)
+    return (REJECTED_KEY,)
 
   def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the other sample's clip."""
-    return {REJECTED: sample[REJECTED]} if REJECTED in sample else {}
+    return {REJECTED_KEY: sample[REJECTED_KEY]} if REJECTED_KEY in sample else {}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the votes."""

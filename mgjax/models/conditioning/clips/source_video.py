@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from mgjax.models.conditioning.clips.clip_tokens import ClipTokens
 
-KEY = 'source_video'
+SOURCE_VIDEO_KEY = 'source_video'
 
 
 class SourceVideo(ClipTokens):
@@ -13,4 +13,4 @@ class SourceVideo(ClipTokens):
   Attributes as `ClipTokens`.
   """
 
-  key: ClassVar[str] = KEY
+  key: ClassVar[str] = SOURCE_VIDEO_KEY

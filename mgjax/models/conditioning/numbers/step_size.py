@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar
 
 from mgjax.core.settings import Range
-from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.few_steps import STEP_SIZE
 from mgjax.models.conditioning.numbers.number import Number
 
 
@@ -14,4 +14,4 @@ class StepSize(Number):
   """
 
   unit: Annotated[float, Range(above=0)] = 1.0
-  key: ClassVar[str] = STEP
+  key: ClassVar[str] = STEP_SIZE

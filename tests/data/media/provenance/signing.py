@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.data.media.audio import write_soundtrack
-from mgjax.data.media.provenance.manifest import CHAIN, KEY, VARIABLE
+from mgjax.data.media.provenance.manifest import CHAIN, KEY_FILE, VARIABLE
 from mgjax.data.media.video import write_video
 
 RATE = 48_000
@@ -33,7 +33,7 @@ def make_certificate(folder) -> list[pathlib.Path]:
   from cryptography.x509.oid import ExtendedKeyUsageOID
 
   pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-  paths = [pathlib.Path(folder, name) for name in (CHAIN, KEY, 'authority.pem')]
+  paths = [pathlib.Path(folder, name) for name in (CHAIN, KEY_FILE, 'authority.pem')]
   now = datetime.datetime.now(datetime.UTC)
   usages = (
     'content_commitment',
