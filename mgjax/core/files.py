@@ -259,7 +259,9 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _loads(data: bytes | str) -> Any:
   value = json.loads(data, object_pairs_hook=unique_fields)
-  if ('\\u' if isinstance(data, str) else b'\\u') in data:  # lone surrogates cannot be written
+  if (
+    '\\u' in data if isinstance(data, str) else b'\\u' in data
+  ):  # lone surrogates cannot be written
     json.dumps(value, ensure_ascii=False).encode()
   return value
 

@@ -138,7 +138,7 @@ def in_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> byte
 
 def _checksum(tensor: np.ndarray) -> str:
   # CRC-32 finds every change of up to 32 neighbouring bits, at several times the speed of SHA-256.
-  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)):0{_DIGITS}x}'
+  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data):0{_DIGITS}x}'
 
 
 def _with_checksum(header: bytes) -> bytes:

@@ -52,7 +52,7 @@ class Range:
   def admits(self, value: Any, whole: bool) -> bool:
     """Returns whether a value is in this range; True and False are not numbers."""
     kind = numbers.Integral if whole else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not issubclass(type(value), kind):
       return False
     finite = abs(value) <= max(LARGEST if whole else FURTHEST, self.most or 0)  # nan is not
     if not finite and not (self.infinite and value == math.inf):
@@ -128,7 +128,7 @@ def arguments(
   return {name: checked(hints[name], value, f'{place}.{name}') for name, value in fields.items()}
 
 
-def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
+def defaults(make: type, **changes: Any) -> ConfigDict:
   """Returns the group of fields that a configuration has for `make`, each at its default.
 
   `changes` replace defaults. Fields without either are left out. So are fields that may have
@@ -153,7 +153,7 @@ def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
 
 def _plain(value: Any, hint: Any) -> Any:
   """Returns a default in the form that a configuration file has."""
-  if dataclasses.is_dataclass(value):
+  if dataclasses.is_dataclass(type(value)):
     return defaults(type(value), **dataclasses.asdict(value))
   if hint is np.dtype:
     return np.dtype(value).name

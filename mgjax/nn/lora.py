@@ -232,7 +232,7 @@ def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
   """
   most = sum(b.shape[-2] * _largest(a) * _largest(b) for a, b in several)
   largest = float(jnp.finfo(jnp.float32).max) / 2
-  return most <= largest or bool((abs(sum(product(a, b) for a, b in several)) <= largest).all())
+  return most <= largest or bool(np.all(abs(sum(product(a, b) for a, b in several)) <= largest))
 
 
 def _largest(array: Any) -> float:

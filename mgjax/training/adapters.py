@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,7 +46,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   params, meta = load_base(start_from, what, place)
   if wrong := differences(lora.shapes_of(params), lora.shapes_of(nn.unbox(boxed))):
     raise ConfigError(
-      f'{what}: this is another model than that of {os.fspath(start_from)!r}: '
+      f'{what}: this is another model than that of {str(start_from)!r}: '
       f'{"; ".join(wrong[:5])}; take its configuration'
     )
   base = store(params, settings.weights)
@@ -65,7 +64,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     ),
     start=None,
     frozen={**frozen, BASE: base},
-    callbacks=_Merging(spec.callbacks, base, settings.scale, os.fspath(start_from), identity),
+    callbacks=_Merging(spec.callbacks, base, settings.scale, str(start_from), identity),
   )
 
 

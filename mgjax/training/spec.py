@@ -190,7 +190,7 @@ def make_buckets(
     kind = 'image' if shapes[name].frames == 1 else ''
     return f'{source}/{kind}' if source else kind
 
-  first = {group(name): name for name in reversed(shapes)}
+  first = {group(name): name for name in reversed([*shapes])}
   for name, shape in shapes.items() if share == 'samples' else ():
     if shape.weight != shapes[other := first[group(name)]].weight:
       raise ConfigError(

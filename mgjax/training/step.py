@@ -1,5 +1,6 @@
 """The training step (gradient, update, average) as one pure function for every component."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
@@ -62,9 +63,10 @@ def make_step(
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
       average = average_of(state, params, gradients, decay)
-      return state.replace(params=params, opt_state=opt_state, average=average)
+      return dataclasses.replace(state, params=params, opt_state=opt_state, average=average)
 
-    state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
+    after = apply_if(good, update, state)
+    state = dataclasses.replace(after, step=state.step + 1, counters=counters)
     return state, metrics | guard_metrics
 
   return step
@@ -116,7 +118,7 @@ def bind(
   key: Key | None = None,
 ) -> Predict:
   """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_learn`."""
-  model_params = params if adapt is None else adapt(params, frozen[BASE], key)
+  model_params = params if adapt is None else adapt(params, (frozen or {})[BASE], key)
   return functools.partial(model.apply, {'params': model_params})
 
 

@@ -33,7 +33,7 @@ class AttentionKernel:
   W)` says whether both take `index` (b g T W) or (1 1 T W): the W of T tiles that each reads.
   """
 
-  forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
-  backward: Callable[[Saved, Array], tuple[Array, Array, Array]]
+  forward: Callable[..., tuple[Array, Array]]
+  backward: Callable[..., tuple[Array, Array, Array]]
   takes_output: bool = False
   takes_tiles: Callable[[int, int, int], bool] | None = None

@@ -86,7 +86,7 @@ def _example(fields: Mapping[str, Any]) -> dict[str, Any]:
     *outer, key = name.split('.')
     group, kinds = fields, example
     for part in outer:
-      group, kinds = group.get(part), kinds.get(part)
+      group, kinds = group.get(part, {}), kinds.get(part, {})
     if isinstance(group, Mapping) and key in group:
       kinds[key] = {name: {} for name in group[key]} if isinstance(group[key], Mapping) else {}
   return example
@@ -102,13 +102,13 @@ def _first_difference(value: Any, expected: Any, name: str = '') -> str:
     return f'{name or "it"} is {actual}, expected {type(expected).__name__}'
   if isinstance(value, int | float) and name.startswith('model.') and value != expected:
     return f'{name} is {value:.9g}, and {expected:.9g} in the checkpoint'
-  if isinstance(expected, dict):
+  if isinstance(expected, dict) and isinstance(value, dict):
     for key, field in expected.items():
       if key not in value:
         return f'{name}{"." * bool(name)}{key} is missing'
       if problem := _first_difference(value[key], field, f'{name}{"." * bool(name)}{key}'):
         return problem
-  if isinstance(expected, list | tuple) and expected:
+  if isinstance(expected, list | tuple) and isinstance(value, list | tuple) and expected:
     is_of_model = name.startswith('model.')
     if is_of_model and len(value) != len(expected):
       return f'{name} has {len(value)} entries, and {len(expected)} in the checkpoint'

@@ -153,7 +153,7 @@ def open_manager(
   # cost more than they save.
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SMALL)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
-  handlers = {
+  handlers: dict[str, ocp.AsyncCheckpointHandler] = {
     name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
     for name in names
   }
@@ -276,7 +276,7 @@ def verify_checkpoint(path: epath.Path) -> None:
     if sorted(names) != sorted(saved):
       raise Damaged(f'{name} has other leaves than were saved')
     for portion in _portions([leaf_bytes(saved[leaf]) for leaf in names]):
-      targets = [ocp.PLACEHOLDER] * len(leaves)
+      targets: list[object] = [ocp.PLACEHOLDER] * len(leaves)
       for index in portion:
         targets[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
       item = jax.tree.unflatten(structure, targets)

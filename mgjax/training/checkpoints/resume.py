@@ -187,7 +187,9 @@ def is_finished(
 def save_interval(workdir: pathlib.Path, save_every: int) -> int:
   """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
   path = workdir / 'config.json'
-  before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
+  before = (
+    read_config(workdir).to_dict().get('train', {}).get('save_every') if path.exists() else None
+  )
   intervals = [interval for interval in (before, save_every) if isinstance(interval, int)]
   return max(intervals) if all(intervals) else 0
 

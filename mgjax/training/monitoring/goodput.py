@@ -121,7 +121,7 @@ def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
   took, as large a share as of these steps. Of attempts after the one that finished a run, which
   find nothing to do, nothing is counted.
   """
-  seconds = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
+  seconds: dict[str, float] = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
   spans: list[tuple[float, float, float]] = []  # of steps: first, last, and seconds they took
   attempts = 0
   again = 0.0

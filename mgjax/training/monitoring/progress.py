@@ -51,23 +51,23 @@ class Progress:
     A `clock` that stands still while programs compile keeps that out of the speed. With another
     `unit` than 'step', such as row or file, the speed is told in these a second.
     """
-    stream = stream or sys.stderr
+    shown = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._waited, self._next = 0.0, 0.0
     self._notes: list[str] = []
     self._unseen: tuple[int, Mapping[str, Any]] | None = None
     self._validated: dict[str, float] = {}
-    self._stream = stream if jax.process_index() == 0 else None
+    self._stream = shown if jax.process_index() == 0 else None
     self._bar = None
-    if self._stream is not None and stream.isatty():
+    if self._stream is not None and shown.isatty():
       import tqdm
 
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
         total=steps,
         initial=start,
-        file=stream,
+        file=shown,
         bar_format=layout,
         dynamic_ncols=True,
         desc=_STAGE.get(),

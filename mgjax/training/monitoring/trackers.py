@@ -86,7 +86,10 @@ class TensorBoard(Tracker):
     from tensorboardX import event_file_writer, summary  # slow to import
     from tensorboardX.proto import event_pb2, summary_pb2
 
-    self._scalar, self._event, self._kinds = summary.scalar, event_pb2.Event, summary_pb2.Summary
+    self._scalar = summary.scalar
+    # protobuf makes these classes at import.
+    self._event = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
+    self._kinds = summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
     folder = run.workdir / 'tensorboard'
     held = set()
     for path in sorted(folder.glob('events*')):
@@ -410,6 +413,7 @@ class _Feed:
       return
     self._held = held
     workdir = self._run.workdir
+    before: list[tuple[int, Mapping[str, float], Files]]
     before = [(step, metrics, {}) for step, metrics in read_metrics(workdir)]
     for folder in sorted(workdir.glob('samples/step_*')):
       before.append((int(folder.name.removeprefix('step_')), {}, _files(folder)))
