@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
 LARGEST = 2**28  # bytes of a file of text
@@ -249,7 +250,7 @@ def read_json_lines(
     _warn_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
 
 
-def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_fields(pairs: list[tuple[str, Any]]) -> JSON:
   """Makes a dictionary of a JSON object. Raises ValueError if a field occurs twice."""
   fields = dict(pairs)
   if len(fields) != len(pairs):

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import BEGIN, impostor, is_text
 
@@ -351,7 +352,7 @@ def check_complete(
     raise ConfigError(f'the tensors do not make this model: {listed(kinds)}; expected {expected}')
 
 
-def check_agrees(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+def check_agrees(config: Fields, sizes: Fields) -> None:
   """Raises ConfigError if a value of config.json, not None, differs from the tensors' size."""
   for name, value in config.items():
     if value is not None and value != sizes[name]:

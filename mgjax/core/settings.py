@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, did_you_mean
+from mgjax.core.configuration.keys import JSON, LARGEST, LARGEST_SEED, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
@@ -83,7 +83,7 @@ Magnitude = Annotated[float, Range(least=0)]
 Finite = Annotated[float, Range()]
 
 
-def fields_of(config: Any, name: str) -> dict[str, Any]:
+def fields_of(config: Any, name: str) -> JSON:
   """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
   group = config.get(name)
   if not isinstance(group, Mapping | ConfigDict):
@@ -92,7 +92,7 @@ def fields_of(config: Any, name: str) -> dict[str, Any]:
   return group.to_dict() if isinstance(group, ConfigDict) else dict(group)
 
 
-def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
+def unpack(make: Callable[..., _Made], fields: Fields, place: str, **more: Any) -> _Made:
   """Makes an object of a group of fields of a configuration.
 
   `make` is a dataclass, a Linen module, or a function with annotated parameters. Values are
@@ -109,8 +109,8 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
 
 
 def arguments(
-  make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
-) -> dict[str, Any]:
+  make: Callable[..., Any], fields: Fields, place: str, given: Sequence[str] = ()
+) -> JSON:
   """Returns checked fields as arguments of `make`, which gets those named in `given` elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   parameters = inspect.signature(make).parameters
@@ -174,7 +174,7 @@ class Checked:
     check(self)
 
 
-def annotations(make: Callable[..., Any]) -> dict[str, Any]:
+def annotations(make: Callable[..., Any]) -> JSON:
   """Returns the annotations of the fields of a class, or of the parameters of a function."""
   if dataclasses.is_dataclass(make):
     hints = {field.name: field.type for field in dataclasses.fields(make)}
@@ -245,7 +245,7 @@ def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any
   return tuple(checked(hint, element, name) for hint, element in zip(hints, value, strict=True))
 
 
-def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+def check_sizes(fields: Fields, shapes: Mapping[str, Sequence[int]]) -> None:
   """Checks the sizes of a model that a file describes, before its module is built.
 
   Building a model takes time for each layer, and memory for some sizes. So no size may exceed the

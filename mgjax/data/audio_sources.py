@@ -7,8 +7,9 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Wrapped
+from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
@@ -91,7 +92,7 @@ class WorldWithAudio(Wrapped):
     self._step = RATE // world.fps if pictures else 1
     self._last = (world.frames * RATE // world.fps - samples) // self._step
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     sample = self.source[index] if self._pictures else self.source.listen(index)
     events = np.rint(sample['events'] * RATE)  # the samples that they are heard at
@@ -126,7 +127,7 @@ class AudioClips(Windows):
     super().__init__(clips, seconds)
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> JSON:
     return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
@@ -137,7 +138,7 @@ class VideoClipsWithAudio(Clips):
     super().__init__(clips, shape)
     self._rate, self._channels = rate, channels
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> JSON:
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
     return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}

@@ -19,6 +19,7 @@ from typing import Any, SupportsIndex
 import grain
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.source import Source
 
@@ -142,7 +143,7 @@ def make_ordered_batches(
   return _host_batches(samples, bucket, host, hosts)
 
 
-def describe_data(buckets: Sequence[ShapeBucket], seed: int) -> dict[str, Any]:
+def describe_data(buckets: Sequence[ShapeBucket], seed: int) -> JSON:
   """Returns, as plain JSON values, all that the mapping step -> batch depends on."""
   return {
     'seed': int(seed),

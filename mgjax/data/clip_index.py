@@ -14,10 +14,10 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
 from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, WHOLE, open_row
@@ -63,7 +63,7 @@ class Clip:
   sounding: bool = False
   name: str = ''  # as the user wrote it
   interlaced: bool = False
-  more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+  more: Fields = dataclasses.field(default_factory=dict, compare=False)
 
 
 class ClipIndex:

@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.clip_index import Clip, ClipIndex
@@ -44,7 +45,7 @@ class Windows(abc.ABC):
     self._ends = np.cumsum(self._parts)
 
   @abc.abstractmethod
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> JSON:
     """Reads the window of a clip, `number` of the index, that begins at `start` seconds."""
 
   def length(self, number: int, index: int) -> float:
@@ -142,7 +143,7 @@ class Clips(Windows):
       for interval in self._intervals
     )
 
-  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> JSON:
     fps = float(self._rates[number]) / self._interval(number, index)
     files = {'video': clip.file}
     if SOURCE in clip.more:  # of a pair both have the same window
@@ -167,7 +168,7 @@ class InMemory:
   def __init__(self, source: Windows, count: int):
     self._source = source
     self._indices = source.spread(count)
-    self._kept: dict[int, dict[str, Any]] = {}
+    self._kept: dict[int, JSON] = {}
 
   @property
   def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.plug_ins import load_object
 
@@ -93,7 +93,7 @@ def prompts_of(world: str) -> Any:
   return load_object(WORLDS[world].prompts)()
 
 
-def open_world(world: str, fields: Mapping[str, Any], split: str, **more: Any) -> Any:
+def open_world(world: str, fields: Fields, split: str, **more: Any) -> Any:
   """Makes the source of a split, 'train' or 'validation'; `more` are fields that come first.
 
   Raises ConfigError if there is no such world, or its fields do not go together.

@@ -3,11 +3,12 @@
 A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 1 (data).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, annotations, unpack
 
@@ -64,7 +65,7 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def changed_schedule(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_schedule(old: Fields, changes: Fields) -> JSON:
   """Returns the fields of a schedule, `name` and options, with changes.
 
   Options of `old` that the schedule does not accept are dropped.

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, check, unpack
@@ -68,12 +68,12 @@ class Lora:
     return (self.alpha or self.rank) / self.rank
 
 
-def lora_settings(config: Mapping[str, Any]) -> Lora:
+def lora_settings(config: Fields) -> Lora:
   """Reads `config.lora` from a plain dictionary; older runs do not have it."""
   return unpack(Lora, config.get('lora') or {}, 'lora')
 
 
-def scale_of(config: Mapping[str, Any], adapters: Tree) -> float:
+def scale_of(config: Fields, adapters: Tree) -> float:
   """Returns alpha / r of adapters that were trained with a configuration.
 
   Raises ConfigError if the adapters have another rank than the configuration.

@@ -4,13 +4,12 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
@@ -26,7 +25,7 @@ TEACHER = 'teacher'  # the name of a reference among frozen parameters
 _log = logging.getLogger(__name__)
 
 
-def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
+def adapted(spec: TrainSpec, fields: Fields) -> TrainSpec:
   """Returns a spec that trains the adapters of a configuration's `lora`.
 
   If the rank is 0, all parameters are trained. In both cases `frozen` gets the reference, if the
@@ -71,9 +70,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
 class _Merging(CallbacksAround):
   """Callbacks of a section, which get the parameters of the base with the adapters merged."""
 
-  def __init__(
-    self, callbacks: Callbacks, base: Tree, scale: float, workdir: str, identity: dict[str, Any]
-  ):
+  def __init__(self, callbacks: Callbacks, base: Tree, scale: float, workdir: str, identity: JSON):
     """Takes the base, its work directory, and its identity in the notes."""
     super().__init__(callbacks)
     self._base = base
@@ -89,11 +86,11 @@ class _Merging(CallbacksAround):
     self._callbacks.show(dequantised(self._base), directory / 'before')
     return self._callbacks.show(self._merged(params), directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     """Adds the identity of the model that the adapters change."""
     return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     """Also raises ConfigError if the adapters were started on another model."""
     if notes.get(BASE) != self._identity:
       raise ConfigError(

@@ -13,12 +13,12 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
@@ -230,7 +230,7 @@ class Hooks:
 
   prepare: Callable[[Batch], Batch]
   evaluate: Callable[[Tree], Metrics]
-  meta: Callable[[State], dict[str, Any]]
+  meta: Callable[[State], JSON]
   callbacks: Callbacks = Callbacks()  # noqa: RUF009 (it has no state)
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
@@ -251,7 +251,7 @@ class RunContext:
   checkpoints: Checkpoints
   session: Session | None = None
   trackers: Sequence[Tracker] = ()
-  config: dict[str, Any] | None = None
+  config: JSON | None = None
 
 
 def run_loop(
@@ -455,7 +455,7 @@ def _first_params(
   return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
 
 
-def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:
+def _meta(config: JSON, spec: TrainSpec, orders: Orders, state: State) -> JSON:
   return {
     'step': int(state.step),
     'config': config,

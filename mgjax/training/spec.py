@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
+from mgjax.core.typing import Batch, Key, Metrics, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket, share_by_samples
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.source import Source
@@ -58,14 +59,14 @@ class Callbacks:
     The first process alone writes the picture.
     """
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     """Returns the notes that every checkpoint keeps besides the weights.
 
     `whole()` returns the parameters of the model. It merges adapters only when you call it.
     """
     return {}
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     """Checks the notes of the checkpoint that training resumes from.
     Raises ConfigError if it was trained with other data or other runs.
     """
@@ -87,10 +88,10 @@ class CallbacksAround(Callbacks):
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
     return self._callbacks.show(params, directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     return self._callbacks.notes(whole)
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     self._callbacks.check(notes)
 
   def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
@@ -169,7 +170,7 @@ def make_buckets(
   shapes: Mapping[str, BucketSettings],
   workdir: pathlib.Path,
   make_sources: MakeSources,
-  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]],
+  transform: Callable[[Sample], dict[str, np.ndarray]],
   *,
   share: str = 'given',
 ) -> tuple[list[ShapeBucket], list[ShapeBucket]]:

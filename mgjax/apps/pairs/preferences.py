@@ -20,6 +20,7 @@ import numpy as np
 
 from mgjax.apps.encode import stored_type
 from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs, rounded
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
 from mgjax.data.buckets import Shape
@@ -78,7 +79,7 @@ class Preferences:
 
 
 def prefer(
-  config: Mapping[str, Any],
+  config: Fields,
   directory: str | os.PathLike[str],
   *,
   batch_size: int = 16,
@@ -115,7 +116,7 @@ def prefer(
       if votes:
         source = _Rows(votes, split, settings, shape)
         make: Any = functools.partial(_voted, codec, dtype)
-        made_by: dict[str, Any] = {}
+        made_by: JSON = {}
       else:
         rate = {'fps': whole(data.fps, 'data.fps')} if source_of(data.kind).by_seconds else {}
         world = make_world(data, 'train', frames=shape.frames, size=shape.size, **rate)
@@ -225,9 +226,7 @@ class _Maker:
     self._model = kind(settings.model)
     self.sampling = {'sampling': self._model.settings}
 
-  def make(
-    self, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
-  ) -> Iterator[Sequence[Pair]]:
+  def make(self, indices: Sequence[int], samples: Sequence[Fields]) -> Iterator[Sequence[Pair]]:
     asked: list[Asked] = [sample['asked'] for sample in samples]
     filled = [*asked, *[asked[0]] * (self._rows - len(asked))]  # one program serves all batches
     both = [self._sample(filled, indices[0], which) for which in range(2)]
@@ -256,7 +255,7 @@ class _Maker:
 
 
 def _voted(
-  codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+  codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Fields]
 ) -> Iterator[Sequence[Pair]]:
   """Makes rows of what people voted about; nothing is dropped."""
   del indices
@@ -269,9 +268,7 @@ def _voted(
     yield [Pair(sample['caption'], made, {}, '', (sample['chosen'], sample['rejected']))]
 
 
-def _row(
-  caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: Any
-) -> dict[str, Any]:
+def _row(caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: Any) -> JSON:
   return {
     'latents': chosen.astype(dtype),
     REJECTED: rejected.astype(dtype),

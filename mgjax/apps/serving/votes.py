@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import LARGEST
 from mgjax.lab.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.lab.evaluation.human.questions import Question
@@ -143,7 +144,7 @@ class Votes(AnnotationQueue):
     """Returns the id of the vote that answers a task."""
     return self.token('vote', task.person, *task.key, task.again)
 
-  async def describe(self, task: Task) -> dict[str, Any]:
+  async def describe(self, task: Task) -> JSON:
     """Returns what a rater reads, and how long a frame is."""
     about: Asked = task.about
     frames = [
@@ -180,7 +181,7 @@ class Votes(AnnotationQueue):
       raise Refused(404, 'There is no such video.')
     return path, KINDS[path.suffix.lower()]
 
-  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Vote:
+  async def decide(self, task: Task, fields: Fields, waited: float) -> Vote:
     """Makes a vote of what was sent, if both videos were there."""
     if fields['choice'] not in CHOICES:
       raise Refused(400, f'choice is one of {", ".join(CHOICES)}.')
@@ -205,7 +206,7 @@ class Votes(AnnotationQueue):
       gold=about.item.gold,
     )
 
-  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+  def header(self, person: str, waiting: Sequence[Task]) -> JSON:
     done = self.done[person]
     free = 0 if waiting else len(self.waiting(person, more=True))
     total = done + len(waiting)
@@ -222,7 +223,7 @@ class Votes(AnnotationQueue):
       'own': done,
     }
 
-  def state(self) -> dict[str, Any]:
+  def state(self) -> JSON:
     """Returns how far the study is; not who wins, lest it be stopped when that pleases."""
     study = self.study
     pairs = [item for item in self.study.items if not item.gold]

@@ -6,15 +6,15 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
@@ -138,11 +138,11 @@ def _average(
   weights: Sequence[float] | None,
   measure: Callable[[Tree], float] | None,
   greedy: bool,
-) -> tuple[Tree, Averaged, list[dict[str, Any]]]:
+) -> tuple[Tree, Averaged, list[JSON]]:
   """Returns the average, what it came to, and the notes of every candidate's checkpoint."""
   names = list(map(str, candidates))
   steps: dict[str, int] = {}
-  notes: list[dict[str, Any]] = [{} for _ in candidates]
+  notes: list[JSON] = [{} for _ in candidates]
 
   def load(index: int) -> Tree:
     params, meta = load_params(candidates[index].workdir, step=candidates[index].step)
@@ -220,9 +220,7 @@ def make_validate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tre
   return measure
 
 
-def _notes_of(
-  spec: TrainSpec, notes: Sequence[Mapping[str, Any]], params: Tree
-) -> Mapping[str, Any]:
+def _notes_of(spec: TrainSpec, notes: Sequence[Fields], params: Tree) -> Fields:
   """Returns what is kept beside an average of runs whose notes differ."""
   for each in notes:
     spec.callbacks.check(dict(each))

@@ -19,9 +19,10 @@ import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mgjax.core import run_names
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, read_regular, write_bytes, write_json
 from mgjax.lab.evaluation.evaluate import evaluator_of
@@ -95,7 +96,7 @@ class Evaluation(NamedTuple):
 
   name: str
   what: str
-  options: Mapping[str, Any]
+  options: Fields
   numbers: Mapping[str, str]
   of: str = ''
 
@@ -221,7 +222,7 @@ def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
 def with_metadata(
   text: str,
   name: str,
-  config: Mapping[str, Any],
+  config: Fields,
   results: Sequence[Result] = (),
   samples: Mapping[str, str] | None = None,
 ) -> str:
@@ -245,7 +246,7 @@ def with_metadata(
 def _with_metadata(
   text: str,
   name: str,
-  config: Mapping[str, Any],
+  config: Fields,
   results: Sequence[Result],
   samples: Mapping[str, str],
 ) -> str:
@@ -303,7 +304,7 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
   return with_metadata(text, name, config, results, samples)
 
 
-def _results(record: Mapping[str, Any]) -> list[Result]:
+def _results(record: Fields) -> list[Result]:
   """Returns the finite numbers of a record. Raises one of `WRONG` if it is damaged."""
   found = []
   for metric, each in record['measured']['metrics'].items():
@@ -341,7 +342,7 @@ def documents() -> dict[pathlib.Path, str]:
   return {path: _MARKED.sub(table, text) for path, text in texts.items() if _MARKED.search(text)}
 
 
-def _evaluate(each: Evaluation, options: Mapping[str, Any], place: pathlib.Path, at: str) -> Found:
+def _evaluate(each: Evaluation, options: Fields, place: pathlib.Path, at: str) -> Found:
   """Evaluates in an empty folder; takes what an earlier call found by the same weights."""
   weights = SHIPPED / each.workdir / FILE
   digest = hashlib.sha256(weights.read_bytes())  # with the fingerprint of the autoencoder in it

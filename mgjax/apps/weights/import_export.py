@@ -15,14 +15,13 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.apps.weights.cards import CARD, RECORD, make_card
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
@@ -136,7 +135,7 @@ def import_weights(
 
 def _import_into(
   workdir: pathlib.Path,
-  config: Mapping[str, Any],
+  config: Fields,
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
@@ -187,7 +186,7 @@ def _import_into(
 
 def _import_adapters(
   workdir: pathlib.Path,
-  config: Mapping[str, Any],
+  config: Fields,
   source: str | os.PathLike[str],
   weights: WeightFormat,
 ) -> None:
@@ -213,7 +212,7 @@ def _import_adapters(
   _log.info('adapters of rank %d for %d kernels in %s', rank, len(kernels), workdir)
 
 
-def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
+def _is_another_run(workdir: pathlib.Path, config: Fields) -> bool:
   if not (workdir / 'config.json').exists():
     return False
   try:
@@ -224,7 +223,7 @@ def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
 
 def _read_ours(
   path: str | os.PathLike[str], wanted: str, weights: WeightFormat
-) -> tuple[Tensors, dict[str, Any]] | None:
+) -> tuple[Tensors, JSON] | None:
   if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
     return None
   metadata = read_metadata(path)
@@ -268,7 +267,7 @@ def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -
       )
 
 
-def _check_notes(header: Mapping[str, Any]) -> None:
+def _check_notes(header: Fields) -> None:
   """Raises ValueError unless notes are such that everybody can read them."""
   for name in ('source', 'encoders'):
     if not isinstance(header.get(name, {}), dict):
@@ -288,7 +287,7 @@ def _is_note(value: Any, depth: int) -> bool:
 
 
 def _from_ours(
-  weights: WeightFormat, model: Mapping[str, Any], tensors: Tensors, header: Mapping[str, Any]
+  weights: WeightFormat, model: Fields, tensors: Tensors, header: Fields
 ) -> ImportedWeights:
   fields = header['model'] | {name: model[name] for name in weights.how if name in model}
   notes = {name: value for name, value in header.items() if name not in ABOUT}
@@ -303,7 +302,7 @@ def _from_ours(
   return ImportedWeights(fields, params, notes)
 
 
-def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+def _unpack(header: Fields, path: str | os.PathLike[str]) -> Files:
   """Returns the tokenizer files that an exported encoder brings along."""
   try:
     files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
@@ -535,5 +534,5 @@ def _prompts(samples: pathlib.Path) -> dict[str, str]:
   return found
 
 
-def _prompts_in(record: Mapping[str, Any]) -> dict[str, str]:
+def _prompts_in(record: Fields) -> dict[str, str]:
   return {f'samples/{row["file"]}': str(row['prompt']) for row in record.get('samples', ())}

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
@@ -177,7 +178,7 @@ def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejecte
   open_storage(directory).replace(REJECTED, ''.join(lines).encode())
 
 
-def _described(treatment: ConvertOptions) -> dict[str, Any]:
+def _described(treatment: ConvertOptions) -> JSON:
   described = dataclasses.asdict(treatment)
   if not treatment.deinterlace:
     del described['deinterlace']  # which records did not have that were begun before
@@ -186,14 +187,14 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 def _converted(
   found: Iterator[Input | Rejected], submit: _Submit, count: int
-) -> Iterator[dict[str, Any] | Rejected]:
+) -> Iterator[JSON | Rejected]:
   """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
   waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
     collections.deque()
   )
   held = 0
 
-  def finished() -> dict[str, Any] | Rejected:
+  def finished() -> JSON | Rejected:
     nonlocal held
     first, future = waiting.popleft()
     row = future.result()
@@ -218,9 +219,7 @@ def _size(each: Input | Rejected) -> int:
   return 0 if isinstance(each, Rejected) else each.size
 
 
-def _row(
-  treatment: ConvertOptions, limits: Limits, each: Input | Rejected
-) -> dict[str, Any] | Rejected:
+def _row(treatment: ConvertOptions, limits: Limits, each: Input | Rejected) -> JSON | Rejected:
   if isinstance(each, Rejected):
     return each
   try:

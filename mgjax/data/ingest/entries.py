@@ -33,6 +33,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.columns import caption_column, file_column, shown_names
 from mgjax.data.ingest.manifest import SUFFIXES, Columns, encoding_of, is_unicode, manifest_rows
@@ -75,7 +76,7 @@ SOUND = Medium(
 )
 
 
-def plain_caption(row: Mapping[str, Any]) -> Any:
+def plain_caption(row: Fields) -> Any:
   """Returns the caption of a row as it is."""
   return row.get('caption')
 
@@ -88,7 +89,7 @@ class Captions(NamedTuple):
   """
 
   columns: tuple[str, ...] = ()
-  write: Callable[[Mapping[str, Any]], Any] = plain_caption
+  write: Callable[[Fields], Any] = plain_caption
 
 
 PLAIN = Captions()
@@ -243,7 +244,7 @@ class _Lists(NamedTuple):
   columns: Columns
   progress: Callable[[int, int], None]
 
-  def rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+  def rows(self, path: pathlib.Path) -> Iterator[tuple[int, Fields | DataError]]:
     """The rows of a manifest."""
     more = ('start', *_OF_PAIRS, *self.captions.columns)
     return manifest_rows(path, self.columns, more, self.medium.suffixes, self.progress)
@@ -251,7 +252,7 @@ class _Lists(NamedTuple):
   def entries(
     self,
     places: Places,
-    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
+    rows: Iterable[tuple[int, Fields | DataError]],
     below: str = '',
     of: str = '',
   ) -> Iterator[tuple[pathlib.Path | None, Entry | Rejected]]:
@@ -513,7 +514,7 @@ def _is_of_captions(part: tuple[str]) -> bool:
   return caption_column(part) is not None or part[0] in _LABELS
 
 
-def _of_pair(row: Mapping[str, Any], places: Places, below: str) -> dict[str, str]:
+def _of_pair(row: Fields, places: Places, below: str) -> dict[str, str]:
   source = row.get(SOURCE)
   if not source:
     return {}

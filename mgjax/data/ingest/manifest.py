@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, MgjaxError
 from mgjax.core.files import BEGIN, impostor, unique_fields
 from mgjax.core.plug_ins import load_package
@@ -28,7 +29,7 @@ from mgjax.data.ingest.columns import (
 )
 
 SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
-Row = dict[str, Any]
+Row = JSON
 _Line = tuple[int, str | DataError]  # its number, and what it says
 _CHARACTERS = 1 << 20  # of a line
 _LINES = 100  # of a row of csv, whose quoted text may have several

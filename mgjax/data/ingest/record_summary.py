@@ -6,10 +6,10 @@ of some rows, evenly spaced. Damaged ones among those are told apart from the re
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
@@ -89,7 +89,7 @@ def holds_clips(records: Records) -> bool:
     return False
 
 
-def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
+def _read(records: Records, count: int) -> tuple[list[JSON], Damaged]:
   taken = []
   damaged = {}
   for index in evenly(len(records), count):
@@ -105,7 +105,7 @@ def _damaged(index: int, error: DataError, source: str = '') -> Rejected:
   return Rejected(f'row {index}' + (f', {source}' if source else ''), reason)
 
 
-def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
+def _clips(records: Records, taken: list[JSON]) -> Iterator[str]:
   seconds, fps, height, width, sounding = (records.column(name) for name in COLUMNS[:5])
   size = np.mean([row['media'].size for row in taken])
   yield (
@@ -124,7 +124,7 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
   yield f'shape, the nearest of: {", ".join(told)}'
 
 
-def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
+def _arrays(taken: list[JSON]) -> Iterator[str]:
   first = taken[0]
   for name in first:
     values = [row[name] for row in taken if name in row]

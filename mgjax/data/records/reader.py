@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.rows import decode_row
@@ -39,7 +40,7 @@ def write_records(
   rows: Any,
   *,
   rows_per_shard: int,
-  meta: dict[str, Any] | None = None,
+  meta: JSON | None = None,
   columns: Sequence[str] = (),
 ) -> 'Records':
   """Writes a source of rows; rows of finished shards are not read."""
@@ -150,7 +151,7 @@ class Records:
         _bytes(missing) / 1e9,
       )
 
-    def read(number: int) -> list[dict[str, Any]] | None:
+    def read(number: int) -> list[JSON] | None:
       shard = self._shards[number]
       name = files.get(shard['name'])
       captions = name and caption_files.read(self._storage, name, shard['rows'])
@@ -168,7 +169,7 @@ class Records:
               caption_files.write(self._storage, self._shards[number]['name'], captions)
           yield from captions
 
-  def _without(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
+  def _without(self, files: Mapping[str, str]) -> list[JSON]:
     return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
 
   def _captions_of_rows(self, number: int) -> Iterator[dict[str, Any]]:
@@ -195,7 +196,7 @@ class Records:
       parts = [index.columns for index in pool.map(read, filled)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-  def __getstate__(self) -> dict[str, Any]:
+  def __getstate__(self) -> JSON:
     return {key: value for key, value in self.__dict__.items() if key != '_columns'}
 
 
@@ -223,7 +224,7 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   return faults
 
 
-def _bytes(shards: Sequence[Mapping[str, Any]]) -> int:
+def _bytes(shards: Sequence[Fields]) -> int:
   return sum(shard['bytes'] for shard in shards)
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 
 _ALIGNMENT = 16  # of numpy's own memory
 
 
-def encode_row(row: dict[str, Any]) -> bytes:
+def encode_row(row: JSON) -> bytes:
   """Serialises a row: numpy arrays (also bfloat16 and its kin), strings, numbers, truth values."""
   header = {}
   arrays = []

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records.rows import encode_row
 from mgjax.data.records.storage import Folder, Handle
@@ -66,9 +67,7 @@ class Index:
     return cls(*fixed, {name.removeprefix('column '): array for name, array in arrays.items()})
 
 
-def write_rows(
-  path: pathlib.Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()
-) -> Index:
+def write_rows(path: pathlib.Path, rows: Iterable[JSON], columns: Sequence[str] = ()) -> Index:
   """Writes rows to a local file and reads them back once.
 
   `columns` are fields of every row that are numbers or truth values.
@@ -147,7 +146,7 @@ def checksum(handle: Handle, size: int) -> str:
   return digest.hexdigest()
 
 
-def _number(row: dict[str, Any], name: str) -> Any:
+def _number(row: JSON, name: str) -> Any:
   value = row.get(name)
   if (
     isinstance(value, np.ndarray | np.generic) and value.shape == () and value.dtype.kind in 'biuf'

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core import files
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.plug_ins import Later
 
@@ -145,10 +146,10 @@ class ObjectStore:
     self.location = url.rstrip('/')
     self.__setstate__({'location': self.location})
 
-  def __getstate__(self) -> dict[str, Any]:
+  def __getstate__(self) -> JSON:
     return {'location': self.location}  # connections cannot be pickled
 
-  def __setstate__(self, state: dict[str, Any]) -> None:
+  def __setstate__(self, state: JSON) -> None:
     self.location = state['location']
     try:
       self._store = tensorstore.KvStore.open(_spec(self.location), context=_context()).result()

@@ -24,12 +24,13 @@ cut to the size of v: near noise it is many times that at first, and such rows w
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.derivatives import forward_mode
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Magnitude, Positive, Range
@@ -59,7 +60,7 @@ class MeanFlow(Checked):
   power: Magnitude = 1.0
 
   @property
-  def schedule(self) -> Mapping[str, Any]:
+  def schedule(self) -> Fields:
     """The grid whose steps have one length, which the model is told."""
     return {'name': 'linear'}
 

@@ -13,11 +13,11 @@ import importlib.util
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.settings import annotations
@@ -42,7 +42,7 @@ class Baseline:
   """
 
   name: str
-  make_programs: Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, Timed]]]
+  make_programs: Callable[[Fields], Mapping[str, Mapping[str, Timed]]]
   differs: str = ''
 
 
@@ -68,9 +68,7 @@ def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseli
   return found
 
 
-def make_task(
-  what: str, backbone: Transformer, latents: tuple[int, ...], context: int
-) -> dict[str, Any]:
+def make_task(what: str, backbone: Transformer, latents: tuple[int, ...], context: int) -> JSON:
   """Returns what a baseline of a flow model has to do, in plain values.
 
   Returns:
@@ -90,9 +88,7 @@ def make_task(
   }
 
 
-def make_forward_task(
-  what: str, found: Forward, inputs: Sequence[Array], params: Tree
-) -> dict[str, Any]:
+def make_forward_task(what: str, found: Forward, inputs: Sequence[Array], params: Tree) -> JSON:
   """Returns what a baseline of an autoencoder, a codec or an encoder has to do.
 
   Returns:
@@ -117,7 +113,7 @@ def make_forward_task(
   }
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> JSON:
   affinity = getattr(os, 'sched_getaffinity', None)
   return {
     'platform': jax.default_backend(),
@@ -141,7 +137,7 @@ def _load(path: str) -> tuple[Sequence[str], Baseline]:
   return module.WHAT, Baseline(path, module.make_programs, getattr(module, 'DIFFERS', ''))
 
 
-def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:
+def _jax_programs(task: Fields) -> dict[str, Programs]:
   """`jax.nn.dot_product_attention`: cuDNN's kernel where there is one for the type, else XLA's."""
   dtype = compute_type(task['dtype'])
   fused = task['platform'] == 'gpu' and dtype.itemsize == 2

@@ -5,12 +5,12 @@ against the same peaks (`parallel/chips.py`).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.lab.benchmarks.baselines import find_baselines, make_task
 from mgjax.lab.benchmarks.compare import (
@@ -43,7 +43,7 @@ def measure_flow_model(
   layers: int | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-) -> dict[str, Any]:
+) -> JSON:
   """Times the programs of a flow model on random data; the devices of a mesh share the work.
 
   The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or
@@ -96,7 +96,7 @@ def measure_flow_model(
   }
 
 
-def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+def _of_sampler(sampler: Fields, report: Fields) -> JSON:
   """Returns what the report of a sampler says besides: median milliseconds a step of the loop."""
   steps = len(sampler['times']) - 1
   each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}

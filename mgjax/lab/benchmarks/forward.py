@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array
@@ -41,7 +42,7 @@ def measure_forward(
   *,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-) -> dict[str, Any]:
+) -> JSON:
   """Times a pass on random data, of weights that are drawn; the devices of a mesh share the rows.
 
   The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or

@@ -4,11 +4,10 @@ import functools
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.lab.benchmarks.timing import interleave, warm_up
 from mgjax.lab.report.tables import aligned
 from mgjax.sections.video.pipeline import VideoPipeline
@@ -16,7 +15,7 @@ from mgjax.sections.video.pipeline import VideoPipeline
 PROMPT = 'the green digit 3 moves left'
 
 
-def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
+def measure_pipeline(workdir: str, rounds: int = 5) -> JSON:
   """Times loading a model and its first file, then pixels of a prompt and its file in turns.
 
   Returns:
@@ -54,7 +53,7 @@ def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
   }
 
 
-def describe_pipeline(report: Mapping[str, Any]) -> str:
+def describe_pipeline(report: Fields) -> str:
   """Returns what `measure_pipeline` found as a table for people."""
   rows = [('', 'median s', 'min s', 'processor s')]
   rows += [

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, read_optional_json, write_json
 from mgjax.lab.benchmarks.compare import machine
@@ -33,7 +33,7 @@ class Bar:
   names: tuple[str, ...]
   least: float
 
-  def score(self, report: Mapping[str, Any]) -> float:
+  def score(self, report: Fields) -> float:
     """Returns the score of one model, of what its judge found; of groups, of the first one."""
     found = next(iter(report.get('groups', {'': report}).values()))['alignment']
     return sum(found[name] for name in self.names) / len(self.names)
@@ -45,7 +45,7 @@ BARS = {
 }
 
 
-def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str = '') -> Answer:
+def race(config: Fields, flags: Sequence[str], seeds: int, out: str = '') -> Answer:
   """Runs a recipe from nothing with each of the seeds 0, 1, ..., and returns its row.
 
   Args:
@@ -67,7 +67,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
     )
   bar = BARS[judge]
   about = {'flags': list(flags), 'machine': machine()}
-  found: dict[str, Any] = {}
+  found: JSON = {}
   if out:
     found = read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) or {}
   if found and {name: found[name] for name in about} != about:
@@ -84,7 +84,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
   return Answer(describe(numbers), numbers)
 
 
-def describe(numbers: Mapping[str, Any]) -> str:
+def describe(numbers: Fields) -> str:
   """Returns the row of docs/results/speedrun.md, with its header."""
   rows, bar = numbers['seeds'], numbers['bar']
   spent, scores = ([row[name] for row in rows] for name in ('processor_seconds', 'score'))
@@ -104,7 +104,7 @@ def describe(numbers: Mapping[str, Any]) -> str:
   return markdown([[*cells], [*cells.values()]])
 
 
-def _run(config: Mapping[str, Any], flags: Sequence[str], seed: int, bar: Bar) -> dict[str, float]:
+def _run(config: Fields, flags: Sequence[str], seed: int, bar: Bar) -> dict[str, float]:
   order, stages = config['order'], config['stages']
   seeded = [f'--config.stages.{name}.seed={seed}' for name in order if 'seed' in stages[name]]
   trained = f'--config.order={tuple(order[:-1])}'

@@ -13,11 +13,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
@@ -48,7 +49,7 @@ CARRIED = {
   },
 }
 
-_Row = Mapping[str, Any]
+_Row = Fields
 
 
 def caption_clips(
@@ -108,7 +109,7 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
   return ' '.join(filled.split())
 
 
-def carried(row: _Row, limits: SoundLimits) -> dict[str, Any]:
+def carried(row: _Row, limits: SoundLimits) -> JSON:
   """Returns what a record tells of a clip beside its caption: camera, labels, sound."""
   told = {name: row[key] for key, name in CARRIED.items() if row.get(key) is not None}
   if row.get('sound_cosine') is not None:
@@ -179,7 +180,7 @@ def _frames(
   return or_reason(read, each, 'read', MemoryError)
 
 
-def _identity(settings: CaptionSettings) -> dict[str, Any]:
+def _identity(settings: CaptionSettings) -> JSON:
   """What captions depend on; not the template, nor how fast a server is asked."""
   fields = dataclasses.asdict(settings)
   del fields['template'], fields['prefix']

@@ -6,9 +6,10 @@ A shard of records is one job of an engine: see `shards.py`.
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED, write_rejected
@@ -23,7 +24,7 @@ from mgjax.lab.curation.settings import CUT, CutSettings
 from mgjax.lab.curation.shards import Executor, Seen, finish_jobs
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
-_Clip = tuple[Input | Rejected, Mapping[str, Any]]  # and its row
+_Clip = tuple[Input | Rejected, Fields]  # and its row
 _Job = tuple[int, list[_Clip]]  # the index of a shard of records, and its clips
 MORE = 'more'  # of a row: what its record has beside that
 
@@ -38,7 +39,7 @@ class CutResult:
 
 
 def write_records(
-  clips: Sequence[Mapping[str, Any]],
+  clips: Sequence[Fields],
   inputs: Inputs,
   directory: str | os.PathLike[str],
   executor: Executor,
@@ -81,14 +82,14 @@ def write_records(
 
 
 def _jobs(
-  clips: Sequence[Mapping[str, Any]], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
+  clips: Sequence[Fields], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
 ) -> Iterator[_Job]:
   for index in missing:
     rows = [clips[each] for each in writer.shard_rows(index)]
     yield index, [(inputs[int(row['place'])], _told(row)) for row in rows]
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+def _told(row: Fields) -> JSON:
   more = {MORE: row[MORE]} if row.get(MORE) else {}
   return {name: row[name] for name in _FIELDS} | more
 
@@ -103,7 +104,7 @@ class _Cutter:
   def __call__(self, job: _Job) -> None:
     notes: list[list[Any]] = []  # [clip, whether it was copied, why it is no record]
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[JSON]:
       for clip in job[1]:
         name = clip[1]['clip']
         made = self._cut(clip)
@@ -123,11 +124,11 @@ class _Cutter:
     self._cut.close(for_good=True)
 
 
-def _cut(settings: CutSettings, given: _Clip) -> tuple[dict[str, Any], bool] | str:
+def _cut(settings: CutSettings, given: _Clip) -> tuple[JSON, bool] | str:
   """The row of a clip and whether its pictures were copied, or why there is none."""
   each, row = given
 
-  def cut() -> tuple[dict[str, Any], bool]:
+  def cut() -> tuple[JSON, bool]:
     how = {'gop': settings.gop, 'crf': settings.crf, 'anew': settings.anew}
     data, copied = cut_video(open_video(each), row['start'], row['end'], **how)
     return {**row.get(MORE, {}), **make_row(data, row['caption'], row['clip'])}, copied

@@ -7,11 +7,11 @@ so a changed threshold measures nothing twice; one that lets a gated video throu
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Bool
 from mgjax.lab.curation.filters.registry import FILTERS, filters_of
 from mgjax.lab.curation.filters.table import as_columns
@@ -27,7 +27,7 @@ class Gate:
   names: tuple[str, ...] = ()
   keep: KeepSettings = dataclasses.field(default_factory=KeepSettings)
 
-  def reason(self, row: Mapping[str, Any]) -> str:
+  def reason(self, row: Fields) -> str:
     """Says why the video of a row need not be decoded, '' if it has to be."""
     return self._reasons({name: [row[name]] for name in PROBED} | {'clip': ['']})[0]
 

@@ -30,6 +30,7 @@ from typing import Any
 
 from PIL import Image
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input
@@ -53,7 +54,7 @@ _FATAL = (ConfigError, MemoryError)
 
 def measure_video(
   each: Input | Rejected, settings: MeasureSettings, place: int = 0, gate: Gate = OPEN
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
   """Measures the `place`th video: a row a clip, or one with an `error` or what `gated` it.
 
   Raises:
@@ -87,7 +88,7 @@ def or_reason(
     return f'cannot be {done} ({type(error).__name__}: {error!s:.200})'
 
 
-def error_row(video: str, reason: str, place: int) -> dict[str, Any]:
+def error_row(video: str, reason: str, place: int) -> JSON:
   """Returns the row of a video that cannot be measured."""
   return {'video': video, 'clip': video, 'place': place, 'error': reason}
 
@@ -97,9 +98,7 @@ def open_video(each: Input) -> File:
   return Blob(each.name, each.load()) if each.path is None else each.path
 
 
-def _measured(
-  each: Input, settings: MeasureSettings, place: int, gate: Gate
-) -> list[dict[str, Any]]:
+def _measured(each: Input, settings: MeasureSettings, place: int, gate: Gate) -> list[JSON]:
   began = time.process_time()
   file = open_video(each)
   info = probe(file)

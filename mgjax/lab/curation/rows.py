@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core import files
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float
@@ -55,7 +56,7 @@ class Scores:
   def __init__(
     self,
     directory: str | os.PathLike[str],
-    identity: Mapping[str, Any],
+    identity: Fields,
     videos: int,
     videos_per_shard: int,
   ):
@@ -98,9 +99,7 @@ class Scores:
     names = sorted(entry.name for entry in os.scandir(self.directory))
     return {int(found[1]): found[0] for found in map(_SHARD.fullmatch, names) if found}
 
-  def write(
-    self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
-  ) -> None:
+  def write(self, index: int, rows: Sequence[Fields], seconds: float, instead_of: str = '') -> None:
     """Writes the rows of a shard, which took one worker `seconds`, instead of an older file."""
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
     table = pyarrow().table({name: [row.get(name) for row in rows] for name in names})
@@ -110,7 +109,7 @@ class Scores:
     if instead_of not in ('', name):
       (self.directory / instead_of).unlink(missing_ok=True)
 
-  def rows(self, index: int) -> tuple[list[dict[str, Any]], float, str]:
+  def rows(self, index: int) -> tuple[list[JSON], float, str]:
     """Returns the rows of a shard, the seconds that they took, and its file; none, 0.0 and ''."""
     if not (name := self.shards().get(index, '')):
       return [], 0.0, ''

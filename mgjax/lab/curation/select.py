@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.data.ingest.entries import alike
 from mgjax.lab.curation.filters.registry import filters_of
 from mgjax.lab.curation.rows import Vectors, pyarrow
@@ -57,7 +58,7 @@ class Selection:
       rows = rows.append_column(name, pyarrow().array(column, pyarrow().list_(pyarrow().float32())))
     return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
 
-  def kept_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+  def kept_rows(self, names: Sequence[str]) -> list[JSON]:
     """Returns some columns of the rows that are kept, those of `names` that are there."""
     found = [name for name in self.table.column_names if name in names]
     return self.table.select(found).filter(self.dropped_by == '').to_pylist()
@@ -87,7 +88,7 @@ class Selection:
     step = Step(name, len(rows), int((~lost).sum()), reasons=alike(said[lost]), seconds=seconds)
     return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
 
-  def funnel(self) -> dict[str, Any]:
+  def funnel(self) -> JSON:
     """Returns the counts in plain JSON values."""
     return {
       'clips': self.clips,
@@ -136,7 +137,7 @@ def select(table: Any, settings: CurationSettings, vectors: Vectors | None = Non
   return Selection(table, dropped_by, reasons, steps, vectors)
 
 
-def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> dict[str, Any]:
+def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> JSON:
   """Some rows, and of their columns those that are named and there."""
   rows = table.select([name for name in table.column_names if name in {'clip', *names}])
   rows = rows if len(left) == len(table) else rows.take(left)

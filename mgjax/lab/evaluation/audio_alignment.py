@@ -3,14 +3,15 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.media.audio import write_soundtrack
@@ -65,7 +66,7 @@ def judge_soundtracks(
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
-  choice: dict[str, Any] = {}
+  choice: JSON = {}
   if candidates > 1:
     moments = round(RATE * pipeline.default_seconds)
     motions = [
@@ -108,9 +109,7 @@ def judge_soundtracks(
   return measured, shown
 
 
-def _metrics(
-  judge: SoundJudge, read: Sequence[Any], scores: Mapping[str, Any]
-) -> dict[str, Metric]:
+def _metrics(judge: SoundJudge, read: Sequence[Any], scores: Fields) -> dict[str, Metric]:
   """The scores, which are of all events together, with intervals over clips."""
   metrics = {}
   alone = [judge.scores([reading]) for reading in read]
@@ -170,7 +169,7 @@ def _write_heard(path: pathlib.Path, clip: JudgedClip, fps: float, rate: int) ->
 
 
 def _features(
-  pipeline: AudioPipeline, clips: Sequence[dict[str, Any]]
+  pipeline: AudioPipeline, clips: Sequence[Sample]
 ) -> Float[np.ndarray, 'b t e'] | None:
   if 'video' not in clips[0]:
     return None

@@ -4,14 +4,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import DataError, NonFiniteError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Sample
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.media.audio import write_wav
@@ -182,7 +181,7 @@ def compare_audio(
 
 def sample_audio(
   data: DataSettings, samples: int, *, sounds: str = '', channels: int = 1, seconds: float = SECONDS
-) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
+) -> tuple[Iterator[Float[np.ndarray, 's c']], Sample]:
   """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
   Returns them, read one by one, and a description for a record; DataError if none can be used.

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.clips import evenly
@@ -203,7 +204,7 @@ def evaluate_autoencoder(
     found = judge_reconstruction(codec, judge, samples)
     about = {'weights': _weights(workdir)}
     return write_findings(workdir, 'judged', found, about, files=apart('evaluation/judged'))
-  about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
+  about: JSON = {'weights': _weights(workdir), 'perceptual': None}
   weights = pathlib.Path(perceptual or config.get('perceptual_weights', ''))
   perceive = None
   if perceptual or weights.is_file():
@@ -346,11 +347,11 @@ def evaluate_suite(
   return write_findings(folder, 'suite', found, about, show=lambda place, _: there[place])
 
 
-def _about(pipeline: Any, seed: int) -> dict[str, Any]:
+def _about(pipeline: Any, seed: int) -> JSON:
   return {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
 
 
-def _weights(workdir: pathlib.Path) -> dict[str, Any]:
+def _weights(workdir: pathlib.Path) -> JSON:
   step = open_checkpoints(workdir).steps()[-1]
   return {'workdir': os.fspath(workdir), 'step': step}
 

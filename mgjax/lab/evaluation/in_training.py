@@ -4,11 +4,10 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Positive, checked, fields_of
@@ -29,10 +28,10 @@ class Evaluator:
   """
 
   every: Positive
-  options: Mapping[str, Any]
+  options: Fields
 
 
-def read_evaluators(fields: Mapping[str, Any]) -> dict[str, Evaluator]:
+def read_evaluators(fields: Fields) -> dict[str, Evaluator]:
   """Reads `evaluators` of a configuration: name -> {every, options of the evaluation}.
 
   Raises ConfigError if the component has no evaluation, it takes no such option, or there is no
@@ -57,7 +56,7 @@ def read_evaluators(fields: Mapping[str, Any]) -> dict[str, Evaluator]:
   return found
 
 
-def evaluated(spec: TrainSpec, fields: Mapping[str, Any], workdir: pathlib.Path) -> TrainSpec:
+def evaluated(spec: TrainSpec, fields: Fields, workdir: pathlib.Path) -> TrainSpec:
   """Returns a spec whose checkpoints are evaluated as a configuration's `evaluators` ask.
 
   Raises ConfigError as `read_evaluators`, or where several processes train: then `launch.evaluate`
@@ -74,9 +73,7 @@ def evaluated(spec: TrainSpec, fields: Mapping[str, Any], workdir: pathlib.Path)
   return dataclasses.replace(spec, callbacks=callbacks)
 
 
-def evaluator_options(
-  workdir: str | os.PathLike[str], name: str, fields: Mapping[str, Any]
-) -> dict[str, Any]:
+def evaluator_options(workdir: str | os.PathLike[str], name: str, fields: Fields) -> JSON:
   """Returns the options of the evaluator that the configuration of a run has by this name.
   Raises ConfigError if it has none.
   """

@@ -5,9 +5,10 @@ import pathlib
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, read_optional_json, write_json
 from mgjax.data.clips import evenly
@@ -25,7 +26,7 @@ from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 REPORT = 'report.json'
 
-Findings = tuple[Mapping[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
+Findings = tuple[Fields, str, list[pathlib.Path]]  # scores, a table for people, pictures
 
 
 def _video(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
@@ -83,12 +84,12 @@ def _judge_of(name: str) -> _Judge:
   return _Judge(_video, lambda *_: [f'--prompt={WORLDS[name].example}'])
 
 
-def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
+def is_judged(stage: Fields, workdir: pathlib.Path) -> bool:
   """Says whether report.json is of the newest weights of the model that a stage samples."""
   return earlier_report(workdir, _about(stage, workdir)) is not None
 
 
-def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def judge_samples(stage: Fields, workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
   A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES or a world, and
@@ -102,7 +103,7 @@ def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   write_json(workdir / REPORT, report)
 
 
-def _about(stage: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int] | None:
+def _about(stage: Fields, workdir: pathlib.Path) -> dict[str, int] | None:
   model = workdir / stage['of']
   steps = open_checkpoints(model).steps() if model.exists() else []
   return {'step': steps[-1], 'samples': stage['samples']} if steps else None
@@ -125,7 +126,7 @@ def earlier_report(
   return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
 
 
-def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
+def shown(config: Fields, workdir: str | os.PathLike[str]) -> str:
   """Returns what a finished run or recipe tells people.
 
   Of a recipe that ends with samples these are their scores, with intervals, their files and a
@@ -147,7 +148,7 @@ def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   return '\n'.join([*told, ''])
 
 
-def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:
+def _command(stage: Fields, workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:
   """A command that can be run as it stands, whether or not the environment is activated."""
   python = os.path.relpath(sys.executable)
   python = sys.executable if python.startswith('..') else python

@@ -1,14 +1,15 @@
 """Measures a CLIP on pictures that training never saw: retrieval, what they show, identities."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float, Int, Sample
 from mgjax.data.clips import evenly
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import data_settings
@@ -100,8 +101,8 @@ def judge_retrieval(
 def _captions(
   cosines: Float[np.ndarray, 'b n'],
   own: Int[np.ndarray, ' b'],
-  choices: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, Any], dict[str, Any]]:
+  choices: Sequence[Fields],
+) -> tuple[Sample, Sample]:
   """What is right of images against captions, and what chance has."""
   places = [np.flatnonzero(own == number) for number in range(len(choices))]
   groups = min(map(len, places))

@@ -28,12 +28,13 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, printable
 from mgjax.core.files import WRONG, parse_json, read_json_lines, read_optional_json, write_bytes
 from mgjax.core.settings import Positive, Range, check
@@ -53,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 Seconds = Annotated[float, Range(above=0, most=86400)]
 Check = Callable[[Any], Any]
-Message = dict[str, Any]
+Message = JSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class EndpointSettings:
   model: str
   url: str = 'http://127.0.0.1:8000/v1'
   key_variable: str = ''
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  options: Fields = dataclasses.field(default_factory=dict)
   jpeg_quality: Annotated[int, Range(least=0, most=95)] = 0
   at_once: Annotated[int, Range(least=1, most=256)] = 8
   requests_a_minute: Annotated[float, Range(above=0, infinite=True)] = math.inf
@@ -147,7 +148,7 @@ class Endpoint:
     chat = _Chat(self.settings)
     found: list[Any] = [None] * len(questions)
     places: dict[str, list[int]] = {}  # of what was asked in this call
-    failed: dict[str, dict[str, Any]] = {}  # in the order in which they failed
+    failed: dict[str, JSON] = {}  # in the order in which they failed
     under_way: dict[concurrent.futures.Future, tuple[str, str]] = {}  # key and text
     in_a_row = 0
 
@@ -234,7 +235,7 @@ class Endpoint:
   def _path(self, key: str) -> pathlib.Path:
     return self.folder / key[:2] / f'{key}.json'
 
-  def _list_failed(self, failed: Mapping[str, Any]) -> None:
+  def _list_failed(self, failed: Fields) -> None:
     """Writes which questions of this call and of earlier ones have no answer yet."""
     path = self.folder / FAILED
     lines = {}

@@ -18,9 +18,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, read_json_lines, write_bytes
 from mgjax.core.settings import Checked, Fraction, Positive, Range, unpack
@@ -67,7 +68,7 @@ class RewriteSettings(Checked):
     keep: least share of a prompt's longer words that must remain.
   """
 
-  endpoint: Mapping[str, Any]
+  endpoint: Fields
   words: Annotated[int, Range(least=5, most=500)] = 60
   most: Positive = 250
   examples: tuple[tuple[str, str], ...] = EXAMPLES

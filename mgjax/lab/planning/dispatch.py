@@ -1,11 +1,11 @@
 """Plans a configuration of any component: by formula, by the compiler, or by search."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning import report
@@ -61,7 +61,7 @@ class Answer:
   """What a plan or a benchmark says: a table for people, and the same as plain JSON values."""
 
   text: str
-  numbers: dict[str, Any]
+  numbers: JSON
 
 
 def plan_any(
@@ -102,7 +102,7 @@ def _in_three_digits(dollars: float) -> str:
   return f'{float(f"{dollars:.3g}"):,.15g}'
 
 
-def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _seconds(numbers: Fields) -> dict[str, dict[str, float]]:
   """Returns what a plan takes the seconds of, in words, and their bounds."""
   if 'seconds_a_second_of_film' in numbers:
     return {'a second of film': numbers['seconds_a_second_of_film']}

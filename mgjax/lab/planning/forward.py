@@ -16,6 +16,7 @@ import jax.extend
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, checked, fields_of
 from mgjax.core.tree import count_parameters
@@ -100,9 +101,7 @@ def make_encoder(config: ConfigDict, rows: int = 0) -> tuple[nn.Module, tuple[Sh
   return model, (Shape((rows, model.size, model.size, 3), jnp.float32),)
 
 
-def plan_forward(
-  found: Forward, topology: str, sizes: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+def plan_forward(found: Forward, topology: str, sizes: Mapping[str, int] | None = None) -> JSON:
   """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
 
   By default all devices are on `fsdp`. In the plain JSON values that it returns `gib` is the
@@ -155,7 +154,7 @@ def plan_forward(
   }
 
 
-def describe_forward(answer: Mapping[str, Any]) -> str:
+def describe_forward(answer: Fields) -> str:
   """Returns what `plan_forward` found as text."""
   flops = answer['flops_of_a_row']
   parts = ', '.join(f'{name} {value:.4g}' for name, value in flops.items())

@@ -1,9 +1,9 @@
 """Plans and searches as text for people, and as JSON values."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.lab.planning.communication import Collective
 from mgjax.lab.planning.efficiency import Ends, bounds, lasting, spread, words
 from mgjax.lab.planning.plan import ESTIMATED, Plan, recommended_remat
@@ -116,7 +116,7 @@ def _recommended(plan: Plan, best: str) -> str:
   return f'--config.model.remat={best}, {less} less time a step than as configured'
 
 
-def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
+def collective_row(each: Fields) -> tuple[str, ...]:
   """Returns a collective (`collective_as_json`) as cells of a table."""
   return (
     each['what'],
@@ -167,7 +167,7 @@ def table(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
   return [f'  {line}' for line in aligned(rows, names)]
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
+def plan_as_json(plan: Plan) -> JSON:
   """Returns a plan as one object of plain JSON values."""
   work = plan.work
   chosen = plan.chosen
@@ -208,9 +208,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
   }
 
 
-def search_as_json(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate]
-) -> dict[str, Any]:
+def search_as_json(work: Workload, topology: Topology, found: Sequence[MeshCandidate]) -> JSON:
   """Returns a search as one object of plain JSON values."""
   assumed = describe_assumptions(work, topology.chip.name, (), backward=True)
   candidates = [_candidate(each) for each in found]
@@ -218,7 +216,7 @@ def search_as_json(
   return _about(work, topology) | more
 
 
-def _about(work: Workload, topology: Topology) -> dict[str, Any]:
+def _about(work: Workload, topology: Topology) -> JSON:
   return {
     'topology': topology.name,
     'devices': topology.devices,
@@ -229,7 +227,7 @@ def _about(work: Workload, topology: Topology) -> dict[str, Any]:
   }
 
 
-def collective_as_json(each: Collective) -> dict[str, Any]:
+def collective_as_json(each: Collective) -> JSON:
   """Returns a collective as plain JSON values."""
   fields = {key: value for key, value in vars(each).items() if key != 'scheduled'}
   return fields | {
@@ -244,7 +242,7 @@ def bounds_of(time: Ends[Roofline], name: str) -> dict[str, float]:
   return bounds(time.map(lambda each: getattr(each, name)))
 
 
-def _candidate(each: MeshCandidate) -> dict[str, Any]:
+def _candidate(each: MeshCandidate) -> JSON:
   return {
     'mesh': dict(each.sizes),
     'rows': each.rows,

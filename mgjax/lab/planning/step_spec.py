@@ -9,6 +9,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.settings import fields_of, unpack
@@ -91,7 +92,7 @@ class StepSpec:
   inputs: tuple[Any, ...]
   objective: Objective
   optimizer: optax.GradientTransformation
-  options: Mapping[str, Any]
+  options: Fields
   lora: Lora = dataclasses.field(default_factory=Lora)
   reference: bool = False  # whether the objective asks the model that adapters change as well
 

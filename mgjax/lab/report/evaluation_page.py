@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import printable
 from mgjax.lab.report.charts import format_number, histogram, interval_chart
 from mgjax.lab.report.page import page, section, table
 from mgjax.lab.report.preview import preview
 from mgjax.lab.report.tables import aligned, cells_of
 
-Record = Mapping[str, Any]
+Record = Fields
 
 SAMPLES = 12  # in the overview
 _BYTES = 24 * 2**20  # of all files on a page

@@ -16,12 +16,12 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import unpack
@@ -142,7 +142,7 @@ class Verdict:
 
 
 def write_claims(
-  config: Mapping[str, Any], records: str | os.PathLike[str], out: str | os.PathLike[str]
+  config: Fields, records: str | os.PathLike[str], out: str | os.PathLike[str]
 ) -> list[pathlib.Path]:
   """Writes the page of all claims, Markdown with a picture a group beside it, from records alone.
 
@@ -326,7 +326,7 @@ def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
   return wrong / COMPARISONS
 
 
-def _error_of(config: Mapping[str, Any], folder: pathlib.Path) -> str:
+def _error_of(config: Fields, folder: pathlib.Path) -> str:
   """Says how often the rule is wrong of one arm beside itself."""
   same = config['same']
   rows = runs_of(read_rows(folder / f'{same["records"]}.jsonl'), same['arm'])

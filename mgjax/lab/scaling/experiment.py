@@ -5,12 +5,12 @@ import io
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 import mgjax
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.lab.evaluation.worlds.alignment import judge_for
@@ -21,7 +21,7 @@ from mgjax.sections.video.pipeline import VideoPipeline
 _PEAK = 255.0  # of pixels
 
 
-def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
+def run_experiment(config: Fields, workdir: str | os.PathLike[str]) -> bool:
   """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
 
   `config` has `samples`, how many a run is judged by as `launch.evaluate` does, 0 for none, and
@@ -61,12 +61,12 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
 
 
 def _judge(
-  options: Mapping[str, Any],
-  own: Mapping[str, Mapping[str, Any]],
+  options: Fields,
+  own: Mapping[str, Fields],
   of: Mapping[str, str],
-  reference: Mapping[str, Any],
+  reference: Fields,
   folder: pathlib.Path,
-) -> dict[str, Any]:
+) -> JSON:
   """Returns what the evaluation of a run measured: of groups of captions the mean over them.
 
   What other ways have beside it is there with their name behind a comma. A run of an arm that is
@@ -89,9 +89,7 @@ def _judge(
   return scores | {'samples': len(measured['samples'])}
 
 
-def _nearness(
-  folder: pathlib.Path, of: str, seed: int, samples: int, reference: Mapping[str, Any]
-) -> float:
+def _nearness(folder: pathlib.Path, of: str, seed: int, samples: int, reference: Fields) -> float:
   """Returns the mean PSNR between videos of a run and of a reference's sampler, of one noise.
 
   The reference's are made once, and kept beside the arms.

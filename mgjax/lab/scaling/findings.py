@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.lab.report.tables import aligned
 from mgjax.lab.scaling.audit import FURTHEST, audit
@@ -118,7 +119,7 @@ class LawFindings:
     lines += self.powers()
     return '\n'.join([*lines, *(f'warning: {each}' for each in self.warnings)])
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values."""
     return {
       'law': dataclasses.asdict(self.fit.law),

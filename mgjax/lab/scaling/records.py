@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import parse_json
 from mgjax.core.typing import Float
@@ -90,7 +91,7 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
   tables, as 'Model Size' and 'Training FLOP'. It may have its `learning_rate`. Of rows with the
   same name in the column `run` the last is its end. Raises DataError for what cannot be read.
   """
-  arms: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+  arms: dict[str, list[JSON]] = collections.defaultdict(list)
   for number, row in enumerate(read_rows(path), 1):
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')
     arms[arm].append(_run(row, flops, f'{printable(os.fspath(path))}, row {number}'))
@@ -107,9 +108,9 @@ def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
   raise ConfigError(f'--{flag}={printable(name):.80}: expected one of the arms {known:.1000}')
 
 
-def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
+def _run(row: Fields, flops: float, where: str) -> JSON:
   """Returns what is known of a run by the names of `Records`, and its name."""
-  found: dict[str, Any] = {'size': _number(row, _SIZE, where), 'loss': _number(row, _LOSS, where)}
+  found: JSON = {'size': _number(row, _SIZE, where), 'loss': _number(row, _LOSS, where)}
   if any(name in row for name in _TOKENS):
     found['tokens'] = _number(row, _TOKENS, where)
     if any(name in row for name in _COMPUTE):
@@ -122,23 +123,23 @@ def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
   return {**found, 'run': row.get(_RUN)}
 
 
-def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ends(rows: Sequence[JSON]) -> list[JSON]:
   """Keeps, of the rows that have one name, the last."""
-  found: dict[Any, dict[str, Any]] = {}
+  found: dict[Any, JSON] = {}
   for number, row in enumerate(sorted(rows, key=lambda row: row['tokens'])):
     found[number if row['run'] in (None, '') else str(row['run'])] = row
   kept = {id(row) for row in found.values()}
   return [row for row in rows if id(row) in kept]
 
 
-def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
+def _records(runs: Sequence[JSON], flops: float) -> Records:
   size, tokens, loss = (np.array([run[name] for run in runs]) for name in Runs._fields)
   told = all('rate' in run for run in runs)
   rates = np.array([run['rate'] for run in runs]) if told else None
   return Records(Runs(size, tokens, loss), rates, flops)
 
 
-def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+def read_rows(path: str | os.PathLike[str]) -> Sequence[Fields]:
   """Reads the rows of a .csv or a .jsonl as they stand, with their columns in small letters."""
   if pathlib.Path(path).suffix.lower() == '.csv':
     return read_csv(path, HEADER)
@@ -156,14 +157,12 @@ def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
   return [{str(name).lower(): value for name, value in row.items()} for row in found]
 
 
-def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
+def have_sizes(rows: Sequence[Fields]) -> bool:
   """Says whether rows tell tokens or operations, so that a law can be fitted to them."""
   return any(name in row for row in rows for name in (*_TOKENS, *_COMPUTE))
 
 
-def _number(
-  row: Mapping[str, Any], names: Sequence[str], where: str, told: Sequence[str] = ()
-) -> float:
+def _number(row: Fields, names: Sequence[str], where: str, told: Sequence[str] = ()) -> float:
   for name in names:
     if name in row:
       try:

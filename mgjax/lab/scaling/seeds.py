@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import FURTHEST
 from mgjax.lab.report.tables import aligned
@@ -29,7 +30,7 @@ class Difference(NamedTuple):
 
 
 def compare_seeds(
-  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+  rows: Sequence[Fields], first: str, second: str, confidence: float = 0.95
 ) -> dict[str, tuple[float, float, Interval]]:
   """Compares two arms by the losses and scores of their seeds: number -> both means, and b - a.
 
@@ -70,7 +71,7 @@ def compare_seeds(
 
 
 def describe_seeds(
-  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+  rows: Sequence[Fields], first: str, second: str, confidence: float = 0.95
 ) -> str:
   """Formats what `compare_seeds` finds as a table."""
   table = [('', first, second, f'{second} - {first}')]
@@ -81,7 +82,7 @@ def describe_seeds(
   return '\n'.join([*aligned(table), note])
 
 
-def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, dict[str, float]]]:
+def rank_arms(rows: Sequence[Fields], score: str) -> list[tuple[str, dict[str, float]]]:
   """Returns (arm, seed -> number) by the mean of a number, the best arm first.
 
   Of losses low is good, of scores high. Raises ConfigError where fewer than two arms have it, and
@@ -106,7 +107,7 @@ def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, 
   return sorted(found.items(), key=lambda each: sign * float(np.mean([*each[1].values()])))
 
 
-def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
+def describe_ranking(rows: Sequence[Fields], score: str) -> str:
   """Formats the order of the arms, and in how many seeds each pair of neighbours has it."""
   ranked = rank_arms(rows, score)
   sign = 1 if score in _LOSSES else -1
@@ -125,12 +126,12 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
   return '\n'.join([*aligned(table), note])
 
 
-def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
+def runs_of(rows: Sequence[Fields], arm: str) -> dict[str, Fields]:
   """Seed -> row, of an arm's runs that came to their end."""
   return {str(row['seed']): row for row in rows if row['arm'] == arm and not row.get('error')}
 
 
-def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+def numbers_of(row: Fields) -> dict[str, float]:
   """Returns the losses and scores of a run; of several numbers a score has, their mean."""
   scores = row.get('scores') or {}
   losses = {name: row.get(name) for name in _LOSSES}

@@ -8,13 +8,14 @@ what is resampled are whole rows and whole columns.
 
 import dataclasses
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
 
@@ -169,7 +170,7 @@ def apart(
 
 
 def compare_rows(
-  rows: Iterable[Mapping[str, Any]],
+  rows: Iterable[Fields],
   first: str,
   second: str,
   score: str,
@@ -206,7 +207,7 @@ def compare_rows(
 
 
 def _scores(
-  rows: Iterable[Mapping[str, Any]], arm: str, score: str, seeds: Sequence[int] | None
+  rows: Iterable[Fields], arm: str, score: str, seeds: Sequence[int] | None
 ) -> dict[int, Any]:
   """Seed -> scores of its prompts."""
   found = {}

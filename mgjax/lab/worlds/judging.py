@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.configuration.keys import JSON, Fields
+from mgjax.core.typing import Float, Sample, UInt8
 
 Videos = Sequence[np.ndarray] | UInt8[np.ndarray, 'b t h w 3']
 
@@ -39,7 +40,7 @@ class VideoJudge(Protocol):
   def references(self, group: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """What real clips of a group score, by factor, and real clips under captions of others."""
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     """Samples of the world with these captions that training did not show."""
 
 
@@ -98,7 +99,7 @@ class ReferencesJudge(Protocol):
   def asks(self, samples: int) -> list[Asked]:
     """About so many captions and identities that training never showed."""
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     """Samples of the world, with 'reference' (r h w 3) and 'identity', a number."""
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
@@ -205,7 +206,7 @@ class PicturesJudge(Protocol):
     """The cosine by a CLIP's head from which on two pictures show one identity; NaN if unknown."""
 
   @property
-  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+  def choices(self) -> list[tuple[str, JSON]]:
     """Every caption there is, and what it says, name -> value."""
 
   def pictures(self, count: int) -> list[Picture]:
@@ -247,11 +248,11 @@ class SoundJudge(Protocol):
   def columns(self) -> Mapping[str, Column]:
     """The numbers of `scores`, attributes of it."""
 
-  def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping[str, Any]]) -> list[Any]:
+  def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Fields]) -> list[Any]:
     """Compares sounds (s c) of 48 kHz with what is to be heard of as many samples."""
 
   def scores(self, readings: Sequence[Any]) -> Any:
     """Sums readings up; NaN where there was nothing to score."""
 
-  def long_clips(self, source: Any, times: int, count: int) -> list[dict[str, Any]]:
+  def long_clips(self, source: Any, times: int, count: int) -> list[Sample]:
     """Samples of a source, `times` as long as training's, in which something is heard all along."""

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.ports import Ports
 
@@ -59,18 +60,18 @@ class Conditioning(nn.Module):
     """Names those of the arrays it requires that are latents of a clip, made by the codec."""
     return ()
 
-  def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the clips that the codec must encode, by the names of `encodes`; none if absent.
 
     A clip is what the codec reads: uint8 (t h w 3), or float32 (s c) of sound.
     """
     return {}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Turns a sample's fields into the other arrays that it requires, on the host."""
     return {}
 
-  def cut(self, sample: Mapping[str, Any]) -> Cut | None:
+  def cut(self, sample: Fields) -> Cut | None:
     """Returns what it reads of a sample's prompt where that is not all of it, else None."""
     return None
 

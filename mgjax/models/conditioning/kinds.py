@@ -9,10 +9,10 @@ import dataclasses
 import importlib
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.models.conditioning.contract import Conditioning
@@ -46,7 +46,7 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   return add
 
 
-def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) -> Conditioning:
+def make_conditioning(description: Fields, name: str, **handed: Any) -> Conditioning:
   """Makes the module that `{'kind': ..., **fields}` describes.
 
   Args:

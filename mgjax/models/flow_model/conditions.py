@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Batch
+from mgjax.core.typing import Array, Batch, Sample
 from mgjax.models.conditioning.contract import Conditioning, Latents
 from mgjax.models.conditioning.ports import Ports, combine
 from mgjax.models.flow_model.model import FlowModel
@@ -72,7 +73,7 @@ def row_of(
   return {name: np.asarray(sample[name])} | arrays_of(conditionings, sample)
 
 
-def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> dict[str, Any]:
+def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> JSON:
   """Returns {'clips': {name: shape of its latents}}, of those of `encoded_names`; {} if none.
 
   Args:
@@ -150,9 +151,7 @@ def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
   return tuple(condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)))
 
 
-def spread_conditions(
-  conditions: Mapping[str, Any], fields: Fields, count: int
-) -> list[dict[str, Any]]:
+def spread_conditions(conditions: Mapping[str, Any], fields: Fields, count: int) -> list[Sample]:
   """Returns the conditions of each of `count` samples, without opening files.
 
   Args:
@@ -164,7 +163,7 @@ def spread_conditions(
     ConfigError: a condition that the model does not read, or not as many as there are samples.
     DataError: a file is not there.
   """
-  samples: list[dict[str, Any]] = [{} for _ in range(count)]
+  samples: list[Sample] = [{} for _ in range(count)]
   for name, condition in conditions.items():
     if condition is None:
       continue

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.models.text.prompts import clean_prompt
 
@@ -130,7 +130,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
   )
 
 
-def caption_of_row(row: Mapping[str, Any]) -> Any:
+def caption_of_row(row: Fields) -> Any:
   """Returns the caption of a row of a list: structured if it has any of `COLUMNS`, else as it is.
 
   Numbers and truth values may be text, as a .csv has them. What is empty or missing is not known:
@@ -169,14 +169,14 @@ def _is_whole(text: str) -> bool:
   return text.strip().startswith(_START) or _CAPTION.fullmatch(text.strip()) is not None
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
+def _number(row: Fields, name: str) -> float | None:
   try:
     return float(row[name]) if name in row else None
   except (TypeError, ValueError, OverflowError):
     raise DataError(f'{name} is {row[name]!r:.40}, expected a number') from None
 
 
-def _truth(row: Mapping[str, Any], name: str) -> bool | None:
+def _truth(row: Fields, name: str) -> bool | None:
   if name not in row:
     return None
   known = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}

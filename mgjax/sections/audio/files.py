@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Positive, Range
@@ -70,7 +71,7 @@ class Soundtrack(Request):
   scorer: Scorer | None = None
   loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
   gain_limit: Annotated[float, Range(least=0, most=60)] = GAIN_LIMIT
-  conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  conditions: Fields = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     super().__post_init__()
@@ -125,7 +126,7 @@ class Soundtrack(Request):
     super().check(workdir, changes)
     self.paths()
 
-  def described(self, pipeline: Any = None) -> dict[str, Any]:
+  def described(self, pipeline: Any = None) -> JSON:
     """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
     told = super().described() | {'extension': dataclasses.asdict(self.extension)}
     scorer = told.pop('scorer')

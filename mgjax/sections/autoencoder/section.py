@@ -5,7 +5,6 @@ import logging
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.batch_order import ShapeBucket
@@ -144,7 +144,7 @@ class _Reconstructions(Callbacks):
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     params = whole()
     if kept := _kept_encoder(self._settings, params):
       return kept
@@ -178,7 +178,7 @@ def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place]
   return start
 
 
-def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
+def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> JSON | None:
   """Notes on the run whose encoder this one has, frozen: models of its latents take this one."""
   source = parse_sources(settings.start_from).get('')
   encoder = [name for name in named_leaves(params) if name.startswith(('encoder/', 'shortcut_in/'))]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import fields_of, unpack
 from mgjax.data.settings import DataSettings, data_settings
 from mgjax.training.optimizers.rates import Rates
@@ -31,7 +32,7 @@ class ReconstructionSettings:
   start_from: Any
   model: Any
   data: DataSettings
-  shapes: Mapping[str, Any]
+  shapes: Fields
   buckets: Mapping[str, BucketSettings]
   rates: Rates
   weights: Any
@@ -41,10 +42,10 @@ class ReconstructionSettings:
   @classmethod
   def of(
     cls,
-    fields: Mapping[str, Any],
+    fields: Fields,
     *,
-    make_model: Callable[[dict[str, Any]], Any],
-    shapes: Callable[..., Mapping[str, Any]],
+    make_model: Callable[[JSON], Any],
+    shapes: Callable[..., Fields],
     weights: type[Any],
     discriminator: type[Any],
   ) -> 'ReconstructionSettings':

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Batch
@@ -36,10 +37,10 @@ class ClipSettings:
   data: DataSettings
   shapes: Mapping[str, Shape]
   buckets: Mapping[str, BucketSettings]
-  objective: Mapping[str, Any]
+  objective: Fields
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
+  def of(cls, fields: Fields) -> 'ClipSettings':
     """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
     model = make_clip_model(described)
@@ -116,7 +117,7 @@ class ClipSection:
 
 
 def _tokenize(
-  tokenizer: Tokenizer, length: int, names: Sequence[str], sample: Mapping[str, Any]
+  tokenizer: Tokenizer, length: int, names: Sequence[str], sample: Fields
 ) -> dict[str, np.ndarray]:
   tokens, mask = encode_texts(tokenizer, [sample[name] for name in names], length)
   return {'tokens': tokens, 'tokens_mask': mask}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.batch_order import ShapeBucket
@@ -117,7 +118,7 @@ class _Reconstructions(Callbacks):
         write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
     return path
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     params = whole()
     run = lambda batch: self._encode(params, batch['audio'])  # noqa: E731
     return {'latents': latent_statistics(self._buckets, run, STATISTICS_BATCHES).as_dict()}

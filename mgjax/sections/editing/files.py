@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.settings import Strength
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.sections.editing.requests import EDIT, SDEDIT, check_edit
@@ -42,7 +43,7 @@ class Edited(Change):
     out = folder / f'{row.index:04d}_{video.stem}.mp4'
     return cls(prompt, out, video=os.fspath(video), task=task, **options)
 
-  def described(self, pipeline: Any = None) -> dict[str, Any]:
+  def described(self, pipeline: Any = None) -> JSON:
     """Returns it as plain JSON values, with the task that a pipeline takes."""
     told = super().described()
     return told | ({'task': self._task(pipeline)} if pipeline else {})

@@ -6,13 +6,14 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, check_one_of, printable
 from mgjax.core.settings import Positive, Strength, checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
@@ -385,7 +386,7 @@ class Editor(VideoPipeline):
     return self._prediction.sigma_min if isinstance(self._prediction, FlowMatching) else 0.0
 
   def _conditions(
-    self, edits: Sequence[_Edit], shape: tuple[int, int, int], given: Mapping[str, Any]
+    self, edits: Sequence[_Edit], shape: tuple[int, int, int], given: Fields
   ) -> Batch:
     """Returns what the model reads of instructions, and what is given beside them."""
     fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))

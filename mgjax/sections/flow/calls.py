@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
@@ -115,14 +116,14 @@ class _Arguments:
   own: Mapping[str, inspect.Parameter]
   rest: inspect.Parameter | None
   positional: tuple[str, ...]
-  hints: Mapping[str, Any]
+  hints: Fields
 
   @classmethod
   def of(cls, method: Callable[..., Any], like: Callable[..., Any] | None) -> '_Arguments':
     """Reads the signature; what the method takes as `**options` are parameters of `like`."""
     parameters = dict(inspect.signature(method).parameters)
     positional = [n for n, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
-    hints: dict[str, Any] = {}
+    hints: JSON = {}
     if like is not None:
       del parameters['options']
       parameters = {**inspect.signature(inspect.unwrap(like)).parameters, **parameters}
@@ -142,7 +143,7 @@ class _Arguments:
     plain = [each.replace(annotation=self.hints.get(each.name, each.annotation)) for each in shown]
     return inspect.Signature(plain)
 
-  def by_name(self, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+  def by_name(self, args: Sequence[Any], given: Fields) -> JSON:
     """Returns all arguments of a call under our names. Raises ConfigError if one is given twice."""
     placed = dict(zip(self.positional, args, strict=False))
     if len(args) > len(self.positional) or placed.keys() & given:
@@ -155,7 +156,7 @@ class _Arguments:
     }
     return renamed({**placed, **kept})
 
-  def check(self, options: dict[str, Any], typed: Mapping[str, str], pipeline: Any) -> None:
+  def check(self, options: JSON, typed: Mapping[str, str], pipeline: Any) -> None:
     """Checks the arguments of a call and brings them into their form.
 
     `typed` are the names of the call, for messages. Raises ConfigError if an argument is unknown

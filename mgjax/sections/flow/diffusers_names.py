@@ -1,9 +1,9 @@
 """Names of diffusers for what pipelines take, and how mgjax does what they do."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 
 # Names that diffusers has for arguments -> ours.
@@ -88,9 +88,9 @@ INSTEAD = {
 }
 
 
-def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
+def renamed(options: Fields) -> JSON:
   """Returns options under our names. Raises ConfigError if one is given under two."""
-  found: dict[str, Any] = {}
+  found: JSON = {}
   for name, value in options.items():
     ours = NAMES.get(name, name)
     if ours in found or (ours != name and ours in options):

@@ -2,11 +2,12 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.models.tae.latents import Statistics
 from mgjax.training.checkpoints.find_run import read_needed
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
@@ -16,7 +17,7 @@ from mgjax.training.checkpoints.workdir import read_config, read_notes
 def find_codec(
   workdir: str | os.PathLike[str],
   given: str,
-  notes: Mapping[str, Any],
+  notes: Fields,
   load: Callable[[str | os.PathLike[str]], Any],
 ) -> Any:
   """Loads the autoencoder whose latents a model learnt, see `read_needed`.
@@ -41,7 +42,7 @@ def find_autoencoder_config(workdir: str | os.PathLike[str], given: str) -> Conf
   return read_needed(workdir, given, 'the autoencoder', _told(read_notes(workdir)), read)
 
 
-def _told(notes: Mapping[str, Any]) -> str | None:
+def _told(notes: Fields) -> str | None:
   """The fingerprint of the statistics of latents, None where there are none."""
   found = notes.get('latents')
   return None if found is None else fingerprint_of(Statistics.from_dict(found).as_dict())

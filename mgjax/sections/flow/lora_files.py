@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_json, write_bytes, write_json
 from mgjax.core.precision import LORA_A, LORA_B
@@ -305,7 +306,7 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
 
 
 def _scales(
-  described: Mapping[str, Mapping[str, Any]],
+  described: Mapping[str, Fields],
   metadata: Mapping[str, str],
   found: Mapping[_Map, Mapping[str, str]],
   tensors: Mapping[_Map, Mapping[str, np.ndarray]],
@@ -335,9 +336,9 @@ def _scales(
   return scales
 
 
-def _described(where: pathlib.Path, file: TensorFile) -> tuple[dict[str, dict[str, Any]], str]:
+def _described(where: pathlib.Path, file: TensorFile) -> tuple[dict[str, JSON], str]:
   """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
-  found: dict[str, dict[str, Any]] = {}
+  found: dict[str, JSON] = {}
   path = _file_in(where)
   config = path.with_name(_CONFIG)
   # A file of peft keeps its keys when it is renamed.

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self
 
 import jax
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, checked, fields_of, unpack
-from mgjax.core.typing import Array, Batch, Tree
+from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
 from mgjax.models.conditioning.numbers.number import Number
@@ -232,7 +232,7 @@ class FlowPipeline:
     return None if self._mesh is None else dict(self._mesh.shape)
 
   @property
-  def provenance(self) -> dict[str, Any]:
+  def provenance(self) -> JSON:
     """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
     return {'weights': self.weights, 'settings': self.settings, 'version': __version__}
 
@@ -254,7 +254,7 @@ class FlowPipeline:
     Returns:
       The words of each prompt that training never showed.
     """
-    samples: list[dict[str, Any]] = [
+    samples: list[Sample] = [
       {'caption': with_frame_rate(prompt, None)} for prompt in prompts_of(prompts)
     ]
     if rates is not None:
@@ -311,7 +311,7 @@ class FlowPipeline:
     fields: Fields,
     rates: Sequence[float] | None = None,
     negative: str = '',
-  ) -> list[dict[str, Any]]:
+  ) -> list[Sample]:
     """Returns one sample a prompt, with its embeddings and, unread, its conditions.
 
     Raises:
@@ -320,7 +320,7 @@ class FlowPipeline:
       DataError: a file is not there.
     """
     self.tell(prompts, rates)
-    samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
+    samples: list[Sample] = [{'caption': prompt} for prompt in prompts]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
@@ -340,12 +340,10 @@ class FlowPipeline:
       for sample, found, more in zip(samples, embeddings, given, strict=True)
     ]
 
-  def _read_conditions(
-    self, samples: Sequence[Mapping[str, Any]], fields: Fields
-  ) -> list[dict[str, Any]]:
+  def _read_conditions(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> list[JSON]:
     """Reads the conditions of samples of `_samples`."""
 
-    def read(sample: Mapping[str, Any]) -> dict[str, Any]:
+    def read(sample: Mapping[str, Any]) -> JSON:
       rate = sample.get('fps', 0)
       given = {name: sample[name] for name in fields if name in sample}
       return {n: _read_condition(value, fields[n], n, rate) for n, value in given.items()}

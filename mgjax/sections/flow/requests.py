@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import check_places, parse_json, write_json
 from mgjax.core.settings import Positive, Range, Seed, check, fields_of, unpack
@@ -101,7 +102,7 @@ class Request:
     """
     raise NotImplementedError
 
-  def described(self) -> dict[str, Any]:
+  def described(self) -> JSON:
     """Returns it as plain JSON values, without the place where it goes and what says nothing."""
     told = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
     del told['prompts'], told['out']
@@ -201,7 +202,7 @@ class Change(Request):
     pairs = [list(frames) for frames in zip(*shown, strict=True)]
     return pairs, {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
-  def _finish(self, paths: list[pathlib.Path], record: Mapping[str, Any]) -> list[pathlib.Path]:
+  def _finish(self, paths: list[pathlib.Path], record: Fields) -> list[pathlib.Path]:
     """Signs the video and its picture, writes the json, the last of the paths, and returns all."""
     release.sign(paths[:-1], made_from=self.video)
     write_json(paths[-1], {**record, **release.described()})
@@ -277,7 +278,7 @@ def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
   return array
 
 
-def describe_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
+def describe_conditions(conditions: Fields) -> JSON:
   """Returns conditions as plain JSON values: of arrays their shape and a digest."""
 
   def describe(given: Any) -> Any:

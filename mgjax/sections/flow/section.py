@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Batch, Objective, Tree
+from mgjax.core.typing import Array, Batch, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, video_shapes
@@ -76,7 +77,7 @@ class FlowSection(abc.ABC):
   raw: ClassVar[str]
   starts: ClassVar[Sequence[str]] = ()
   stand_in: ClassVar[Any]
-  shapes: ClassVar[Callable[..., Mapping[str, Any]]] = staticmethod(video_shapes)
+  shapes: ClassVar[Callable[..., Fields]] = staticmethod(video_shapes)
 
   def __init__(self, config: ConfigDict):
     """Reads a configuration; see `mgjax.training.spec.Section`."""
@@ -91,7 +92,7 @@ class FlowSection(abc.ABC):
 
   @staticmethod
   @abc.abstractmethod
-  def make_codec(fields: Mapping[str, Any]) -> Any:
+  def make_codec(fields: Fields) -> Any:
     """Makes the model of an autoencoder of the fields of its `config.model`."""
 
   @abc.abstractmethod
@@ -113,7 +114,7 @@ class FlowSection(abc.ABC):
     """
 
   @abc.abstractmethod
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     """Returns what latents depend on beside the data and the autoencoder, as plain JSON values.
 
     Training checks that records of latents say the same.
@@ -159,11 +160,11 @@ class FlowSection(abc.ABC):
     """Returns identities of the frozen encoders that it reads beside those of text, by name."""
     return {}
 
-  def describe_records(self, bucket: str) -> dict[str, Any]:
+  def describe_records(self, bucket: str) -> JSON:
     """Returns what records of latents say of themselves: `about`, and what nothing checks."""
     return self.about(bucket)
 
-  def complete(self, samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+  def complete(self, samples: Sequence[Sample]) -> Sequence[Sample]:
     """Returns samples of a batch with what devices compute of them beside latents."""
     return samples
 
@@ -308,10 +309,10 @@ class _FlowCallbacks(Callbacks):
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     return self._section.show(self._generate, self._bucket, params, directory)
 
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+  def notes(self, whole: Callable[[], Tree]) -> JSON:
     return self._learnt | self._words.notes()
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     place = self._section.settings.autoencoder
     check_learnt(place, self._section.codec.fingerprints, self._learnt, notes)
     # Data may be new, and of an older run nobody knows what they were.
@@ -341,7 +342,7 @@ def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> di
   return {'teacher': load_params(teacher, place=place)[0]}
 
 
-def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
+def captions_of(source: Any) -> Iterator[JSON] | None:
   """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
   if hasattr(source, 'every_caption'):
     return source.every_caption()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, StorageError, check_one_of
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import unpack
@@ -80,7 +81,7 @@ class TextSettings:
       check_one_of(f'config.text.{name}.reads = {encoder.reads!r}', encoder.reads, READS)
 
   @classmethod
-  def of(cls, config: Mapping[str, Any]) -> 'TextSettings':
+  def of(cls, config: Fields) -> 'TextSettings':
     """Reads `text`, `embeddings` and `data.latents` of a configuration as a plain dictionary."""
     text = config.get('text') or {}
     encoders = {name: unpack(EncoderSettings, text[name], f'text.{name}') for name in sorted(text)}
@@ -250,7 +251,7 @@ class WithEmbeddings:
     return getattr(self.source, 'fingerprint', None)
 
   @property
-  def meta(self) -> dict[str, Any]:
+  def meta(self) -> JSON:
     """That of the records."""
     return self.source.meta
 
@@ -285,7 +286,7 @@ class Lookup:
       self._stores[name] = Embeddings(directory)
       self.identities[name] = identity
 
-  def __call__(self, prompt: str) -> dict[str, Any]:
+  def __call__(self, prompt: str) -> JSON:
     """Returns {encoder: states (m e)}; StorageError if a store lacks the text."""
     found = {}
     for name, reads in self._reads.items():
@@ -386,13 +387,13 @@ class Embedder:
       text = TextSettings(text.encoders)
     self._text, self._workdir, self._identities = text, workdir, identities
 
-  def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+  def __call__(self, prompts: Sequence[str]) -> list[JSON]:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
 
     Raises ConfigError if an encoder that is needed is missing, or not the one of the model's
     training.
     """
-    found: list[dict[str, Any]] = [{} for _ in prompts]
+    found: list[JSON] = [{} for _ in prompts]
     for name, encoder in self._text.encoders.items():
       texts = [READS[encoder.reads](prompt) for prompt in prompts]
       states = self._states(name, sorted({*texts} - {''}))
@@ -401,7 +402,7 @@ class Embedder:
           row[name] = states[text]
     return found
 
-  def _states(self, name: str, texts: Sequence[str]) -> dict[str, Any]:
+  def _states(self, name: str, texts: Sequence[str]) -> JSON:
     stored = self._stored(name)
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
     states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}

@@ -7,9 +7,8 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.core.settings import fields_of
@@ -32,7 +31,7 @@ Files = dict[str, bytes]
 def find_tokenizer(
   component: str,
   tokenizer: str | None,
-  model: Mapping[str, Any],
+  model: Fields,
   source: str | os.PathLike[str],
   given: str | os.PathLike[str] | None,
 ) -> Files:
@@ -76,7 +75,7 @@ def find_tokenizer(
   return {file.name: read_tokenizer_file(file) for file in found}
 
 
-def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
+def make_tokenizer(name: str, text: Fields) -> Tokenizer:
   """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
 
   Raises ConfigError if it is not there, or makes tokens that `text`, which is `config.model.text`,
@@ -87,7 +86,7 @@ def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
   return tokenizer
 
 
-def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
+def check_tokenizer(tokenizer: Tokenizer, model: Fields, place: str) -> None:
   """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'

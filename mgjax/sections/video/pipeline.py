@@ -5,13 +5,14 @@ import functools
 import operator
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, Batch, Float, Int, Key, Tree, UInt8
@@ -253,7 +254,7 @@ class VideoPipeline(FlowPipeline):
       raise ConfigError(f'{len(clips)} clips for {len(prompts)} prompts: give one each, of a size')
     shape = (self.default_shape[0], *clips[0].shape[1:3])
 
-    def generate(conditions: dict[str, Any], later: int) -> UInt8[np.ndarray, 'b t h w 3']:
+    def generate(conditions: JSON, later: int) -> UInt8[np.ndarray, 'b t h w 3']:
       more = {**options, **conditions, 'first': first + later}
       return self.generate(prompts, shape=shape, **more)
 
@@ -288,7 +289,7 @@ class VideoPipeline(FlowPipeline):
         videos = put_back(videos, np.asarray(self._codec.decode(latents, frames)), by)
     return latents
 
-  def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
+  def _fit_known(self, latents: Array, samples: Sequence[Fields]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""
     frames = next((each for each in self._model.conditionings if isinstance(each, Frames)), None)
     told = [{**frames.clips(sample), **frames.prepare(sample)} for sample in samples if frames]

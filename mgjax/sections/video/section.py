@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Array, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.buckets import Shape
@@ -28,7 +29,7 @@ from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.section import FlowSection, Sizes
 
-Samples = Sequence[dict[str, Any]]
+Samples = Sequence[JSON]
 
 
 class VideoSection(FlowSection):
@@ -54,7 +55,7 @@ class VideoSection(FlowSection):
   ) -> Mapping[str, Source]:
     return make_sources(data, self.settings.shapes, split, report)
 
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     settings = self.settings
     return about_videos(settings.shapes[bucket], settings.model.conditionings, self.codec)
 
@@ -94,9 +95,7 @@ class VideoSection(FlowSection):
     return min(shape.frames, self.codec.tiling.frames), *shape.size
 
 
-def about_videos(
-  shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec
-) -> dict[str, Any]:
+def about_videos(shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec) -> JSON:
   """Returns what latents of videos depend on beside the data and the autoencoder."""
   clips = clip_shapes(conditionings, codec.latent_shape(_thw(shape)))
   return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps), **clips}

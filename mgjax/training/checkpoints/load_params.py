@@ -2,12 +2,11 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.tree import named_leaves, nest, subtrees, within
@@ -45,7 +44,7 @@ def load_params(
   place: Place | None = None,
   step: int | None = None,
   subtree: str = '',
-) -> tuple[Tree, dict[str, Any]]:
+) -> tuple[Tree, JSON]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
   For a run that trained adapters (`nn/lora.py`), these are the parameters of its model with the
@@ -72,7 +71,7 @@ def load_params(
 
 def load_adapters(
   workdir: str | os.PathLike[str], which: str = 'average', step: int | None = None
-) -> tuple[Tree, dict[str, Any]]:
+) -> tuple[Tree, JSON]:
   """Reads the adapters of a run that trained adapters, and the checkpoint's meta.
   Raises ConfigError if it trained parameters, and CheckpointError as `load_params` does.
   """
@@ -87,9 +86,7 @@ def load_adapters(
   return params, meta
 
 
-def load_base(
-  start_from: Any, what: str, place: Place | None = None
-) -> tuple[Tree, dict[str, Any]]:
+def load_base(start_from: Any, what: str, place: Place | None = None) -> tuple[Tree, JSON]:
   """Reads the parameters of the model that adapters change, as `load_params` does.
 
   `start_from` is `config.start_from`. `what` begins the message, as in 'adapters train'. Raises
@@ -103,7 +100,7 @@ def load_base(
   return load_params(start_from, place=place)
 
 
-def identity_of(base: Tree, meta: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(base: Tree, meta: Fields) -> JSON:
   """Returns the note (`BASE`) by which a run of adapters identifies the model that it changes."""
   return {'fingerprint': fingerprint_of({}, base), 'step': meta['step']}
 
@@ -111,7 +108,7 @@ def identity_of(base: Tree, meta: Mapping[str, Any]) -> dict[str, Any]:
 def _with_base(
   workdir: str | os.PathLike[str],
   adapters: Tree,
-  meta: Mapping[str, Any],
+  meta: Fields,
   place: Place | None,
   subtree: str,
 ) -> Tree:

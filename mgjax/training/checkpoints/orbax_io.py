@@ -27,6 +27,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import Checked, Count, Positive, annotations, unpack
@@ -80,7 +81,7 @@ class Keep(Checked):
   keep_best: Count = 0  # so many of those with the lowest validation losses; 0 for none
 
 
-def keep_settings(train: Mapping[str, Any]) -> Keep:
+def keep_settings(train: Fields) -> Keep:
   """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
   return unpack(Keep, {key: train[key] for key in annotations(Keep) if key in train}, 'train')
 
@@ -191,26 +192,26 @@ def begin_write(
   manager: 'ocp.CheckpointManager',
   step: int,
   items: Mapping[str, Tree],
-  meta: dict[str, Any],
+  meta: JSON,
   loss: float | None,
 ) -> bool:
   """Starts to write a checkpoint; returns False where the manager has a newer one."""
   leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
   record = json.loads(json.dumps({'step': step, 'meta': meta, 'loss': loss, 'leaves': leaves}))
-  saves: dict[str, Any] = {
+  saves: JSON = {
     name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
   }
   saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
   return manager.save(step, args=ocp.args.Composite(**saves))
 
 
-def _digest(record: dict[str, Any]) -> str:
+def _digest(record: JSON) -> str:
   return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_items(
   path: epath.Path, targets: Mapping[str, Target], cast: bool = False
-) -> tuple[dict[str, Tree], dict[str, Any]]:
+) -> tuple[dict[str, Tree], JSON]:
   """Reads items of one checkpoint and its record.
 
   Targets are abstract items, or functions that make them from the saved leaves; see `Checkpoints`.
@@ -289,7 +290,7 @@ def verify_checkpoint(path: epath.Path) -> None:
       check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
 
 
-def check_files(path: epath.Path) -> dict[str, Any]:
+def check_files(path: epath.Path) -> JSON:
   """Returns the record of a checkpoint that has all its files, unread; raises Damaged if not."""
   record = read_record(path)
   for name, saved in record['leaves'].items():
@@ -377,7 +378,7 @@ def _structure(path: epath.Path, name: str) -> Tree:
   return metadata.tree
 
 
-def read_record(path: epath.Path) -> dict[str, Any]:
+def read_record(path: epath.Path) -> JSON:
   """Reads the record of a checkpoint. A damaged file may raise any exception."""
   if '://' not in os.fspath(path):
     for folder, _, names in os.walk(path):

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 
+from mgjax.core.configuration.keys import Fields
+
 FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
 _BAR = 0.5  # seconds between two looks of a bar
 _PATIENCE = 2.0  # seconds that something may take before it is told what it is
@@ -56,7 +58,7 @@ class Progress:
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._waited, self._next = 0.0, 0.0
     self._notes: list[str] = []
-    self._unseen: tuple[int, Mapping[str, Any]] | None = None
+    self._unseen: tuple[int, Fields] | None = None
     self._validated: dict[str, float] = {}
     self._stream = shown if jax.process_index() == 0 else None
     self._bar = None
@@ -77,7 +79,7 @@ class Progress:
     """Whether a report would be shown now, so that others need not be made."""
     return self._stream is not None and (not self._marks or self._now() >= self._next)
 
-  def report(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
+  def report(self, step: int, metrics: Fields | None = None) -> None:
     """Tells that `step` steps are done; shows loss and gradient_norm of the metrics with it."""
     if self._stream is None:
       return
@@ -90,7 +92,7 @@ class Progress:
     if step >= self._steps or now >= self._next:
       self._show(step, metrics, now)
 
-  def validated(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def validated(self, step: int, metrics: Fields) -> None:
     """Shows the losses among validation metrics, and whether they are better than the last."""
     names = [name for name in metrics if name.startswith('validation/') and name.endswith('/loss')]
     losses = {name.split('/', 1)[1].removesuffix('/loss'): float(metrics[name]) for name in names}
@@ -146,7 +148,7 @@ class Progress:
   def _now(self) -> float:
     return self._clock() - self._waited
 
-  def _show(self, step: int, metrics: Mapping[str, Any], now: float) -> None:
+  def _show(self, step: int, metrics: Fields, now: float) -> None:
     self._next = now + (OFTEN if self._bar is None else _BAR)
     self._unseen = None
     if step > self._marks[-1][0]:
@@ -162,7 +164,7 @@ class Progress:
       self._notes.clear()
       print(f'{text}{notes}', file=self._stream, flush=True)
 
-  def _parts(self, step: int, metrics: Mapping[str, Any]) -> dict[str, str]:
+  def _parts(self, step: int, metrics: Fields) -> dict[str, str]:
     """Returns what there is to say of a step, by name."""
     names = [name for name in ('loss', 'gradient_norm') if name in metrics]
     parts = {name: f'{name} {float(metrics[name]):.4g}' for name in names}

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import PIL.Image
 
-from mgjax.core.configuration.keys import flatten
+from mgjax.core.configuration.keys import Fields, flatten
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import create, read_json
 from mgjax.data.media.video import stream_frames
@@ -49,7 +49,7 @@ class Run(NamedTuple):
   workdir: pathlib.Path
   name: str
   id: str
-  config: Mapping[str, Any]
+  config: Fields
   step: int  # from which this process goes on; 0 at the beginning
 
 
@@ -338,7 +338,7 @@ class RunLog:
     workdir: str | os.PathLike[str],
     resume_step: int | None = None,
     trackers: Sequence[Tracker] = (),
-    config: Mapping[str, Any] | None = None,
+    config: Fields | None = None,
   ):
     """Opens the file and starts the trackers."""
     self._first = jax.process_index() == 0
@@ -355,7 +355,7 @@ class RunLog:
       run = Run(workdir, name, identity, config or {}, resume_step or 0)
       self._feeds = [_Feed(tracker, run) for tracker in trackers]
 
-  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def write(self, step: int, metrics: Fields) -> None:
     """Writes the metrics of one step: name -> number or scalar array."""
     if self._first:
       values = {name: float(value) for name, value in metrics.items()}

@@ -24,7 +24,7 @@ from mgjax.apps.serving.videos.access import Access
 from mgjax.apps.serving.videos.jobs import Jobs
 from mgjax.apps.serving.videos.models import Models
 from mgjax.apps.serving.videos.schema import ApiError, choose, number, public
-from mgjax.core.configuration.keys import LARGEST_SEED
+from mgjax.core.configuration.keys import JSON, LARGEST_SEED, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.provenance import release
 
@@ -164,7 +164,7 @@ class Service:
     self,
     request: Request,
     jobs: list[schema.Job],
-    fields: Mapping[str, Any],
+    fields: Fields,
     data: bytes | None = None,
     kind: str = 'video',
   ) -> list[str]:
@@ -292,7 +292,7 @@ class Service:
       raise ApiError('Too many streams of events are open; ask GET /v1/videos/ID.', None, 503, 5)
     return StreamingResponse(self._events(request.state.video), media_type='text/event-stream')
 
-  async def _events(self, video: dict[str, Any] | None) -> AsyncIterator[str]:
+  async def _events(self, video: JSON | None) -> AsyncIterator[str]:
     """Yields server-sent events of a job, one for each change, until it ends."""
     self._watchers += 1
     last_sent = None
@@ -340,7 +340,7 @@ class Service:
     return http.page_response(_PAGE)
 
 
-def _completed(request: Request) -> dict[str, Any]:
+def _completed(request: Request) -> JSON:
   if error := request.state.video['error']:
     raise ApiError(f'This video failed and has no files: {error["message"]}', 'video_id')
   if (video := request.state.video)['status'] != 'completed':

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mgjax.apps.serving.videos.schema import Job
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.typing import UInt8
 from mgjax.data.media.provenance import release
@@ -33,7 +34,7 @@ def write_files(
   video: UInt8[np.ndarray, 't h w 3'],
   job: Job,
   track: Callable[[pathlib.Path], Any] | None = None,
-) -> dict[str, Any]:
+) -> JSON:
   """Writes all files of a job into a folder, checked, marked and signed as the pipelines do it.
 
   `track` writes audio.mp4 and audio.wav beside a video. Returns the record, in job.json as well.

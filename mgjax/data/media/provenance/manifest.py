@@ -12,11 +12,12 @@ import mimetypes
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from PIL import Image
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import replaced
 from mgjax.core.plug_ins import load_package
@@ -248,9 +249,9 @@ def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None)
   return c2pa.Builder(_definition(title, CHANGED), context)
 
 
-def _definition(title: str, source: str, parent: bool = False) -> dict[str, Any]:
+def _definition(title: str, source: str, parent: bool = False) -> JSON:
   source = _SOURCE + source
-  actions: list[dict[str, Any]] = [{'action': 'c2pa.created', 'digitalSourceType': source}]
+  actions: list[JSON] = [{'action': 'c2pa.created', 'digitalSourceType': source}]
   if parent:
     opened = {'action': 'c2pa.opened', 'parameters': {'ingredientIds': [_PARENT]}}
     actions = [opened, {'action': 'c2pa.edited', 'digitalSourceType': source}]
@@ -299,7 +300,7 @@ def read_manifest(
   return _parsed(os.fspath(path), report, authorities is not None)
 
 
-def _parsed(path: str, report: Mapping[str, Any], authorities: bool) -> Manifest:
+def _parsed(path: str, report: Fields, authorities: bool) -> Manifest:
   wrong = sorted({status['code'] for status in report.get('validation_status', [])} - {_UNTRUSTED})
   if report['validation_state'] not in ('Valid', 'Trusted'):
     changed = any('mismatch' in code.lower() for code in wrong)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.lab.curation.shards import Engine, Make, Seen
 
@@ -84,7 +85,7 @@ class _Actor:
     self._count = 0
     self._work = make(self._seen)
 
-  def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+  def __call__(self, row: JSON) -> JSON:
     self._count = 0
     try:
       self._work(pickle.loads(row['job']))

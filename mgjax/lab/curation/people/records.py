@@ -11,8 +11,8 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED, write_rejected
@@ -73,7 +73,7 @@ class ReferenceFinder:
   limits: Limits = LIMITS
   sheet: ReferenceSheet = dataclasses.field(default_factory=lambda: ReferenceSheet(0))
 
-  def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
+  def rows(self, each: Input | Rejected) -> tuple[list[JSON], list[Rejected]]:
     """Returns the rows of a clip, and the clips or shots that are left out."""
     self.sheet.begin()
     found = or_reason(lambda: self._rows(each), each, 'used')
@@ -81,7 +81,7 @@ class ReferenceFinder:
     self.sheet.end(each.name, rows, reasons)
     return rows, [Rejected(each.name, reason) for reason in reasons]
 
-  def _rows(self, each: Input) -> tuple[list[dict[str, Any]], list[str]]:
+  def _rows(self, each: Input) -> tuple[list[JSON], list[str]]:
     settings = self.settings
     if not names_person(each.caption, settings.words):
       raise DataError('its caption names no person')
@@ -133,7 +133,7 @@ class ReferenceFinder:
       track.end()
     return tracks
 
-  def _cut(self, blob: Blob, whole: dict[str, Any], each: Input, shot: Shot) -> dict[str, Any]:
+  def _cut(self, blob: Blob, whole: JSON, each: Input, shot: Shot) -> JSON:
     frames = itertools.islice(stream_frames(blob, 0, self.limits), shot.first, shot.last)
     timed = ((start - shot.start, end - shot.start, frame) for start, end, frame in frames)
     data = encode_frames(timed, fps=whole['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
@@ -186,9 +186,9 @@ def write_references(
   total = sum(map(len, spans.values()))
   progress(0, total)
   for shard, span in spans.items():
-    notes: dict[str, Any] = {'paired': 0, 'cross': 0, 'rejected': []}
+    notes: JSON = {'paired': 0, 'cross': 0, 'rejected': []}
 
-    def rows(span: range = span, notes: dict[str, Any] = notes) -> Iterator[dict[str, Any]]:
+    def rows(span: range = span, notes: JSON = notes) -> Iterator[JSON]:
       nonlocal done
       for each in inputs.between(span.start, span.stop):
         found, rejected = finder.rows(each)

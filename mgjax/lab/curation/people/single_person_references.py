@@ -10,10 +10,11 @@ cross    they come from other shots of the same video whose face has the clip's 
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, Positive, Range, check
 from mgjax.data.media.faces.face import Face, Frame, crop_face, mask_face
@@ -177,14 +178,14 @@ class Track:
     return mean / np.linalg.norm(mean)
 
 
-def paired_fields(track: Track, settings: ReferenceSettings) -> dict[str, Any]:
+def paired_fields(track: Track, settings: ReferenceSettings) -> JSON:
   """Returns the fields of a record whose references come from the clip itself."""
   return _fields([(track, number) for number in range(len(track.vectors))], settings, False)
 
 
 def cross_fields(
   track: Track, others: Sequence[Track], threshold: float, settings: ReferenceSettings
-) -> dict[str, Any] | None:
+) -> JSON | None:
   """Returns the fields of a record whose references come from other shots; None if none agrees."""
   identity = track.identity
   found = [
@@ -197,9 +198,7 @@ def cross_fields(
   return _fields(found, settings, True) if found else None
 
 
-def _fields(
-  found: Sequence[tuple[Track, int]], settings: ReferenceSettings, cross: bool
-) -> dict[str, Any]:
+def _fields(found: Sequence[tuple[Track, int]], settings: ReferenceSettings, cross: bool) -> JSON:
   """Takes references evenly of those found.
 
   reference         uint8 (n side side 3), outside of the masks 0

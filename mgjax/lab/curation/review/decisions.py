@@ -9,9 +9,10 @@ looked at. Of several decisions about a clip the last one counts.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json_lines
 from mgjax.core.settings import Magnitude, check
@@ -64,14 +65,14 @@ class Reviewed:
   """What people leave of clips."""
 
   # Of all clips, with what people changed, and `labels` where somebody set some.
-  rows: list[dict[str, Any]]
+  rows: list[JSON]
   reasons: list[str]  # why each is dropped, '' of one that is not
   waiting: int  # how many nobody has looked at
   trimmed: int  # how many are kept in part
   corrected: int  # how many are kept with another caption
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Fields) -> Key:
   """Names a clip as it was shown."""
   return row['clip'], round(row['start'], _DIGITS), round(row['end'], _DIGITS)
 
@@ -84,9 +85,7 @@ def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
   return list(found.values())
 
 
-def review(
-  rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision], undecided: str
-) -> Reviewed:
+def review(rows: Sequence[Fields], decisions: Sequence[Decision], undecided: str) -> Reviewed:
   """Applies what people decided; `undecided` is one of `settings.UNDECIDED`.
 
   Of each row clip, start, end and caption are read.
@@ -111,7 +110,7 @@ def review(
   return Reviewed(made, reasons, waiting, trimmed, corrected)
 
 
-def _changed(row: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
+def _changed(row: Fields, decision: Decision) -> JSON:
   """A row as it was decided; ends that nobody moved stay as exact as they were."""
   made = {**row}
   if decision.first != decision.start:

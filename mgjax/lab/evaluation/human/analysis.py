@@ -5,10 +5,10 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.lab.evaluation.human import win_rates as statistics
@@ -125,7 +125,7 @@ def analyse_study(
 
 def _compare(
   tally: Tally,
-  prompts: Sequence[Mapping[str, Any]],
+  prompts: Sequence[Fields],
   measured: Sigma | None,
   known: Mapping[str, float | None],
 ) -> Comparison:
@@ -168,7 +168,7 @@ def _sigmas(
   return {question: statistics.sigma(rows) for question, rows in rates.items()}
 
 
-def _study(directory: str | os.PathLike[str]) -> dict[str, Any]:
+def _study(directory: str | os.PathLike[str]) -> JSON:
   """What a study.json says that matters here, all of which may be missing."""
   path = pathlib.Path(directory) / STUDY
   fields = {}

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import Fields, differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Count, Fraction, check, unpack
@@ -60,7 +60,7 @@ class Study:
   seed: Count
   secret: str
   models: Mapping[str, str]
-  prompts: tuple[Mapping[str, Any], ...]
+  prompts: tuple[Fields, ...]
   questions: tuple[Question, ...]
   raters: tuple[str, ...]
   repeats: Fraction
@@ -249,7 +249,7 @@ def frame_seconds(path: pathlib.Path) -> float:
   return 0.0 if path.suffix.lower() in PICTURES else 1 / probe(path).fps
 
 
-def _study(fields: Mapping[str, Any], path: pathlib.Path) -> Study:
+def _study(fields: Fields, path: pathlib.Path) -> Study:
   made = {'questions': Question, 'items': Item}
   fields = dict(fields)
   for key, kind in made.items():

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import WRONG, read_json
 from mgjax.lab.statistics.intervals import apart, compare
@@ -30,7 +31,7 @@ class Other:
   """Another record, and the path where it was read."""
 
   path: pathlib.Path
-  record: Mapping[str, Any]
+  record: Fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read_other(given: str | os.PathLike[str]) -> Other:
   return Other(path, record)
 
 
-def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
+def compare_records(record: Fields, other: Other) -> JSON:
   """Compares a record, as it is written, with another one of the same task, metric by metric.
 
   Returns plain JSON values: `path` of the other; `notes`, sentences on what differs beside the
@@ -98,7 +99,7 @@ def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
   return {'path': os.fspath(other.path), 'notes': notes, 'metrics': changes}
 
 
-def _is_record(record: Mapping[str, Any]) -> bool:
+def _is_record(record: Fields) -> bool:
   """Whether it is one; raises what damaged JSON does where it is one that is damaged."""
   if 'measured' not in record:
     return False
@@ -113,7 +114,7 @@ def _is_record(record: Mapping[str, Any]) -> bool:
   return words and isinstance(record.get('seed', 0), int)
 
 
-def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str], bool]:
+def _notes(ours: Fields, theirs: Fields) -> tuple[list[str], bool]:
   """Says what differs beside the models, and whether both are of the same clips."""
   task = ours.get('task')
   other = theirs.get('task', ours.get('task'))
@@ -161,10 +162,10 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
 
 
 def _change(
-  ours: Mapping[str, Any],
-  theirs: Mapping[str, Any],
+  ours: Fields,
+  theirs: Fields,
   name: str,
-  metric: Mapping[str, Any],
+  metric: Fields,
   alike: bool,
 ) -> Change | None:
   """One metric in both records; None where the other one has none."""
@@ -233,7 +234,7 @@ def _numbers(each: Sequence[Any]) -> list[float]:
   return [math.nan if number is None else float(number) for number in each]
 
 
-def _value_of(metric: Mapping[str, Any]) -> Value:
+def _value_of(metric: Fields) -> Value:
   """A number of `measured` with its interval."""
   value, low, high = _numbers([metric['value'], metric.get('low'), metric.get('high')])
   count, references = (int(metric.get(name, 0)) for name in ('count', 'references'))

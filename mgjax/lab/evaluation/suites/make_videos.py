@@ -6,9 +6,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import create, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.settings import Count, Positive, check
@@ -51,7 +52,7 @@ class SuiteSettings:
   videos: str = ''
   process: Count = 0
   processes: Positive = 1
-  request: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  request: Fields = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -218,7 +219,7 @@ def plain(value: Any) -> Any:
 class _Job:
   pipeline: Any
   request: type[Request]
-  about: dict[str, Any]  # what all that is made was made with
+  about: JSON  # what all that is made was made with
   suite: Suite
   settings: SuiteSettings
 
@@ -321,8 +322,8 @@ def _one_by_one(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
 
 
 def _left(
-  job: _Job, paths: Sequence[pathlib.Path], asked: Sequence[dict[str, Any]]
-) -> dict[int, tuple[pathlib.Path, dict[str, Any]]]:
+  job: _Job, paths: Sequence[pathlib.Path], asked: Sequence[JSON]
+) -> dict[int, tuple[pathlib.Path, JSON]]:
   """Returns what is still to be made: place -> file and what its json has to say.
   Raises ConfigError if a file was made otherwise.
   """

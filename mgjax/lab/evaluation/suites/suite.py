@@ -9,11 +9,11 @@ import json
 import os
 import pathlib
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Count, check
@@ -59,7 +59,7 @@ class Row:
   prompt: str
   concepts: tuple[str, ...] = ()
   motion: str = ''
-  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  fields: Fields = dataclasses.field(default_factory=dict)
   scene: str = ''
 
   def __post_init__(self):
@@ -103,7 +103,7 @@ class Suite:
     rows = tuple(self.rows[place] for place in sorted(chosen.tolist()))
     return dataclasses.replace(self, name=f'{self.name}:mini', rows=rows)
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values, which `read_suite` reads from a .json."""
     return json.loads(json.dumps(dataclasses.asdict(self)))
 
@@ -206,7 +206,7 @@ def _plain(prompt: str) -> str:
   return ' '.join(unicodedata.normalize('NFKC', prompt).casefold().split())
 
 
-def _of_edits(row: Mapping[str, Any]) -> bool:
+def _of_edits(row: Fields) -> bool:
   return not _EDITS.isdisjoint(name.lower().replace(' ', '_') for name in row)
 
 
@@ -228,7 +228,7 @@ def _jsonl(path: pathlib.Path) -> Suite:
   return Suite(path.stem, 'video', tuple(rows))
 
 
-def _sounds(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> Suite:
+def _sounds(path: pathlib.Path, found: Sequence[JSON]) -> Suite:
   """Movie Gen Audio Bench: what videos show and what is to be heard, by ids with gaps."""
   rows = []
   known = set()

@@ -4,11 +4,9 @@ A mean over whole frames is a mean over background: here PSNR is taken where the
 captions tell of, and the judge says whether they are still what they were.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Bool, UInt8
 from mgjax.lab.evaluation.metrics.similarity import decibels
 from mgjax.lab.evaluation.reconstruction import reconstruct
@@ -47,7 +45,7 @@ def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) ->
   )
 
 
-def _numbers(sample: Mapping[str, Any], again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
+def _numbers(sample: Fields, again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
   if 'segmentation' not in sample:
     return {}
   square = np.square((again.astype(np.float32) - sample['video']) / 255).mean(-1)

@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.plug_ins import load_package
 from mgjax.lab.planning.efficiency import Ends, words
@@ -102,7 +103,7 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
   return '\n'.join(f'{name:12}{text}'.rstrip() for name, text in rows)
 
 
-def as_json(found: Rehearsal, plan: Plan, price: float) -> dict[str, Any]:
+def as_json(found: Rehearsal, plan: Plan, price: float) -> JSON:
   """Returns all numbers as plain JSON values; what is infinite is null."""
   lost = (1 - found.goodput.mean) * found.chip_hours
   numbers = dataclasses.asdict(found) | {

@@ -8,13 +8,13 @@ front: at its two ends some rows of a program only fill it, which is not counted
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, fields_of
 from mgjax.data.shape import longest_bucket
@@ -122,7 +122,7 @@ def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int 
   )
 
 
-def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None) -> JSON:
   """Says what it takes to make a video of a size with an upsampler, weights in bfloat16.
 
   By default all windows that fit are on `data`, tokens on `context`. In the plain JSON values that
@@ -206,7 +206,7 @@ def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None)
   }
 
 
-def describe_film(answer: Mapping[str, Any]) -> str:
+def describe_film(answer: Fields) -> str:
   """Returns what `plan_film` found as a table for people."""
   flops, seconds = answer['flops'], answer['seconds_a_second_of_film']
   (rows, columns), (height, width) = answer['tiles'], answer['size']

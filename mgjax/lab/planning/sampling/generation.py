@@ -4,8 +4,8 @@ A sample takes as many passes (`sampling/latency.py`) as its solver asks for.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import Ends, bounds, spread
 from mgjax.lab.planning.report import (
@@ -36,7 +36,7 @@ def plan_generation(
   exchange: str = '',
   rows: int = 1,
   compiled: bool = False,
-) -> dict[str, Any]:
+) -> JSON:
   """Says how long a flow model takes to sample on a topology, and what would make it shorter.
 
   By default the mesh has the least latency among those that fit, and the bucket the most tokens;
@@ -91,7 +91,7 @@ def plan_generation(
   }
 
 
-def describe_generation(answer: Mapping[str, Any]) -> str:
+def describe_generation(answer: Fields) -> str:
   """Returns what `plan_generation` found as a table for people."""
   frames, height, width = answer['shape']
   one = answer['pass']
@@ -140,7 +140,7 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(name: str, row: Fields) -> tuple[str, ...]:
   seconds = row['seconds']
   return (
     name,
@@ -155,7 +155,7 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
   )
 
 
-def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
+def _row(way: Way, sampling: Sampling) -> JSON:
   seconds = sampling.seconds(way)
   asked = sampling.asked
   ends = Ends(seconds['high'], seconds['low'])
@@ -174,7 +174,7 @@ def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
   }
 
 
-def _described(one: Pass) -> dict[str, Any]:
+def _described(one: Pass) -> JSON:
   """What a pass is made of."""
   names = ('linear', 'attention', 'elementwise', 'waiting')
   return {

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
 from mgjax.lab.worlds.digits.captions import described
@@ -84,7 +85,7 @@ class Signs(Digits):
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
 
   @classmethod
-  def validation(cls, frames: int) -> dict[str, Any]:
+  def validation(cls, frames: int) -> JSON:
     """Other handwriting, and numbers that training never shows."""
     return super().validation(frames) | {'captions': 'held_out'}
 
@@ -107,6 +108,6 @@ class Signs(Digits):
     hands = [identities_of(self.split, int(digit)) for digit in number]
     return tuple(one_of(each, generator) for each in hands), colour, motion
 
-  def _names(self, scene: Scene) -> dict[str, Any]:
+  def _names(self, scene: Scene) -> JSON:
     labels = {'number': scene.number, 'colour': scene.colour, 'motion': scene.motion}
     return {'caption': sign_caption(**labels, texture=scene.texture), **labels}

@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
-from mgjax.core.typing import Bool, Float, UInt8
+from mgjax.core.typing import Bool, Float, Sample, UInt8
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.lab.worlds.digits.judges.texture import FINE, read_texture
 from mgjax.lab.worlds.digits.scene import COLOURS, TEXTURES
@@ -45,7 +45,7 @@ class DigitReading(NamedTuple):
   texture: str = ''  # its word in captions, if it has one
 
 
-def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
+def labels_of(samples: Iterable[Sample]) -> list[DigitReading]:
   """Takes the labels out of samples of `mgjax.lab.worlds.digits.clips.Digits`."""
   return [
     DigitReading(sample['digit'], sample['colour'], sample['motion'], TEXTURES[sample['texture']])

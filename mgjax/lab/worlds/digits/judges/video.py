@@ -3,13 +3,14 @@
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Sample
 from mgjax.lab.worlds.digits.clips import Digits, all_captions, digit_caption, is_held_out
 from mgjax.lab.worlds.digits.judges import digit, features, sign
 from mgjax.lab.worlds.digits.scene import COLOURS, MOTIONS
@@ -21,7 +22,7 @@ REAL = 500  # signs that say what can be read of real ones
 _KINDS = {'seen': 'seen in training', 'held_out': 'held out'}  # of signs' numbers
 
 
-def looks_of(source: Digits, more: Sequence[str] = ()) -> dict[str, Any]:
+def looks_of(source: Digits, more: Sequence[str] = ()) -> JSON:
   """What of a source of training says how its clips look."""
   return {name: getattr(source, name) for name in (*LOOKS, *more)}
 
@@ -48,7 +49,7 @@ class DigitsVideoJudge:
     del group
     return _references(self.source)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     """Clips of held-out handwriting. Raises ConfigError if there are too few of a caption."""
     unseen = dataclasses.replace(self.source, **self.source.validation(self.source.frames))
     return clips_of(unseen, [each.label for each in asked])
@@ -119,14 +120,14 @@ def _features(source: Digits) -> features.DigitFeatures:
   return features.fit_features(**looks_of(source))
 
 
-def held_out_labels(world: Mapping[str, Any], samples: int, trained: bool = False) -> list[tuple]:
+def held_out_labels(world: Fields, samples: int, trained: bool = False) -> list[tuple]:
   """Returns captions that are not in training, or are, one for every sample, each at least once."""
   captions = all_captions(world['colours'], world['motions'])
   wanted = [caption for caption in captions if is_held_out(*caption[:3]) != trained]
   return [wanted[index % len(wanted)] for index in range(max(samples, len(wanted)))]
 
 
-def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
+def clips_of(source: Digits, labels: Sequence[tuple]) -> list[Sample]:
   """Returns a clip of each label (digit, colour, motion, ...), see `indices_of`."""
   return [source[index] for index in indices_of(source, labels)]
 
@@ -184,7 +185,7 @@ class SignsVideoJudge:
     del group
     return _sign_references(self.source, self._lengths)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     raise ConfigError('models of signs read captions alone; expected a text-to-video model')
 
   @property

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.lab.worlds.judging import Picture
 from mgjax.lab.worlds.solids.captions import describe
 from mgjax.lab.worlds.solids.clips import Solids
@@ -23,7 +24,7 @@ class SolidsPictures:
   recognised: ClassVar[float] = math.nan
 
   @property
-  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+  def choices(self) -> list[tuple[str, JSON]]:
     """What can be said of a solid but for its pattern."""
     found = []
     for size, spans in SIZES.items():

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import resize
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Sample
 from mgjax.lab.worlds.judging import Asked, CameraPath, Prompt, Videos
 from mgjax.lab.worlds.solids.captions import Statement, size_word
 from mgjax.lab.worlds.solids.clips import Solids
@@ -151,7 +152,7 @@ class SolidsJudge:
     """Scores real clips, and real clips under the captions of others."""
     return _references(self, group, _REFERENCES)
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     """Draws the clips that captions are of."""
     return [self.source.show(each.label.scene) for each in asked]
 
@@ -323,7 +324,7 @@ def make_filter(source: Solids) -> SolidsJudge:
 
 
 @functools.cache
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> JSON:
   """Reads a judge's weights: {'frames': tree, 'clips': tree}.
 
   Raises ConfigError if there are none, or they are damaged.
@@ -342,7 +343,7 @@ def load(name: str) -> dict[str, Any]:
   return nest({key: each.astype(np.float32) for key, each in unpacked(tensors).items()})
 
 
-def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
+def save(path: pathlib.Path, weights: Fields) -> None:
   """Writes what `load` reads: large matrices in int8, all else in half precision."""
   from mgjax.core.files import write_bytes
   from mgjax.core.safetensors_files import in_file, in_int8
