@@ -48,7 +48,7 @@ def with_backward(
   with_vjp.defvjp(forward or (lambda *inputs: (function(*inputs), inputs)), backward)
 
   @functools.wraps(function)
-  def dispatch(*arguments: Any) -> Any:
+  def dispatch(*arguments: object) -> Any:
     return function(*arguments) if is_forward_mode() else with_vjp(*arguments)
 
   return dispatch

@@ -157,7 +157,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, *, private: bool = Fa
     temporary.write_bytes(data)
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> None:
+def write_json(path: str | os.PathLike[str], value: object, *, private: bool = False) -> None:
   """Writes `value` as indented JSON, atomically; `private` is as in `replaced`."""
   write_bytes(path, (json.dumps(value, indent=2) + '\n').encode(), private=private)
 
@@ -226,7 +226,7 @@ def read_optional_json(
 
 
 def read_json_lines(
-  path: str | os.PathLike[str], parse: Callable[[Any], Any]
+  path: str | os.PathLike[str], parse: Callable[[Any], object]
 ) -> Iterator[tuple[Any, bytes]]:
   """Yields `parse(value)` of the JSON of each complete line, and the line; logs damaged lines.
 
@@ -271,7 +271,7 @@ def _loads(data: bytes | str) -> Any:
 WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def _checked(value: Any, check: Callable[[Any], bool]) -> Any:
+def _checked(value: object, check: Callable[[Any], bool]) -> Any:
   if not check(value):
     raise ValueError('it does not hold what is expected')
   return value
@@ -297,7 +297,7 @@ def end_line(path: str | os.PathLike[str]) -> None:
         file.write(b'\n')
 
 
-def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
+def append_json_line(path: str | os.PathLike[str], value: object) -> None:
   """Appends a line of JSON; a crash can cut the last line only."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

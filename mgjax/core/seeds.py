@@ -4,8 +4,6 @@
 of 0.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +14,7 @@ from mgjax.core.typing import Array, Key, UInt32
 _BITS = 32
 
 
-def words_of(seed: Any) -> UInt32[np.ndarray, '*seeds 2']:
+def words_of(seed: object) -> UInt32[np.ndarray, '*seeds 2']:
   """Splits a seed, or each of an array of seeds, into its upper and lower 32 bits.
 
   Raises ConfigError if a seed is not an integer from 0 to 2^63 - 1.

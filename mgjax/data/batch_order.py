@@ -234,7 +234,7 @@ def _host_batches(
   return samples.batch(size, drop_remainder=True, batch_fn=stack)[host::hosts]
 
 
-def _transformed(transform: Callable[[Any], Any], sample: Any) -> Any:
+def _transformed(transform: Callable[[Any], object], sample: Any) -> Any:
   arrays = transform(sample)
   return {**arrays, REPLACED: sample[REPLACED]} if REPLACED in sample else arrays
 

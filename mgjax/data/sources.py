@@ -91,7 +91,7 @@ def from_each_source(
   return {bucket: made[bucket] for bucket in shapes if bucket in made}
 
 
-def make_world(data: DataSettings, split: str, **more: Any) -> Any:
+def make_world(data: DataSettings, split: str, **more: object) -> Any:
   """Makes the source of a synthetic dataset as `config.data` has it, see `open_world`."""
   return open_world(data.kind, data.world, split, **more)
 

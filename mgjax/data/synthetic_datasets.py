@@ -93,7 +93,7 @@ def prompts_of(world: str) -> Any:
   return load_object(WORLDS[world].prompts)()
 
 
-def open_world(world: str, fields: Fields, split: str, **more: Any) -> Any:
+def open_world(world: str, fields: Fields, split: str, **more: object) -> Any:
   """Makes the source of a split, 'train' or 'validation'; `more` are fields that come first.
 
   Raises ConfigError if there is no such world, or its fields do not go together.

@@ -4,7 +4,6 @@ A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -76,7 +75,7 @@ def changed_schedule(old: Fields, changes: Fields) -> JSON:
 
 
 def make_time_grid(
-  name: str, steps: int, *, shift_factor: float = 1.0, **options: Any
+  name: str, steps: int, *, shift_factor: float = 1.0, **options: object
 ) -> np.ndarray:
   """Makes the schedule that a configuration names: (steps + 1,) times, shifted by a factor.
 

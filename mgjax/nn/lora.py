@@ -235,7 +235,7 @@ def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
   return most <= largest or bool(np.all(abs(sum(product(a, b) for a, b in several)) <= largest))
 
 
-def _largest(array: Any) -> float:
+def _largest(array: object) -> float:
   array = np.asarray(array)
   return float(np.maximum(array.max(), -array.min()))  # NaN if one is
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def make_mesh(
   sizes: Fields | str | None = None,
   rules: str = 'fsdp_tp_cp',
   *,
-  devices: Sequence[Any] | None = None,
+  devices: Sequence[object] | None = None,
   torus: tuple[int, ...] = (),
 ) -> Mesh:
   """Makes the mesh over devices, by default over all there are.

@@ -116,7 +116,7 @@ class LogWindow:
       means.add(row)
     self._progress.report(self._done - (AHEAD - 1), means.means())
 
-  def _wait(self, wait: Callable[[], Any], left: int) -> Any:
+  def _wait(self, wait: Callable[[], object], left: int) -> Any:
     """Waits for devices; `left` of the steps may still run then."""
     phases = self._session.phases
     before = phases.clock()

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
@@ -158,7 +158,7 @@ class RunSettings(Keep):
       )
 
 
-def run_settings(fields: Fields, seed: Any = 0) -> RunSettings:
+def run_settings(fields: Fields, seed: object = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
   checked(Count, seed, 'seed')
   return unpack(RunSettings, fields, 'train', seed=seed)

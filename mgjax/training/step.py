@@ -122,7 +122,7 @@ def bind(
   return functools.partial(model.apply, {'params': model_params})
 
 
-def with_frozen(objective: Callable[..., Any], frozen: Frozen) -> Callable[..., Any]:
+def with_frozen(objective: Callable[..., object], frozen: Frozen) -> Callable[..., Any]:
   """Binds frozen parameters as arguments of an objective by name, except `BASE`."""
   networks = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
   return functools.partial(objective, **networks) if networks else objective

@@ -255,7 +255,7 @@ class _Maker:
 
 
 def _voted(
-  codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Fields]
+  codec: Any, dtype: object, indices: Sequence[int], samples: Sequence[Fields]
 ) -> Iterator[Sequence[Pair]]:
   """Makes rows of what people voted about; nothing is dropped."""
   del indices

@@ -230,7 +230,7 @@ class AnnotationQueue(abc.ABC):
         raise Refused(409, _NOT_YOURS)
     return {'saved': answer.id}
 
-  def token(self, *parts: Any) -> str:
+  def token(self, *parts: object) -> str:
     """Returns the token of a link, a file or an answer, which only the secret can produce."""
     message = json.dumps(parts).encode()
     return hmac.new(self._secret.encode(), message, hashlib.sha256).hexdigest()[:32]

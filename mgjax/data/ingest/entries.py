@@ -162,7 +162,7 @@ def archived(path: pathlib.Path) -> str:
   )
 
 
-def count_clips(entries: Iterable[Any]) -> int:
+def count_clips(entries: Iterable[object]) -> int:
   """Returns how many entries there are, without what is no clip, such as a list."""
   return sum(getattr(entry, 'is_clip', True) for entry in entries)
 
@@ -173,7 +173,7 @@ def without_caption(lacking: Sequence[Any], count: int) -> str:
   return f'{len(lacking)} of {count} clips have no caption{first}'
 
 
-def why_uncaptioned(entry: Any) -> str:
+def why_uncaptioned(entry: object) -> str:
   """Returns why an entry has no caption but its name, or is rejected for that; '' otherwise."""
   if isinstance(entry, Rejected):
     return entry.reason if entry.reason.startswith((NO_CAPTION, EMPTY)) else ''
@@ -383,7 +383,9 @@ class _Folder:
       if len(beside) == 1:
         self._read_text(clip, beside[0])
 
-  def _without(self, path: pathlib.Path, is_kind: Callable[[tuple[str]], Any]) -> tuple[str, ...]:
+  def _without(
+    self, path: pathlib.Path, is_kind: Callable[[tuple[str]], object]
+  ) -> tuple[str, ...]:
     """A path but for what says a kind in it: a/1 of a/videos/1.mp4 and a/labels/1.txt."""
     parts = os.path.splitext(_composed(self._name(path)))[0].split(os.sep)
     return tuple(part for part in parts if not is_kind((part.lower(),)))
@@ -493,7 +495,7 @@ class _Folder:
     return decode_text(data, what)
 
 
-def _is_there(found: tuple[pathlib.Path | None, Any]) -> bool:
+def _is_there(found: tuple[pathlib.Path | None, object]) -> bool:
   return found[0] is not None and found[0].is_file()
 
 

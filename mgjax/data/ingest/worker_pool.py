@@ -65,9 +65,9 @@ class Guarded:
 
   def __init__(
     self,
-    function: Callable[[Any], Any],
+    function: Callable[[Any], object],
     allowance: Allowance = ALLOWANCE,
-    prepare: Callable[[], Any] = int,
+    prepare: Callable[[], object] = int,
   ):
     """Starts nothing yet; what is called is pickled.
 
@@ -80,7 +80,7 @@ class Guarded:
     self._child: tuple[Any, Connection] | None = None
     self._over = False
 
-  def __call__(self, thing: Any) -> Any:
+  def __call__(self, thing: object) -> Any:
     """Returns what the function returns, or a `Lost`.
     Raises MgjaxError if the function raised it, or the process cannot be started.
     """
@@ -178,14 +178,16 @@ class Guarded:
 class Isolated:
   """Calls a function for several threads at once, each time in a process under limits."""
 
-  def __init__(self, function: Callable[[Any], Any], count: int, allowance: Allowance = ALLOWANCE):
+  def __init__(
+    self, function: Callable[[Any], object], count: int, allowance: Allowance = ALLOWANCE
+  ):
     """Makes `count` processes, and so as many calls at once; more wait. Starts nothing yet."""
     self._all = [Guarded(function, allowance) for _ in range(count)]
     self._free: queue.SimpleQueue[Guarded] = queue.SimpleQueue()
     for each in self._all:
       self._free.put(each)
 
-  def __call__(self, thing: Any) -> Any:
+  def __call__(self, thing: object) -> Any:
     guarded = self._free.get()
     try:
       return guarded(thing)
@@ -207,7 +209,10 @@ def _how(code: int | None) -> str:
 
 
 def _serve(
-  pipe: Connection, function: Callable[[Any], Any], prepare: Callable[[], Any], allowance: Allowance
+  pipe: Connection,
+  function: Callable[[Any], object],
+  prepare: Callable[[], object],
+  allowance: Allowance,
 ) -> None:
   """Answers calls until nobody asks any more."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -274,7 +279,7 @@ def _peak() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _watched(function: Callable[[Any], Any], seconds: float, thing: Any) -> Any:
+def _watched(function: Callable[[Any], object], seconds: float, thing: object) -> Any:
   """Calls a function; ends the process if that does not return, whatever it is stuck in."""
   with open(os.devnull, 'w') as nowhere:
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

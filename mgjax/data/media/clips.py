@@ -29,7 +29,7 @@ class Clips(np.ndarray):
   rate: int | None
 
   @classmethod
-  def of(cls, array: Any, *, fps: Any = None, rate: Any = None) -> Self:
+  def of(cls, array: object, *, fps: Any = None, rate: object = None) -> Self:
     """Returns an array with its rate; rates that are all the same become one number.
     Raises ConfigError for what is no rate, or not one for each.
     """
@@ -42,7 +42,7 @@ class Clips(np.ndarray):
     clips.fps = tuple(rates) if len(set(rates)) > 1 else rates[0]
     return clips
 
-  def __array_finalize__(self, array: Any) -> None:
+  def __array_finalize__(self, array: object) -> None:
     fps = getattr(array, 'fps', None)
     self.fps, self.rate = None if isinstance(fps, tuple) else fps, getattr(array, 'rate', None)
 
@@ -84,7 +84,7 @@ class Clips(np.ndarray):
     return result
 
 
-def fps_of(video: Any, count: int, usual: float) -> list[float]:
+def fps_of(video: object, count: int, usual: float) -> list[float]:
   """Returns the frames a second of each of `count` videos, `usual` where an array says none."""
   if isinstance(video, list | tuple):
     if duration := getattr(video[0], 'info', {}).get('duration'):  # images of PIL, of one video

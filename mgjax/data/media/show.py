@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ _PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
 def show(
-  made: Any,
+  made: object,
   titles: Sequence[str] = (),
   *,
   rate: int | None = None,
@@ -90,7 +89,7 @@ def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
 
 
 def save(
-  made: Any,
+  made: object,
   out: str | os.PathLike[str],
   *,
   fps: float | np.floating | None = None,
@@ -164,7 +163,7 @@ def _save_one(
 
 
 def _rates(
-  output: Any, count: int, fps: float | np.floating | None, rate: int | None
+  output: object, count: int, fps: float | np.floating | None, rate: int | None
 ) -> tuple[list[float], int]:
   """Returns frames a second of each of `count` videos, and samples a second of sounds."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
@@ -189,7 +188,7 @@ def _write_sheets(
   return [path]
 
 
-def _split(output: Any) -> tuple[list[np.ndarray], bool]:
+def _split(output: object) -> tuple[list[np.ndarray], bool]:
   """Returns one array a video or sound, and whether they are videos."""
   if isinstance(output, list) and output and isinstance(output[0], list):  # images of PIL
     output = [np.stack([np.asarray(frame) for frame in frames]) for frames in output]

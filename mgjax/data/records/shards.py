@@ -104,7 +104,7 @@ def write_rows(path: pathlib.Path, rows: Iterable[JSON], columns: Sequence[str] 
 def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
   """Yields a function that writes a row. Raises StorageError if it fails, likely on a full disk."""
 
-  def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+  def guarded(function: Callable[..., object], *arguments: object) -> Any:
     try:
       return function(*arguments)
     except RuntimeError as error:

@@ -114,7 +114,7 @@ class RecordWriter:
     return range(index * size, min((index + 1) * size, self._plan['rows']))
 
   def write_shard(
-    self, index: int, rows: Iterable[JSON], notes: Callable[[], Any] | None = None
+    self, index: int, rows: Iterable[JSON], notes: Callable[[], object] | None = None
   ) -> None:
     """Writes one shard, which counts once it is complete and safely stored.
 
@@ -195,7 +195,9 @@ class RecordWriter:
     except ValueError:
       return None
 
-  def _write_files(self, index: int, rows: Iterable[JSON], notes: Callable[[], Any] | None) -> JSON:
+  def _write_files(
+    self, index: int, rows: Iterable[JSON], notes: Callable[[], object] | None
+  ) -> JSON:
     expected = len(self.shard_rows(index))
     stem = f'{index:05d}'
     captions: list[dict[str, Any]] = []
@@ -302,5 +304,5 @@ def _present(entries: list[JSON | None], names: dict[str, int | None]) -> dict[i
   return {int(entry['name'].split('-')[0]): entry for entry in complete}
 
 
-def _to_json(value: Any) -> bytes:
+def _to_json(value: object) -> bytes:
   return (json.dumps(value, indent=2) + '\n').encode()

@@ -216,7 +216,7 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
 WHAT = {'step': _step, 'forward': _forward, 'blocks': _blocks, 'attention': _attention}
 
 
-def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):
+def _array(mesh: Mesh, shape: Sequence[int], dtype: object, entries: Sequence[Entry]):
   sharding = NamedSharding(mesh, spec(entries))
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 

@@ -7,7 +7,6 @@ so a changed threshold measures nothing twice; one that lets a gated video throu
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -31,11 +30,11 @@ class Gate:
     """Says why the video of a row need not be decoded, '' if it has to be."""
     return self._reasons({name: [row[name]] for name in PROBED} | {'clip': ['']})[0]
 
-  def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
+  def opened(self, table: object) -> Bool[np.ndarray, 'n']:
     """Which rows of `Scores.gated`, of videos that were not decoded, it lets through now."""
     return self._reasons(table) == ''
 
-  def _reasons(self, table: Any) -> np.ndarray:
+  def _reasons(self, table: object) -> np.ndarray:
     columns = as_columns(table, (*PROBED, 'clip'))
     said = np.full(len(columns['clip']), '', object)
     for name in self.names:

@@ -67,7 +67,7 @@ def measure_video(
 
 
 def or_reason(
-  make: Callable[[], Any], each: Input | Rejected, done: str, *fatal: type[Exception]
+  make: Callable[[], object], each: Input | Rejected, done: str, *fatal: type[Exception]
 ) -> Any:
   """Returns what `make` makes of a video; why it cannot be done, a str, if the video is to blame.
 

@@ -37,7 +37,7 @@ _DIGITS = 12  # of a digest, in names
 Vectors = Mapping[str, Float[np.ndarray, 'n d']]
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
   """Names plain JSON values."""
   return _named(json.dumps(value, sort_keys=True).encode())
 
@@ -221,7 +221,7 @@ class Scores:
     )
 
 
-def _said(table: Any, name: str, default: Any) -> Any:
+def _said(table: Any, name: str, default: object) -> Any:
   """What the metadata of a table say, in JSON."""
   said = (table.schema.metadata or {}).get(name.encode())
   return default if said is None else json.loads(said)
@@ -233,7 +233,7 @@ def pyarrow() -> Any:
   return load_package('pyarrow', 'curation needs pyarrow', 'curation')
 
 
-def to_parquet(table: Any) -> bytes:
+def to_parquet(table: object) -> bytes:
   """Returns the parquet file of a pyarrow.Table."""
   file = io.BytesIO()
   pyarrow().parquet.write_table(table, file, compression='zstd')

@@ -151,7 +151,7 @@ def measure_all(
 
 def finish_jobs(
   missing: Callable[[], list[int]],
-  jobs: Callable[[list[int]], Iterator[Any]],
+  jobs: Callable[[list[int]], Iterator[object]],
   size: Callable[[int], int],
   make: Make,
   executor: Executor,

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,7 +108,7 @@ def judge_soundtracks(
   return measured, shown
 
 
-def _metrics(judge: SoundJudge, read: Sequence[Any], scores: Fields) -> dict[str, Metric]:
+def _metrics(judge: SoundJudge, read: Sequence[object], scores: Fields) -> dict[str, Metric]:
   """The scores, which are of all events together, with intervals over clips."""
   metrics = {}
   alone = [judge.scores([reading]) for reading in read]

@@ -375,7 +375,7 @@ class Evaluation:
     """The names of all options, such as `samples`."""
     return [*self.changes, *list(inspect.signature(self.judge).parameters)[1:]]
 
-  def __call__(self, workdir: str | os.PathLike[str], **options: Any) -> Findings:
+  def __call__(self, workdir: str | os.PathLike[str], **options: object) -> Findings:
     """Loads the run in a work directory and judges it."""
     changes = {name: options.pop(name) for name in self.changes if name in options}
     return self.judge(self.load(workdir, **changes), **options)

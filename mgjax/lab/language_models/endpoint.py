@@ -439,7 +439,7 @@ def _worth(text: str, check: Check | None) -> Any:
   return value
 
 
-def _message(role: str, content: Any) -> Message:
+def _message(role: str, content: object) -> Message:
   return {'role': role, 'content': content}
 
 

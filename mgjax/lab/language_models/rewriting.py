@@ -219,6 +219,6 @@ def _pair(row: Any) -> tuple[str, str] | None:
   return (row['prompt'] + '', clean_prompt(row['rewritten'])) if row['keep'] else None
 
 
-def _write_lines(path: str | os.PathLike[str], rows: Sequence[Any]) -> None:
+def _write_lines(path: str | os.PathLike[str], rows: Sequence[object]) -> None:
   lines = (json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
   write_bytes(path, ''.join(lines).encode())

@@ -8,7 +8,6 @@ discriminators and perceptual losses do not count, so that no step is faster.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -180,7 +179,7 @@ def describe_forward(answer: Fields) -> str:
   )
 
 
-def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
+def count_products(function: Callable[..., object], *arguments: Tree) -> int:
   """Counts the operations of a function's convolutions and matrix products; a multiply-add is two.
 
     2 |y| |k| / o    of a convolution with kernel k of o output channels and result y

@@ -73,7 +73,7 @@ class FlowRun:
       rules=config.rules,
     )
 
-  def with_backbone(self, **changes: Any) -> 'FlowRun':
+  def with_backbone(self, **changes: object) -> 'FlowRun':
     """Returns the run of a model whose backbone has other fields, such as `remat`."""
     model = self.outline.model
     model = model.clone(backbone=model.backbone.clone(**changes))

@@ -57,7 +57,7 @@ class LawFindings:
   power_again: Sequence[PowerLaw]
   warnings: Sequence[str]
 
-  def interval(self, what: Callable[[Law], Any]) -> Interval:
+  def interval(self, what: Callable[[Law], object]) -> Interval:
     """Returns a number of the law with its interval of 80%."""
     return interval(what(self.fit.law), [what(each.law) for each in self.again])
 

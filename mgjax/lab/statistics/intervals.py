@@ -86,7 +86,7 @@ class Difference:
 
 
 def compare(
-  first: Any, second: Any, *, same_seeds: bool = True, resamples: int = 10_000, seed: int = 0
+  first: object, second: object, *, same_seeds: bool = True, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 
@@ -176,7 +176,7 @@ def compare_rows(
   score: str,
   *,
   seeds: Sequence[int] | None = None,
-  **options: Any,
+  **options: object,
 ) -> Difference:
   """Compares two arms of a sweep by one of their scores, with the options of `compare`.
 
@@ -232,7 +232,7 @@ def _scores(
   return found
 
 
-def _table(scores: Any, name: str) -> Float[np.ndarray, 's p']:
+def _table(scores: object, name: str) -> Float[np.ndarray, 's p']:
   try:
     table = np.asarray(scores, np.float64)
   except (TypeError, ValueError):

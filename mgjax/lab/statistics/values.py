@@ -228,7 +228,7 @@ def bias_warning(name: str, first: Value, second: Value) -> str:
   )
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
   """Returns plain JSON values: objects of dataclasses, None for what is not finite."""
   if dataclasses.is_dataclass(value):
     return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -251,8 +251,8 @@ class SoundJudge(Protocol):
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Fields]) -> list[Any]:
     """Compares sounds (s c) of 48 kHz with what is to be heard of as many samples."""
 
-  def scores(self, readings: Sequence[Any]) -> Any:
+  def scores(self, readings: Sequence[object]) -> Any:
     """Sums readings up; NaN where there was nothing to score."""
 
-  def long_clips(self, source: Any, times: int, count: int) -> list[Sample]:
+  def long_clips(self, source: object, times: int, count: int) -> list[Sample]:
     """Samples of a source, `times` as long as training's, in which something is heard all along."""

@@ -1,7 +1,7 @@
 """What a conditioning is: one Linen module in one file, which answers with `Ports`."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -83,6 +83,6 @@ class Conditioning(nn.Module):
     raise NotImplementedError(f'{type(self).__name__}.__call__')
 
 
-def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def array(shape: tuple[int, ...], dtype: object) -> jax.ShapeDtypeStruct:
   """Describes an array of one row, for `requires`."""
   return jax.ShapeDtypeStruct(shape, dtype)

@@ -131,7 +131,7 @@ class Frames(Conditioning):
       known[index] = True
     return clip, known
 
-  def _given(self, known: Any, frames: int) -> np.ndarray:
+  def _given(self, known: object, frames: int) -> np.ndarray:
     """Returns a mask that was given, without what `prepare` may have filled up."""
     known = _as_mask(known)
     if known.ndim != 1 or not 0 <= len(known) - frames < self.stride:
@@ -173,5 +173,5 @@ def nearest_known(
   return clip[places[away.argmin(1)]]
 
 
-def _as_mask(known: Any) -> np.ndarray:
+def _as_mask(known: object) -> np.ndarray:
   return np.asarray(known).astype(np.float32) > 0.5

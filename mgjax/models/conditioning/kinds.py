@@ -10,7 +10,6 @@ import importlib
 import importlib.metadata
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
@@ -46,7 +45,7 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   return add
 
 
-def make_conditioning(description: Fields, name: str, **handed: Any) -> Conditioning:
+def make_conditioning(description: Fields, name: str, **handed: object) -> Conditioning:
   """Makes the module that `{'kind': ..., **fields}` describes.
 
   Args:

@@ -29,7 +29,7 @@ def encoded_names(conditionings: Iterable[Conditioning]) -> tuple[str, ...]:
 
 
 def arrays_of(
-  conditionings: Sequence[Conditioning], sample: Mapping[str, Any]
+  conditionings: Sequence[Conditioning], sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Turns a sample into the arrays that conditionings read, on the host.
 
@@ -49,7 +49,7 @@ def arrays_of(
 
 
 def derived_fields(
-  conditionings: Iterable[Conditioning], sample: Mapping[str, Any]
+  conditionings: Iterable[Conditioning], sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Returns the fields, other than clips, that conditionings of clips derive from a sample.
 
@@ -66,7 +66,7 @@ def derived_fields(
 
 
 def row_of(
-  conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, Any]
+  conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Returns a sample's latents, or its clip `raw` where it has none, and its `arrays_of`."""
   name = LATENTS if LATENTS in sample else raw
@@ -102,7 +102,7 @@ def encode_clips(batch: Batch, raw: str, encode: Encode) -> Batch:
 
 
 def prepare_samples(
-  model: FlowModel, samples: Sequence[Mapping[str, Any]], encode: Encode | None = None
+  model: FlowModel, samples: Sequence[Mapping[str, object]], encode: Encode | None = None
 ) -> Batch:
   """Turns samples into the arrays that the model's conditionings read.
 
@@ -186,7 +186,7 @@ def spread_conditions(conditions: Mapping[str, Any], fields: Fields, count: int)
   return samples
 
 
-def check_condition(condition: Any, shape: tuple[int, ...], name: str) -> Any:
+def check_condition(condition: object, shape: tuple[int, ...], name: str) -> Any:
   """Returns a condition of one sample, which is no file, as an array of `shape`.
 
   Raises ConfigError if it has another shape; () accepts anything.
@@ -246,7 +246,7 @@ def _are_pictures(shape: tuple[int, ...]) -> bool:
   return len(shape) == 4 and shape[-1] == 3
 
 
-def is_file(condition: Any, shape: tuple[int, ...]) -> bool:
+def is_file(condition: object, shape: tuple[int, ...]) -> bool:
   """Says whether a condition of this shape is given as a file of pictures."""
   return isinstance(condition, str | os.PathLike) and _are_pictures(shape)
 

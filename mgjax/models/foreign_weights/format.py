@@ -64,7 +64,7 @@ def understanding(what: str) -> Iterator[None]:
     ) from error
 
 
-def number_in(config: Fields, name: str, otherwise: Any, limits: Any) -> Any:
+def number_in(config: Fields, name: str, otherwise: object, limits: object) -> Any:
   """Returns a number of another project's config.json, or `otherwise`. Raises ConfigError."""
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')

@@ -26,7 +26,7 @@ class Name(NamedTuple):
 
 
 def run_pickle(
-  pickled: bytes, call: Callable[[Name, tuple[Any, ...]], Any], load: Callable[[Any], Any]
+  pickled: bytes, call: Callable[[Name, tuple[Any, ...]], object], load: Callable[[Any], object]
 ) -> Any:
   """Returns the value that a pickle makes.
 
@@ -114,13 +114,13 @@ def run_pickle(
   raise ValueError('its pickle does not stop')
 
 
-def _exactly(kind: type[T], value: Any) -> T:
+def _exactly(kind: type[T], value: object) -> T:
   if type(value) is not kind:
     raise ValueError(f'its pickle takes a {type(value).__name__} for a {kind.__name__}')
   return value
 
 
-def _set(target: Any, keys: list[Any], values: list[Any]) -> None:
+def _set(target: object, keys: list[Any], values: list[Any]) -> None:
   # The hash of a deep tuple overflows the stack, that of one made of pairs of itself never ends.
   if not all(type(key) in _KEYS for key in keys):
     raise ValueError('its pickle has a dictionary with other keys than texts and numbers')

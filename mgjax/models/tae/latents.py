@@ -5,7 +5,6 @@ import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ class Statistics:
     return {'mean': list(self.mean), 'std': list(self.std)}
 
   @classmethod
-  def from_dict(cls, values: Any, channels: int | None = None) -> 'Statistics':
+  def from_dict(cls, values: object, channels: int | None = None) -> 'Statistics':
     """Reads what `as_dict` gave, of `channels` if they are known.
 
     Raises ConfigError if these are not as many means as deviations, finite and the latter above

@@ -79,7 +79,7 @@ class Soundtrack(Request):
       object.__setattr__(self, 'extension', Extension(self.extension))
 
   @classmethod
-  def of_row(cls, pipeline: Any, row: Any, folder: pathlib.Path, **options: Any) -> 'Soundtrack':
+  def of_row(cls, pipeline: object, row: Any, folder: pathlib.Path, **options: Any) -> 'Soundtrack':
     """Makes the request of a row of a suite of sounds."""
     del pipeline
     music = row.fields.get('music_prompt') or ''
@@ -121,12 +121,12 @@ class Soundtrack(Request):
     kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
     return [out.with_suffix(kind) for kind in kinds]
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model and where the sound goes; see `Request.check`."""
     super().check(workdir, changes)
     self.paths()
 
-  def described(self, pipeline: Any = None) -> JSON:
+  def described(self, pipeline: object = None) -> JSON:
     """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
     told = super().described() | {'extension': dataclasses.asdict(self.extension)}
     scorer = told.pop('scorer')
@@ -250,7 +250,7 @@ class Soundtrack(Request):
 
 
 def write_soundtracks(
-  pipeline: Any, videos: Mapping[pathlib.Path, str], seed: int = 0
+  pipeline: object, videos: Mapping[pathlib.Path, str], seed: int = 0
 ) -> list[pathlib.Path]:
   """Makes the soundtrack of each of several videos in files beside them.
 

@@ -71,7 +71,7 @@ class ReconstructionSettings:
       adversary=adversary,
     )
 
-  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
+  def opponent(self, inputs: object, generator: Any, objective: Any) -> Adversary:
     """Returns the discriminator with its first input and the objectives of both players."""
     return Adversary(
       model=self.discriminator,

@@ -43,12 +43,12 @@ class Edited(Change):
     out = folder / f'{row.index:04d}_{video.stem}.mp4'
     return cls(prompt, out, video=os.fspath(video), task=task, **options)
 
-  def described(self, pipeline: Any = None) -> JSON:
+  def described(self, pipeline: object = None) -> JSON:
     """Returns it as plain JSON values, with the task that a pipeline takes."""
     told = super().described()
     return told | ({'task': self._task(pipeline)} if pipeline else {})
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model, the video and where it goes; see `Request.check`."""
     if read_config(workdir).component != 'video':
       read_config_of(workdir, 'editing', 'a video editor')

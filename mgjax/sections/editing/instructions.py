@@ -92,7 +92,7 @@ def _pattern(phrase: str) -> re.Pattern[str]:
   return re.compile(''.join(parts))
 
 
-def write_of_world(source: Any) -> Write:
+def write_of_world(source: object) -> Write:
   """Returns what writes the instructions of a source of edits, from what its scenes are.
 
   Of a pair (before, after) only 'video', the clip after, is given: it is edited by what undoes the

@@ -80,7 +80,7 @@ class Editor(VideoPipeline):
   component = 'editing'
   noun = 'a video editor'
 
-  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
+  def __init__(self, workdir: str | os.PathLike[str], **options: object):
     """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
 
     Of `mesh`, 'data' shares out videos and windows.
@@ -288,7 +288,7 @@ class Editor(VideoPipeline):
         return size
     return usual
 
-  def _read_clip(self, video: Any) -> tuple[Video, float]:
+  def _read_clip(self, video: object) -> tuple[Video, float]:
     """Returns a video that the model can make, and its frames a second, by default training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)

@@ -53,7 +53,7 @@ def watched(
   return lambda step, total, latents: callback(step, total, Preview(latents, decode))
 
 
-def prompts_of(prompts: Any) -> list[str]:
+def prompts_of(prompts: object) -> list[str]:
   """Returns prompts as a list, of one text. Raises ConfigError if they are something else."""
   if isinstance(prompts, str):
     return [prompts]
@@ -64,7 +64,7 @@ def prompts_of(prompts: Any) -> list[str]:
   return [str(each) for each in found]
 
 
-def seeds_for(seed: Any, count: int) -> Any:
+def seeds_for(seed: object, count: int) -> Any:
   """Returns a seed, or a list with one for each of `count`; None and -1 are drawn, and logged.
   Raises ConfigError for what is no seed, or not one for each.
   """
@@ -119,7 +119,7 @@ class _Arguments:
   hints: Fields
 
   @classmethod
-  def of(cls, method: Callable[..., Any], like: Callable[..., Any] | None) -> '_Arguments':
+  def of(cls, method: Callable[..., object], like: Callable[..., object] | None) -> '_Arguments':
     """Reads the signature; what the method takes as `**options` are parameters of `like`."""
     parameters = dict(inspect.signature(method).parameters)
     positional = [n for n, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
@@ -143,7 +143,7 @@ class _Arguments:
     plain = [each.replace(annotation=self.hints.get(each.name, each.annotation)) for each in shown]
     return inspect.Signature(plain)
 
-  def by_name(self, args: Sequence[Any], given: Fields) -> JSON:
+  def by_name(self, args: Sequence[object], given: Fields) -> JSON:
     """Returns all arguments of a call under our names. Raises ConfigError if one is given twice."""
     placed = dict(zip(self.positional, args, strict=False))
     if len(args) > len(self.positional) or placed.keys() & given:
@@ -175,7 +175,7 @@ class _Arguments:
         options[name] = checked(hint, _plain(name, value, count), typed.get(name, name))
 
 
-def _plain(name: str, value: Any, count: int) -> Any:
+def _plain(name: str, value: object, count: int) -> Any:
   """Returns an argument as Python's own types. Raises ConfigError for what it cannot be."""
   if name == 'seed':
     return seeds_for(value, count)
@@ -188,7 +188,7 @@ def _plain(name: str, value: Any, count: int) -> Any:
   return value.item() if isinstance(value, np.generic) else value
 
 
-def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Method:
+def callable_as(method: _Method, like: Callable[..., object] | None = None) -> _Method:
   """Lets a method of a pipeline be called as users of diffusers would.
 
   Prompts may be one text, arguments may have the names of `NAMES`, those with a range are held to
@@ -199,7 +199,7 @@ def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Met
   settings = [name for name in _SETTINGS if name not in arguments.own]
 
   @functools.wraps(method)
-  def called(self: Any, *args: Any, **given: Any) -> Any:
+  def called(self: Any, *args: object, **given: object) -> Any:
     typed = {NAMES.get(name, name): name for name in given}
     options = arguments.by_name(args, given)
     arguments.check(options, typed, self)

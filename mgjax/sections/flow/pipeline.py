@@ -72,7 +72,7 @@ class FlowPipeline:
     workdir: str | os.PathLike[str],
     *,
     mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
+    **changes: object,
   ):
     """Reads the averaged weights and the autoencoder.
 
@@ -131,7 +131,7 @@ class FlowPipeline:
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], self.read_codec)
 
-  def changed(self, **changes: Any) -> Self:
+  def changed(self, **changes: object) -> Self:
     """Returns a pipeline of the same weights in memory with changes of `config.sample`.
 
     Those are solver, schedule, steps and guidance. Raises ConfigError if the model cannot.
@@ -140,7 +140,7 @@ class FlowPipeline:
     other._use(self._settings.changed(changes))
     return other
 
-  def variant(self, **changes: Any) -> Self:
+  def variant(self, **changes: object) -> Self:
     """Returns what `changed` does, and for the same changes the same, with its programs."""
     settings = self._settings.changed(changes)
     if settings == self._settings:
@@ -152,11 +152,11 @@ class FlowPipeline:
       self._variants[key] = self.changed(**changes)
     return self._variants[key]
 
-  def __call__(self, *args: Any, **options: Any) -> Any:
+  def __call__(self, *args: object, **options: object) -> Any:
     """Returns what `generate` does."""
     return self.generate(*args, **options)
 
-  def generate(self, *args: Any, **options: Any) -> Any:
+  def generate(self, *args: object, **options: object) -> Any:
     """Makes what a section's pipeline makes."""
     raise NotImplementedError
 
@@ -188,7 +188,7 @@ class FlowPipeline:
     said = f'{type(self).__name__!r} object has no attribute {name!r}' + (hint and f'; {hint}')
     raise AttributeError(said, name=name, obj=self)
 
-  def __setattr__(self, name: str, value: Any) -> None:
+  def __setattr__(self, name: str, value: object) -> None:
     given = f'give {name} to a call, or to mgjax.load' * (name in NAMES)
     if hint := instead_of(name) or given:  # nobody would read what is set here
       raise AttributeError(f'{name} cannot be set; {hint}', name=name, obj=self)
@@ -285,7 +285,7 @@ class FlowPipeline:
     """Whether there is guidance, by passes of its own, that leads away from a negative prompt."""
     return any(scale != 1 for _, scale in self._objective.in_passes(self._settings).guidance)
 
-  def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+  def conditions_of(self, samples: Sequence[Mapping[str, object]]) -> dict[str, list[Any]]:
     """Returns what the model reads of samples beside text, as `generate` takes it.
 
     With it a model is sampled, or judged, under the conditions of data:
@@ -307,7 +307,7 @@ class FlowPipeline:
   def _samples(
     self,
     prompts: Sequence[str],
-    conditions: Mapping[str, Any],
+    conditions: Mapping[str, object],
     fields: Fields,
     rates: Sequence[float] | None = None,
     negative: str = '',
@@ -363,7 +363,7 @@ class FlowPipeline:
     """Makes latents (b t h w c) of clips, for conditionings."""
     return self._codec.encode(clips)
 
-  def _with_expert(self, notes: Mapping[str, Any]) -> Experts:
+  def _with_expert(self, notes: Mapping[str, object]) -> Experts:
     """Reads the expert of late times, which must be a model as this one of the same latents."""
     workdir, since = self._settings.expert_since
     other = read_config_of(workdir, self.component, self.noun)
@@ -378,7 +378,7 @@ class FlowPipeline:
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
-  def _on_devices(self, made: Iterator[Any]) -> Iterator[Any]:
+  def _on_devices(self, made: Iterator[object]) -> Iterator[Any]:
     """Yields what is made on the devices of the mesh."""
     while True:
       with self._devices():

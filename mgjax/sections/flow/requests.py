@@ -79,7 +79,7 @@ class Request:
       raise ConfigError(f'{len(self.prompts)} prompts; this model makes one thing at a time')
     return self.prompts[0]
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks whether the model of a run can do it; needs no weights.
 
     `changes` are of `config.sample`, as of a pipeline. Raises ConfigError if it cannot, and
@@ -87,7 +87,7 @@ class Request:
     """
     model_of(workdir, changes)
 
-  def write(self, pipeline: Any) -> list[pathlib.Path]:
+  def write(self, pipeline: object) -> list[pathlib.Path]:
     """Makes what is asked for and writes it, the json last.
 
     Args:
@@ -210,7 +210,7 @@ class Change(Request):
 
 
 def model_of(
-  workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}
+  workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}
 ) -> tuple[FlowModel, Any]:
   """Returns the network of a run, without weights, and the run's configuration.
   Raises ConfigError if there is no such run, or it cannot be sampled with these changes.
@@ -281,7 +281,7 @@ def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
 def describe_conditions(conditions: Fields) -> JSON:
   """Returns conditions as plain JSON values: of arrays their shape and a digest."""
 
-  def describe(given: Any) -> Any:
+  def describe(given: object) -> Any:
     if isinstance(given, list | tuple):
       return [describe(each) for each in given]
     if isinstance(given, os.PathLike):

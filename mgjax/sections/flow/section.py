@@ -96,7 +96,7 @@ class FlowSection(abc.ABC):
     """Makes the model of an autoencoder of the fields of its `config.model`."""
 
   @abc.abstractmethod
-  def sizes(self, codec: Any, bucket: str) -> Sizes:
+  def sizes(self, codec: object, bucket: str) -> Sizes:
     """Returns the sizes of samples of a bucket and their latents, by the model of the autoencoder.
     Raises ConfigError if the flow model cannot have them.
     """
@@ -268,7 +268,7 @@ class FlowSection(abc.ABC):
     }
     return batch | latents
 
-  def _start(self, start_from: Any) -> Callable[..., Tree] | None:
+  def _start(self, start_from: object) -> Callable[..., Tree] | None:
     return make_start(
       start_from,
       component=self.settings.component,
@@ -276,7 +276,7 @@ class FlowSection(abc.ABC):
       adapt=lambda params: self.adapt(without_projector(params)),
     )
 
-  def _adversary(self, inputs: tuple[Any, ...]) -> Adversary | None:
+  def _adversary(self, inputs: tuple[object, ...]) -> Adversary | None:
     settings = self.settings
     if settings.critic is None:
       return None
@@ -319,7 +319,7 @@ class _FlowCallbacks(Callbacks):
     self._words.add(words_in(notes))
 
 
-def _words_of(start_from: Any) -> Vocabulary:
+def _words_of(start_from: object) -> Vocabulary:
   """Returns the words that the models know which training begins with."""
   words = Vocabulary()
   for source in parse_sources(start_from).values():
@@ -332,7 +332,7 @@ def _without_autoencoder(validate: Objective) -> Callable[..., Any]:
   return lambda predict, batch, key, autoencoder: validate(predict, batch, key)
 
 
-def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> dict[str, Tree]:
+def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[object, ...]) -> dict[str, Tree]:
   """Returns the parameters of a teacher as `TrainSpec.frozen` has them, on devices of the mesh."""
   if not teacher:
     return {}

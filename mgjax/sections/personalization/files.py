@@ -151,7 +151,7 @@ class PersonalSamples(Samples):
   reference: Any = None
   deny_list: str | os.PathLike[str] | None = None
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model, the person and where videos go; see `Request.check`."""
     if self.reference is None:
       raise ConfigError(
@@ -177,18 +177,18 @@ class PersonalSamples(Samples):
     contact_sheet(shown, there, [f'reference {index + 1}' for index in range(len(there))])
     return [shown, *self._samples(crops).write(pipeline)]
 
-  def _samples(self, reference: Any) -> Samples:
+  def _samples(self, reference: object) -> Samples:
     """Returns the request of videos of which the person is a condition."""
     fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(Samples)}
     given = {} if reference is None else {'reference': reference}
     return Samples(**{**fields, 'conditions': {**self.conditions, **given}})
 
 
-def _is_array(given: Any) -> bool:
+def _is_array(given: object) -> bool:
   return hasattr(given, 'ndim')
 
 
-def _checked(name: str, given: Any) -> Frame:
+def _checked(name: str, given: object) -> Frame:
   array = np.asarray(given)
   if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or not array.size:
     raise ConfigError(

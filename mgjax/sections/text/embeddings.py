@@ -316,7 +316,7 @@ def with_embeddings(
   lookup = Lookup(text)
 
   @functools.wraps(make)
-  def sources(*args: Any) -> dict[str, Source]:
+  def sources(*args: object) -> dict[str, Source]:
     return {name: WithEmbeddings(source, lookup) for name, source in make(*args).items()}
 
   return sources

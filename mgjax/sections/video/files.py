@@ -61,7 +61,7 @@ class Samples(Request):
   typed: Sequence[str] | None = None
   conditions: Fields = dataclasses.field(default_factory=dict)
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the shape, the conditions and where videos go; see `Request.check`."""
     model, config = model_of(workdir, changes)
     for prompt in self.prompts:

@@ -116,7 +116,7 @@ def _thw(shape: Shape) -> tuple[int, int, int]:
   return shape.frames, *shape.size
 
 
-def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
+def _tiles(videos: Sequence[object], frames: int) -> Iterator[np.ndarray]:
   """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
   rows = [regroup(_chunks(video), frames) for video in videos]
   for tiles in itertools.zip_longest(*rows):

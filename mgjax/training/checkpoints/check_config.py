@@ -90,7 +90,7 @@ def _example(fields: Fields) -> JSON:
   return example
 
 
-def _first_difference(value: Any, expected: Any, name: str = '') -> str:
+def _first_difference(value: object, expected: object, name: str = '') -> str:
   """Says which field is missing or not as expected: the first one, '' if there is none."""
   if expected is None:
     return ''

@@ -128,7 +128,7 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
     )
 
 
-def fingerprint_of(values: Any, params: Tree = None) -> str:
+def fingerprint_of(values: object, params: Tree = None) -> str:
   """Returns the fingerprint of JSON values and weights: 16 hexadecimal digits of a SHA-256.
 
   Weights are rounded to bfloat16, so that a run and a file exported from it have the same

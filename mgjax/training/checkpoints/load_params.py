@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from typing import Any
 
 import jax
 
@@ -86,7 +85,7 @@ def load_adapters(
   return params, meta
 
 
-def load_base(start_from: Any, what: str, place: Place | None = None) -> tuple[Tree, JSON]:
+def load_base(start_from: object, what: str, place: Place | None = None) -> tuple[Tree, JSON]:
   """Reads the parameters of the model that adapters change, as `load_params` does.
 
   `start_from` is `config.start_from`. `what` begins the message, as in 'adapters train'. Raises

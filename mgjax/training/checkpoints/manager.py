@@ -310,7 +310,7 @@ def _is_url(directory: str | os.PathLike[str]) -> bool:
   return '://' in os.fspath(directory)
 
 
-def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
+def _asked(directory: epath.Path, question: Callable[[], object]) -> Any:
   """Asks about a directory; without a way to its URL nothing may pass for an empty one."""
   try:
     return question()

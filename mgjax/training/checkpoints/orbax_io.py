@@ -89,7 +89,7 @@ def keep_settings(train: Fields) -> Keep:
 class _WithLosses:
   """A policy of orbax that sees validation losses, from wherever they are known."""
 
-  def __init__(self, policy: Any, losses: Losses):
+  def __init__(self, policy: object, losses: Losses):
     self._policy, self._losses = policy, losses
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
@@ -172,7 +172,7 @@ def _telling(save: Callable[..., Any], fail: Callable[[Exception], None]) -> Cal
   # Of several processes one that fails goes to another barrier of orbax's than those that do not:
   # all of them would wait for twenty minutes.
   class Writing:
-    def __init__(self, future: Any):
+    def __init__(self, future: object):
       self._future = future
 
     def result(self, timeout: float | None = None) -> Any:
@@ -319,7 +319,9 @@ def _portions(sizes: Sequence[int]) -> list[list[int]]:
   return portions
 
 
-def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
+def on_all_hosts(
+  load: Callable[..., object], path: epath.Path, *rest: object, **requests: object
+) -> Any:
   """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
   loaded = None
   problem = None
@@ -353,7 +355,7 @@ def _alone() -> 'ocp.options.MultiprocessingOptions':
   )
 
 
-def _load(path: epath.Path, **requests: Any) -> Any:
+def _load(path: epath.Path, **requests: object) -> Any:
   alone = _alone()
   options = ocp.CompositeOptions(multiprocessing_options=alone)
   handler = ocp.CompositeCheckpointHandler(composite_options=options)

@@ -123,7 +123,7 @@ def pin(name: str) -> str:
   return str(run if run.digest else _resolve(run)[0])
 
 
-def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
+def pinned(value: object, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
   """Returns a configuration, or a part of one, in which all names of published runs are pinned.
 
   `path` are the keys that lead to a part, `place` what its field names; in other fields URLs are

@@ -11,7 +11,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
@@ -111,7 +111,7 @@ def place_of(path: tuple[str, ...]) -> Place | None:
 
 
 def names_in(
-  value: Any, path: tuple[str, ...] = (), place: Place | None = None
+  value: object, path: tuple[str, ...] = (), place: Place | None = None
 ) -> Iterator[tuple[str, str, Place]]:
   """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
   if isinstance(value, Mapping):

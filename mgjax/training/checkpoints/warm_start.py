@@ -108,7 +108,7 @@ def parse_sources(start_from: Any) -> dict[str, Source]:
 
 
 def make_start(
-  start_from: Any,
+  start_from: object,
   component: str,
   adapt: Callable[[Tree], Tree] = lambda params: params,
   others: Sequence[str] = (),

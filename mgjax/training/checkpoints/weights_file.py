@@ -15,7 +15,6 @@ directory; `config.start_from` takes it.
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +120,7 @@ class WeightsFile(Checkpoints):
       )
     return {'meta': meta, 'leaves': {'average': leaves}}
 
-  def _type_of(self, name: str, described: Mapping[str, tuple[str, Any]]) -> str:
+  def _type_of(self, name: str, described: Mapping[str, tuple[str, object]]) -> str:
     """Returns the type that a tensor is read in. Raises ConfigError if no weights are of its."""
     if name + SCALE in described:
       return 'float32'

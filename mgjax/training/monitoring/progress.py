@@ -192,7 +192,7 @@ class Progress:
     return f'validation loss at step {step}: {texts}'
 
 
-def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Iterator[Any]:
+def track(items: Iterable[object], total: int, unit: str, first: str = '') -> Iterator[Any]:
   """Yields items and shows how many are done; `first` says what the first one waits for."""
   with contextlib.closing(Progress(total, unit=unit)) as progress:
     for done, item in enumerate(items, 1):

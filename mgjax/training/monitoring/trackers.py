@@ -113,7 +113,7 @@ class TensorBoard(Tracker):
     """Closes the file."""
     self._file.close()
 
-  def _write(self, step: int, **what: Any) -> None:
+  def _write(self, step: int, **what: object) -> None:
     self._file.write_event(self._event(wall_time=time.time(), step=step, **what))
 
 
@@ -386,7 +386,7 @@ class _Feed:
     self._thread = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
-  def put(self, *call: Any) -> None:
+  def put(self, *call: object) -> None:
     """Has the tracker log: step, metrics, files."""
     if not self._failed:
       self._calls.put(call)

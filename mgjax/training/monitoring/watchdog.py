@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from mgjax.core.settings import Checked, Range
 from mgjax.training.monitoring.phases import Phases
@@ -52,7 +52,7 @@ class Limits(Checked):
 
 @contextlib.contextmanager
 def watched(
-  phases: Phases, limits: Limits, leave: Callable[[int], Any] = os._exit, patience: float = 0.0
+  phases: Phases, limits: Limits, leave: Callable[[int], object] = os._exit, patience: float = 0.0
 ) -> Iterator[None]:
   """Watches over a block, in which no phase may take longer than its limit.
 

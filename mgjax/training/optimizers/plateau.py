@@ -110,7 +110,7 @@ def make_react(
 def restarted(state: State) -> State:
   """Returns the state before its first validation: a new rate is not lowered by old stalls."""
 
-  def first(leaf: Any) -> Any:
+  def first(leaf: object) -> Any:
     if not isinstance(leaf, Plateau):
       return leaf
     return jax.jit(lambda: scale_by_plateau().init(()), out_shardings=shardings_of(leaf))()
@@ -119,7 +119,7 @@ def restarted(state: State) -> State:
 
 
 def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
-  def update(leaf: Any) -> Any:
+  def update(leaf: object) -> Any:
     if not isinstance(leaf, Plateau):
       return leaf
     jitted = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))

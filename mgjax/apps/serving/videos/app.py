@@ -129,7 +129,9 @@ class Service:
 
     return handle
 
-  def _guarded(self, answers: Mapping[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
+  def _guarded(
+    self, answers: Mapping[str, Callable[[Request], object]]
+  ) -> Callable[[Request], Any]:
     """Checks the client, and finds the job of an id in the path; `answers` are by HTTP method."""
 
     async def handle(request: Request) -> Response:

@@ -89,7 +89,7 @@ class Bodies:
     """Returns a picture as a PNG; see `decode_picture`. Raises ApiError if too many wait."""
     return await self._run(decode_picture, picture)
 
-  async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+  async def _run(self, work: Callable[..., object], *args: object) -> Any:
     if self._waiting >= _WAITING:
       raise ApiError('Too many pictures are being read; try again.', None, 503, 2)
     self._waiting += 1

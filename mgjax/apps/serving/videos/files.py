@@ -5,7 +5,6 @@ import io
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +32,7 @@ def write_files(
   folder: pathlib.Path,
   video: UInt8[np.ndarray, 't h w 3'],
   job: Job,
-  track: Callable[[pathlib.Path], Any] | None = None,
+  track: Callable[[pathlib.Path], object] | None = None,
 ) -> JSON:
   """Writes all files of a job into a folder, checked, marked and signed as the pipelines do it.
 
@@ -67,6 +66,6 @@ def preview(colours: UInt8[np.ndarray, 't h w 3']) -> bytes:
   return _encoded(pages[0], 'WEBP', save_all=True, append_images=pages[1:], duration=250, loop=0)
 
 
-def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
   picture.save(buffer := io.BytesIO(), kind, quality=85, **options)
   return buffer.getvalue()

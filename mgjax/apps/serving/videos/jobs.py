@@ -445,7 +445,7 @@ class Jobs:
         dbos_internals.recover(name)
 
 
-def _keep_log_small(connection: Any, _: Any) -> None:
+def _keep_log_small(connection: Any, _: object) -> None:
   connection.execute(f'PRAGMA wal_autocheckpoint={_LOG}')
 
 

@@ -57,7 +57,7 @@ class Device:
     self._waiting: dict[Hashable, list[tuple[Any, concurrent.futures.Future]]] = {}
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'device')
 
-  def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]], item: Any) -> Any:
+  def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[object]], item: object) -> Any:
     """Returns the result of `work` for an item; `work` may get it with others of the same key."""
     future: concurrent.futures.Future = concurrent.futures.Future()
     with self._adding:
@@ -65,7 +65,7 @@ class Device:
     self._thread.submit(self._run_next, key, work)  # does nothing if the item was in a batch
     return future.result()
 
-  def _run_next(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]]) -> None:
+  def _run_next(self, key: Hashable, work: Callable[[list[Any]], Sequence[object]]) -> None:
     with self._adding:
       waiting = self._waiting.pop(key, [])
       if later := waiting[self._batch_size :]:
@@ -75,7 +75,7 @@ class Device:
 
   def _run(
     self,
-    work: Callable[[list[Any]], Sequence[Any]],
+    work: Callable[[list[Any]], Sequence[object]],
     batch: list[tuple[Any, concurrent.futures.Future]],
   ) -> None:
     try:

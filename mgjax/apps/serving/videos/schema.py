@@ -104,7 +104,7 @@ class ApiError(Refused):
     self.param, self.wait = param, wait
 
 
-def plain_job(offer: Offer, prompt: str, **more: Any) -> JSON:
+def plain_job(offer: Offer, prompt: str, **more: object) -> JSON:
   """Returns the usual job of a model, but for some of its fields."""
   frames, height, width = offer.shapes[0]
   return {
@@ -179,7 +179,7 @@ def parse_job(
   )
 
 
-def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
+def parse_prompt(prompt: object, limits: Limits, name: str = 'prompt') -> str:
   """Returns a cleaned prompt. Raises ApiError for one that is missing, empty or too long."""
   if prompt is None:
     raise ApiError(f'{name} is missing; say what the video shows', name)
@@ -203,7 +203,7 @@ def text(fields: Fields, name: str) -> str:
   return value or ''
 
 
-def choose(field: str, value: Any, able: Fields, status: int = 400) -> Any:
+def choose(field: str, value: object, able: Fields, status: int = 400) -> Any:
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
     names = ', '.join(filter(None, able)) or 'nothing, this server has none'
@@ -212,7 +212,7 @@ def choose(field: str, value: Any, able: Fields, status: int = 400) -> Any:
 
 
 def number(
-  fields: Fields, name: str, usual: Any, least: float, most: float, kind: Any = float
+  fields: Fields, name: str, usual: object, least: float, most: float, kind: Any = float
 ) -> Any:
   """Returns a number of a request, `usual` where there is none.
   Raises ApiError if it is no such number, or out of its range.
@@ -231,7 +231,7 @@ def number(
   raise ApiError(f'{name} {quoted(value)}; expected {what} from {least} to {most}', name)
 
 
-def video_object(id: str, job: Job, **state: Any) -> JSON:
+def video_object(id: str, job: Job, **state: object) -> JSON:
   """Returns a job as the API shows it; `state` has its status, its times and so on."""
   factor = 2 if job['upscale'] else 1
   return {
@@ -260,7 +260,7 @@ def public(error: Exception) -> str:
   return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', said))
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
   """Returns a value of a client as errors quote it."""
   return repr(printable(value[:60] if isinstance(value, str) else repr(value)[:60]))
 

@@ -212,8 +212,8 @@ def sign(
 
 def _sign(
   certificate: Certificate,
-  file: Any,
-  signed: Any,
+  file: object,
+  signed: object,
   title: str,
   kind: str,
   made_from: str | os.PathLike[str] | None = None,
@@ -229,7 +229,7 @@ def _sign(
     builder.sign(signer, kind, file, signed)
 
 
-def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None) -> Any:
+def _builder(context: object, title: str, made_from: str | os.PathLike[str] | None) -> Any:
   """Makes the manifest's builder, with what the file was made from if C2PA can read that."""
   c2pa = load_c2pa()
   if made_from is None:

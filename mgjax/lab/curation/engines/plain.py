@@ -3,12 +3,11 @@
 import concurrent.futures
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from mgjax.lab.curation.shards import Make, Seen, Worker
 
 
-def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
+def run(jobs: Iterator[object], make: Make, workers: int, seen: Seen) -> None:
   """Does jobs with worker processes, each led by a thread; see `shards.Engine`.
 
   The first error ends all.

@@ -53,7 +53,7 @@ def started(workers: int, address: str = '') -> Iterator[Engine]:
       ray.shutdown()
 
 
-def _run(ray: Any, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
+def _run(ray: Any, jobs: Iterator[object], make: Make, workers: int, seen: Seen) -> None:
   """Does jobs with Ray's actors; see `shards.Engine`."""
   context = ray.data.DataContext.get_current()
   context.max_errored_blocks = -1  # those whose actor was killed

@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -218,7 +217,7 @@ def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) 
   return table(rows, column)
 
 
-def _times(rows: Any, steps: Sequence[Step]) -> str:
+def _times(rows: object, steps: Sequence[Step]) -> str:
   costs = costs_of(rows)
   asked = {step.name: step for step in steps}
   whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)

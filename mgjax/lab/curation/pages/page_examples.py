@@ -3,7 +3,6 @@
 import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -82,6 +81,6 @@ def _data(kind: str, picture: bytes) -> str:
   return f'data:image/{kind};base64,{base64.b64encode(picture).decode()}'
 
 
-def _cut(caption: Any) -> str:
+def _cut(caption: object) -> str:
   text = caption if isinstance(caption, str) else ''
   return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'

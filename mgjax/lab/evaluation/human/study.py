@@ -13,7 +13,7 @@ import random
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mgjax.core.configuration.keys import Fields, differences
 from mgjax.core.errors import ConfigError, DataError
@@ -85,7 +85,7 @@ class Study:
     named = (*self.models.items(), *others.items())
     return {name: pathlib.Path(folder) for name, folder in named if folder}
 
-  def draw(self, *parts: Any) -> random.Random:
+  def draw(self, *parts: object) -> random.Random:
     """Returns random numbers that the seed decides."""
     return random.Random(json.dumps([self.seed, *parts]))
 
@@ -290,7 +290,7 @@ def _check_complete(folder: str, paths: Mapping[int, pathlib.Path], count: int) 
     )
 
 
-def _items(models: Mapping[str, str], rows: Sequence[Any], seed: int, pairs: int) -> list[Item]:
+def _items(models: Mapping[str, str], rows: Sequence[object], seed: int, pairs: int) -> list[Item]:
   every = list(itertools.combinations(models, 2))
   each = pairs or len(models) // 2
   if each > len(every) or each * len(rows) < len(every):

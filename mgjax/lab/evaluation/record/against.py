@@ -241,6 +241,6 @@ def _value_of(metric: Fields) -> Value:
   return Value(value, low, high, count, (), references, float(metric.get('bias') or 0))
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
   text = printable(value)
   return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'

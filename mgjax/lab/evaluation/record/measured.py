@@ -249,7 +249,7 @@ class Furthest:
     self.kept: dict[int, Any] = {}
     self._better, self._always = better, always
 
-  def add(self, sample: Any, rows: Sequence[Mapping[str, float]]) -> None:
+  def add(self, sample: object, rows: Sequence[Mapping[str, float]]) -> None:
     """Adds a sample, given the numbers of all samples so far, its own last."""
     self.kept[len(rows) - 1] = sample
     if len(rows) % _EVERY == 1:

@@ -90,7 +90,7 @@ def run_suite(
   settings: SuiteSettings = SuiteSettings(),
   *,
   component: str = '',
-  **options: Any,
+  **options: object,
 ) -> Made:
   """Makes a video, a soundtrack or an edit of each row of a suite, whatever the model is for.
 
@@ -210,7 +210,7 @@ def import_vbench(
   return table, paths
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
   """Returns a value as JSON gives it back."""
   return json.loads(json.dumps(value))
 
@@ -347,7 +347,7 @@ def _left(
 
 
 def _write_sheets(
-  directory: pathlib.Path, rows: Sequence[Row], pipeline: Any
+  directory: pathlib.Path, rows: Sequence[Row], pipeline: object
 ) -> list[pathlib.Path]:
   """Draws some videos, once those of all rows are there."""
   there = {path.stem: path for path in directory.glob('[0-9]*') if path.suffix in ('.mp4', '.png')}

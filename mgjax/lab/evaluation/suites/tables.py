@@ -5,7 +5,6 @@ import csv
 import io
 import os
 import pathlib
-from typing import Any
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, first_line
@@ -80,7 +79,7 @@ def read_json_rows(path: str | os.PathLike[str]) -> list[JSON]:
   ]
 
 
-def wanted(path: Any, row: JSON, number: int, *names: str) -> list[str]:
+def wanted(path: object, row: JSON, number: int, *names: str) -> list[str]:
   """Returns texts of a row; raises DataError if one is not there, or empty."""
   for name in names:
     if name not in row:

@@ -87,7 +87,7 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   inputs = small_inputs(model, latents[-1])
   boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
 
-  def rows_of(shape: Sequence[int], dtype: Any) -> jax.ShapeDtypeStruct:
+  def rows_of(shape: Sequence[int], dtype: object) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((asked.samples, *shape), dtype, sharding=whole)
 
   example: Tree = jax.eval_shape(lambda: example_batch(model, 'a', latents))

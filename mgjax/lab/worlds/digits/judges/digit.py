@@ -294,18 +294,18 @@ def train_judge(
   )
 
 
-def _unseen(clips: int, **world: Any) -> tuple[list[np.ndarray], list[DigitReading]]:
+def _unseen(clips: int, **world: object) -> tuple[list[np.ndarray], list[DigitReading]]:
   source = Digits(**{'split': 'test', 'captions': 'all', 'length': clips, **world})
   samples = [source[index] for index in range(clips)]
   return [sample['video'] for sample in samples], labels_of(samples)
 
 
-def judge_ceiling(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_ceiling(judge: DigitJudge, *, clips: int = 500, **world: object) -> dict[str, float]:
   """Scores real clips of held-out handwriting; `world` are fields of `Digits` (size, frames...)."""
   return judge.score(*_unseen(clips, **world))
 
 
-def judge_floor(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_floor(judge: DigitJudge, *, clips: int = 500, **world: object) -> dict[str, float]:
   """Scores the same clips with each one's label taken from the next: the score of chance."""
   videos, labels = _unseen(clips, **world)
   return judge.score(videos, labels[1:] + labels[:1])

@@ -9,7 +9,7 @@ Two judges share no scene and see other blemishes: one may filter what the other
 import argparse
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -176,7 +176,7 @@ def _train(
   name: str,
   params: Tree,
   loss: Callable[..., Array],
-  draw: Callable[[int], tuple[Any, ...]],
+  draw: Callable[[int], tuple[object, ...]],
   rate: float,
   steps: int,
   report: Report,
