@@ -151,7 +151,7 @@ def defaults(make: type, **changes: object) -> ConfigDict:
   return ConfigDict(values)
 
 
-def _plain(value: Any, hint: object) -> Any:
+def _plain(value: Any, hint: object) -> object:
   """Returns a default in the form that a configuration file has."""
   if dataclasses.is_dataclass(type(value)):
     return defaults(type(value), **dataclasses.asdict(value))

@@ -43,7 +43,7 @@ class Replacing:
     self._known: set[str] = set()
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     return getattr(self.source, 'fingerprint', None)
 
   def __len__(self) -> int:

@@ -6,7 +6,7 @@ import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Batch, Key, Metrics, Objective, Sample, Tree
+from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket, share_by_samples
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.source import Source
@@ -42,9 +42,9 @@ class Adversary:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
-  generator_objective: Callable[..., tuple[Any, Metrics, Any]]
-  objective: Callable[..., tuple[Any, Metrics]]
+  inputs: tuple[Tree, ...]
+  generator_objective: Callable[..., tuple[Tree, Metrics, Tree]]
+  objective: Callable[..., tuple[Array, Metrics]]
   optimizer: OptimizerSettings
   start: int
   begin: Callable[[Place], Tree] | None = None
@@ -134,7 +134,7 @@ class TrainSpec:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   objective: Objective
   validate: Objective
   buckets: Sequence[ShapeBucket]
@@ -244,7 +244,7 @@ class Outline:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   notes: Sequence[str] = ()
   samples: Callable[[], Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] | None = None
   clips: int = 1

@@ -35,7 +35,7 @@ class Task:
 
   key: Key
   person: str
-  about: Any = None  # what a subclass of the queue needs to describe the item
+  about: object = None  # what a subclass of the queue needs to describe the item
   again: bool = False  # the item is repeated, to measure how consistent the person is
 
 
@@ -77,7 +77,7 @@ class AnnotationQueue(abc.ABC):
     self.people = {self.token(self.who, name): name for name in people}
     self.operator = self.token('operator')
     self.answers: JSON = {}
-    self.latest: dict[Key, Any] = {}
+    self.latest: dict[Key, object] = {}
     self.open = dict.fromkeys(needed)
     self.done: Counter[str] = Counter()
     self._counts: defaultdict[Key, Counter[str]] = defaultdict(Counter)  # answers by person

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import pathlib
 import sys
-from typing import Any
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -87,7 +87,7 @@ def load_config(name: str, changes: Fields | None = None) -> ConfigDict:
   return config
 
 
-def _execute(path: pathlib.Path) -> Any:
+def _execute(path: pathlib.Path) -> ModuleType:
   """Runs a file as a module of its package, so that it can import modules beside it."""
   path = path.resolve()
   names = [path.stem]

@@ -23,7 +23,7 @@ def flatten(config: Fields, prefix: str = '') -> JSON:
   return flat
 
 
-def _listed(value: object) -> Any:
+def _listed(value: object) -> object:
   """Converts tuples to lists at every depth, as a round trip through JSON does."""
   return [_listed(element) for element in value] if isinstance(value, list | tuple) else value
 

@@ -52,7 +52,7 @@ def segment_columns(names: tuple[str, ...]) -> list[str]:
   return [n for plain, n in _plain(names).items() if re.fullmatch(_SEGMENT, plain) and n != 'start']
 
 
-def first_of_several(value: object) -> Any:
+def first_of_several(value: object) -> object:
   """Returns the first caption of a list of several, any other value as it is.
 
   A cell of text may hold such a list as Python or JSON write it: "['a cat', 'a dog']". None of an

@@ -76,7 +76,7 @@ SOUND = Medium(
 )
 
 
-def plain_caption(row: Fields) -> Any:
+def plain_caption(row: Fields) -> object:
   """Returns the caption of a row as it is."""
   return row.get('caption')
 
@@ -89,7 +89,7 @@ class Captions(NamedTuple):
   """
 
   columns: tuple[str, ...] = ()
-  write: Callable[[Fields], Any] = plain_caption
+  write: Callable[[Fields], object] = plain_caption
 
 
 PLAIN = Captions()

@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.configuration.keys import JSON
@@ -66,7 +66,7 @@ class ParquetInputs(Inputs):
       progress(done, len(paths))
     self._ends = list(itertools.accumulate(map(len, self._files)))
     self._reading: tuple[Any, int, Iterator] | None = None  # what it is, its next row, its rows
-    self._lost: dict[Any, tuple[int, str]] = {}  # from which row on, and why
+    self._lost: dict[Hashable, tuple[int, str]] = {}  # from which row on, and why
     described = (
       f'{file.path.name} {file.problem or file.groups} {list(file.columns)}' for file in self._files
     )

@@ -226,7 +226,7 @@ def _serve(
   _limit('RLIMIT_AS', bytes_allowed)
   with contextlib.suppress(BrokenPipeError):  # the one that asks may end at any moment
     pipe.send((True, None))
-  answer: tuple[str, Any]
+  answer: tuple[str, object]
   while (thing := _received(pipe)) is not _NOTHING:
     _limit('RLIMIT_CPU', math.ceil(time.process_time()) + allowance.processor_seconds)
     try:
@@ -251,7 +251,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _received(pipe: Connection) -> Any:
+def _received(pipe: Connection) -> object:
   try:
     return pipe.recv()
   except (EOFError, OSError):
@@ -279,7 +279,7 @@ def _peak() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _watched(function: Callable[[Any], object], seconds: float, thing: object) -> Any:
+def _watched(function: Callable[[Any], object], seconds: float, thing: object) -> object:
   """Calls a function; ends the process if that does not return, whatever it is stuck in."""
   with open(os.devnull, 'w') as nowhere:
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

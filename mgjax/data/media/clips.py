@@ -56,7 +56,7 @@ class Clips(np.ndarray):
       result.fps = self.fps if len(rates) == 1 else None
     return result
 
-  def __reduce__(self) -> Any:
+  def __reduce__(self) -> tuple:
     make, arguments, state = super().__reduce__()
     return make, arguments, (*state, self.fps, self.rate)
 

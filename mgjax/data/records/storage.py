@@ -245,7 +245,7 @@ def _context() -> Any:
   )
 
 
-def _spec(url: str) -> Any:
+def _spec(url: str) -> str | JSON:
   """Returns the spec for tensorstore, which does not look up the S3 endpoint itself."""
   parts = urllib.parse.urlsplit(url)
   endpoint = os.environ.get('AWS_ENDPOINT_URL')

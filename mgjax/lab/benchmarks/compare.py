@@ -9,13 +9,13 @@ import platform
 import re
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import first_line
+from mgjax.core.typing import Tree
 from mgjax.lab.benchmarks.baselines import Baseline
 from mgjax.lab.benchmarks.programs import Programs
 from mgjax.lab.benchmarks.report import OURS, rated, ratios
@@ -40,7 +40,7 @@ class PreparedPrograms:
   """Programs that are compiled, bound to arguments, and warm; `compiled` and `runs` are by name."""
 
   programs: Programs
-  arguments: Sequence[Any]
+  arguments: Sequence[Tree]
   compiled: Mapping[str, CompiledProgram]
   runs: Mapping[str, Timed]
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, is_out_of_memory
+from mgjax.core.typing import Tree
 from mgjax.parallel.compiler import compiler_options
 
 Timed = Callable[[], object]  # runs a program once and returns when it is done
@@ -35,7 +36,7 @@ class CompiledProgram:
   `temporary` those of what lives during the run alone.
   """
 
-  call: Callable[..., Any]
+  call: Callable[..., Tree]
   seconds: float
   bytes: int
   temporary: int
@@ -63,7 +64,7 @@ def compile_program(
   return CompiledProgram(compiled, seconds, held + temporary, temporary)
 
 
-def draw(shapes: Any) -> Any:
+def draw(shapes: Tree) -> Tree:
   """Draws normal numbers into arrays of given shapes, types and shardings; bools are True."""
   leaves, structure = jax.tree.flatten(shapes)
 

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -227,7 +228,7 @@ def _said(table: Any, name: str, default: object) -> Any:
   return default if said is None else json.loads(said)
 
 
-def pyarrow() -> Any:
+def pyarrow() -> ModuleType:
   """The library of tables, with its part for parquet; a ConfigError where it is not installed."""
   load_package('pyarrow.parquet', 'curation needs pyarrow', 'curation')
   return load_package('pyarrow', 'curation needs pyarrow', 'curation')

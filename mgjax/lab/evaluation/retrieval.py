@@ -1,8 +1,7 @@
 """Measures a CLIP on pictures that training never saw: retrieval, what they show, identities."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -125,7 +124,9 @@ def _identities(vectors: Float[np.ndarray, 'b p'], shown: Sequence[Picture]) -> 
 
   Returns hits, areas under the curve and chances of every image; cosines of the same and of others.
   """
-  first: dict[tuple[Any, int], dict[int, int]] = {}  # group, view -> identity -> its first image
+  first: dict[
+    tuple[Hashable, int], dict[int, int]
+  ] = {}  # group, view -> identity -> its first image
   for index, picture in enumerate(shown):
     first.setdefault((picture.group, picture.view), {}).setdefault(picture.identity, index)
   views = sorted({view for _, view in first})

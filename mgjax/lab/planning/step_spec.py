@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -89,7 +88,7 @@ class StepSpec:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   objective: Objective
   optimizer: optax.GradientTransformation
   options: Fields

@@ -5,8 +5,8 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Records:
     """
     if self.rates is None:
       return []
-    found: dict[Any, dict[float, list[int]]] = collections.defaultdict(dict)
+    found: dict[Hashable, dict[float, list[int]]] = collections.defaultdict(dict)
     for place, (size, tokens, rate) in enumerate(
       zip(self.runs.size, self.runs.tokens, self.rates, strict=True)
     ):
@@ -125,7 +125,7 @@ def _run(row: Fields, flops: float, where: str) -> JSON:
 
 def _ends(rows: Sequence[JSON]) -> list[JSON]:
   """Keeps, of the rows that have one name, the last."""
-  found: dict[Any, JSON] = {}
+  found: dict[Hashable, JSON] = {}
   for number, row in enumerate(sorted(rows, key=lambda row: row['tokens'])):
     found[number if row['run'] in (None, '') else str(row['run'])] = row
   kept = {id(row) for row in found.values()}

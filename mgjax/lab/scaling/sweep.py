@@ -282,7 +282,7 @@ def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
   return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
 
 
-def _plain(scores: Fields) -> Any:
+def _plain(scores: Fields) -> JSON:
   """Scores as JSON would give them back, arrays as lists."""
   try:
     text = json.dumps(dict(scores), default=lambda x: np.asarray(x).tolist(), allow_nan=False)

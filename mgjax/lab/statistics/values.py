@@ -9,7 +9,6 @@ numbers; halves hold each clip once, and say how much the number depends on how 
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -228,7 +227,7 @@ def bias_warning(name: str, first: Value, second: Value) -> str:
   )
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> object:
   """Returns plain JSON values: objects of dataclasses, None for what is not finite."""
   if dataclasses.is_dataclass(value):
     return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

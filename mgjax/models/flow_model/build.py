@@ -1,6 +1,6 @@
 """Builds flow models and their samplers from settings, and checks what they learnt from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -113,7 +113,7 @@ def make_sampler_of(
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   """Makes the function from a prepared batch to the operations of a training step on it."""
-  known: dict[Any, int] = {}
+  known: dict[Hashable, int] = {}
 
   def flops(batch: Batch) -> int:
     shape = tuple(sorted((name, array.shape) for name, array in batch.items()))

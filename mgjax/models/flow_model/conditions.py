@@ -186,7 +186,7 @@ def spread_conditions(conditions: Mapping[str, Any], fields: Fields, count: int)
   return samples
 
 
-def check_condition(condition: object, shape: tuple[int, ...], name: str) -> Any:
+def check_condition(condition: object, shape: tuple[int, ...], name: str) -> object:
   """Returns a condition of one sample, which is no file, as an array of `shape`.
 
   Raises ConfigError if it has another shape; () accepts anything.

@@ -2,8 +2,7 @@
 
 import logging
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import printable
@@ -31,7 +30,7 @@ def study_captions(
   is said. `sources` are of each {'caption'} and perhaps 'fps' of its samples; None where that is
   costly.
   """
-  samples: dict[Any, Fields] = {}
+  samples: dict[Hashable, Fields] = {}
   for captions in sources:
     if captions is None:
       return None

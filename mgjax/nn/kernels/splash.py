@@ -4,7 +4,7 @@ The kernels are called below JAX's own differentiation rule, which does not supp
 more keys than the kernel sees.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -186,12 +186,12 @@ def _pad(x: Float[Array, 'b g n'], length: int) -> Array:
   return jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2])))
 
 
-def _no_mask() -> Any:
+def _no_mask() -> 'splash_attention_mask_info.MaskInfo':
   """Returns an empty static mask: masks here are segment ids, so no table of blocks is built."""
   return splash_attention_mask_info.MaskInfo(None, None, None, None, None)
 
 
-def _segments(mask: Array | None, k: Array, blocks: Blocks) -> Any:
+def _segments(mask: Array | None, k: Array, blocks: Blocks) -> 'splash.SegmentIds | None':
   """Puts all queries and the readable keys in segment 0, other keys and padding in 1.
 
   Padded queries read the same keys, but their dO is zero, so they add nothing to any gradient.

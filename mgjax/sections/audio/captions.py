@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-from typing import Any
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
@@ -130,7 +129,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
   )
 
 
-def caption_of_row(row: Fields) -> Any:
+def caption_of_row(row: Fields) -> object:
   """Returns the caption of a row of a list: structured if it has any of `COLUMNS`, else as it is.
 
   Numbers and truth values may be text, as a .csv has them. What is empty or missing is not known:

@@ -185,7 +185,7 @@ class WithFeatures:
     self.source, self._how = source, how
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 

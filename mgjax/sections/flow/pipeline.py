@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import jax
@@ -106,7 +106,7 @@ class FlowPipeline:
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self._use(settings)
-    self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
+    self._stepwise: dict[Hashable, Stepwise] = {}  # shared by all that `changed` returns
     self._variants: dict[str, Self] = {}
     self._told: set[str] = set()  # prompts of which `tell` has said something
     self._mesh = None if mesh is None else make_mesh(mesh)
@@ -395,7 +395,7 @@ class FlowPipeline:
     return make_place(boxed, self._mesh)
 
 
-def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
+def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> object:
   """Reads a condition of one sample, a video at `fps` and a picture at 0."""
   if not is_file(given, shape):
     return check_condition(given, shape, name)

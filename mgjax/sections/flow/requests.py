@@ -281,7 +281,7 @@ def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
 def describe_conditions(conditions: Fields) -> JSON:
   """Returns conditions as plain JSON values: of arrays their shape and a digest."""
 
-  def describe(given: object) -> Any:
+  def describe(given: object) -> object:
     if isinstance(given, list | tuple):
       return [describe(each) for each in given]
     if isinstance(given, os.PathLike):

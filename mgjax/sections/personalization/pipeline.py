@@ -54,9 +54,9 @@ class PersonalizationPipeline(VideoPipeline):
 
   generate = callable_as(inspect.unwrap(VideoPipeline.generate), like=stream)
 
-  def _request(self) -> Any:
+  def _request(self) -> type[PersonalSamples]:
     return PersonalSamples
 
 
-def _pixels(picture: Any) -> Any:
+def _pixels(picture: Any) -> object:
   return np.asarray(picture.convert('RGB')) if hasattr(picture, 'convert') else picture

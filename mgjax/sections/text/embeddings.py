@@ -246,7 +246,7 @@ class WithEmbeddings:
     self.source, self._lookup = source, lookup
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 

@@ -65,7 +65,7 @@ class Checkpoints:
     self._failed: list[Exception] = []
     self._sweeping: threading.Thread | None = None
 
-  def save(self, state: Any, meta: JSON, loss: float | None = None) -> bool:
+  def save(self, state: Tree, meta: JSON, loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
     Other fields of this Flax dataclass are the items; those without leaves are left out. `meta`,
@@ -132,7 +132,7 @@ class Checkpoints:
     loss = self._losses[step]
     return loss if loss is not None and np.isfinite(loss) else None
 
-  def restore(self, abstract_state: Any) -> tuple[Any, JSON] | None:
+  def restore(self, abstract_state: Tree) -> tuple[Tree, JSON] | None:
     """Reads state and meta of the newest checkpoint that is as it was written; None without any.
 
     Damaged checkpoints newer than that are renamed to `<step>.corrupt`. Where a leaf of
@@ -324,7 +324,7 @@ def _asked(directory: epath.Path, question: Callable[[], object]) -> Any:
     ) from error
 
 
-def _items(state: Any) -> dict[str, Tree]:
+def _items(state: Tree) -> dict[str, Tree]:
   """The fields of a state, each an item of the checkpoint; the step names its directory."""
   return {name: getattr(state, name) for name in state.__dataclass_fields__ if name != 'step'}
 

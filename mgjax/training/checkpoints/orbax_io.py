@@ -397,14 +397,14 @@ def read_record(path: epath.Path) -> JSON:
   return record
 
 
-def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
+def _restore_args(leaf: Tree) -> 'ocp.RestoreArgs':
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
   return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
 
 
-def put(value: Any, sharding: Any = None) -> Array:
+def put(value: Tree, sharding: Any = None) -> Array:
   """Puts an array on devices as `sharding` says; by default on the default one, uncommitted."""
   kept = sharding is None and isinstance(value, jax.Array)
   return value if kept else jax.device_put(value, sharding)

@@ -127,7 +127,7 @@ def _event_records(data: bytes) -> Iterator[bytes]:
     at = end + 4
 
 
-def _shown(kinds: Any, name: str, path: pathlib.Path) -> Any:
+def _shown(kinds: Any, name: str, path: pathlib.Path) -> object:
   """Makes a value of TensorBoard's summary of a file."""
   if path.suffix == '.wav':
     with wave.open(os.fspath(path)) as sound:

@@ -8,7 +8,7 @@ same on all hosts; the rate is a number in the step's program, which is compiled
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def make_react(
 def restarted(state: State) -> State:
   """Returns the state before its first validation: a new rate is not lowered by old stalls."""
 
-  def first(leaf: object) -> Any:
+  def first(leaf: Tree) -> Tree:
     if not isinstance(leaf, Plateau):
       return leaf
     return jax.jit(lambda: scale_by_plateau().init(()), out_shardings=shardings_of(leaf))()
@@ -119,7 +119,7 @@ def restarted(state: State) -> State:
 
 
 def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
-  def update(leaf: object) -> Any:
+  def update(leaf: Tree) -> Tree:
     if not isinstance(leaf, Plateau):
       return leaf
     jitted = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
@@ -46,7 +47,7 @@ _PARENT = 'parent'  # the ingredient that a file was made from, in its manifest
 _log = logging.getLogger(__name__)
 
 
-def load_c2pa() -> Any:
+def load_c2pa() -> ModuleType:
   """Imports c2pa; ConfigError if c2pa-python is not installed."""
   return load_package('c2pa', 'C2PA needs c2pa-python', 'provenance')
 

@@ -170,7 +170,7 @@ def _pairs(
   return np.stack([(filled @ at)[kept], counts * means, counts], 1)
 
 
-def _ratio(at: Any, near: Any) -> Any:
+def _ratio(at: Any, near: Any) -> np.ndarray:
   """at / near; 1 where both are 0."""
   with np.errstate(divide='ignore', invalid='ignore'):
     return np.where((at == 0) & (near == 0), 1.0, np.divide(at, near))

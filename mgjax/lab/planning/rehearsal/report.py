@@ -196,7 +196,7 @@ def _ordered(found: Rehearsal) -> list[tuple[str, tuple[Estimate, Estimate]]]:
   return sorted(found.changes.items(), key=lambda pair: -max(abs(e.mean) for e in pair[1]))
 
 
-def _finite(value: object) -> Any:
+def _finite(value: object) -> object:
   if isinstance(value, dict):
     return {key: _finite(each) for key, each in value.items()}
   if isinstance(value, tuple | list):

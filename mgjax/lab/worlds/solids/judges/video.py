@@ -297,7 +297,7 @@ def _mean(shares: Float[np.ndarray, 'b']) -> float:
   return float(counted.mean()) if len(counted) else np.nan
 
 
-def _said(asked: Asked) -> Any:
+def _said(asked: Asked) -> object:
   """The degrees that a caption says, None if it says none."""
   return next((value for what, _, value in asked.label.says if what == 'amount'), None)
 
