@@ -14,10 +14,12 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
+
+T = TypeVar('T')
 
 LARGEST = 2**28  # bytes of a file of text
 # How a file begins -> what it is, and what to do.
@@ -250,7 +252,7 @@ def read_json_lines(
     _warn_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
 
 
-def unique_fields(pairs: list[tuple[str, Any]]) -> JSON:
+def unique_fields(pairs: list[tuple[str, object]]) -> JSON:
   """Makes a dictionary of a JSON object. Raises ValueError if a field occurs twice."""
   fields = dict(pairs)
   if len(fields) != len(pairs):
@@ -271,7 +273,7 @@ def _loads(data: bytes | str) -> Any:
 WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def _checked(value: object, check: Callable[[Any], bool]) -> Any:
+def _checked(value: T, check: Callable[[T], bool]) -> T:
   if not check(value):
     raise ValueError('it does not hold what is expected')
   return value

@@ -221,7 +221,7 @@ def _is_of(kind: type, value: object) -> bool:
   return Range(infinite=True).admits(value, whole=kind is int)
 
 
-def _checked_union(hints: Sequence[object], value: object, name: str) -> Any:
+def _checked_union(hints: Sequence[object], value: object, name: str) -> object:
   if value is None and type(None) in hints:
     return None
   errors = []
@@ -236,7 +236,7 @@ def _checked_union(hints: Sequence[object], value: object, name: str) -> Any:
   raise errors[0]
 
 
-def _checked_tuple(arguments: Sequence[object], value: object, name: str) -> tuple[Any, ...]:
+def _checked_tuple(arguments: Sequence[object], value: object, name: str) -> tuple[object, ...]:
   open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
   if not isinstance(value, list | tuple) or not (open_ended or len(value) == len(arguments)):
     expected = 'a list' if open_ended else f'{len(arguments)} values'

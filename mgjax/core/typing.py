@@ -36,8 +36,8 @@ Batch = dict[str, Any]  # name -> array, every array with the batch axis first
 Sample = dict[str, Any]  # the fields of a data source at an index
 Metrics = dict[str, Any]  # name -> scalar array, or a pair: a sum and its weight
 Drop = dict[str, Any]  # conditioning name -> (b,) bool; the condition of True rows is dropped
-Predict = Callable[..., Any]  # a model with its parameters bound
-Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
+Predict = Callable[..., Tree]  # a model with its parameters bound
+Objective = Callable[[Predict, Batch, Key], tuple[Array, Metrics]]
 
 
 class Critic(NamedTuple):

@@ -21,6 +21,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Sample
 from mgjax.data.source import Source
 
 REPLACED = 'replaced'  # field of a sample, 1 if it stands for a broken one
@@ -45,7 +46,7 @@ class ShapeBucket:
   source: Source
   batch_size: int
   weight: float | fractions.Fraction = 1.0
-  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]] | None = None
+  transform: Callable[[Sample], dict[str, np.ndarray]] | None = None
   group: str = ''
 
 

@@ -9,12 +9,13 @@ import hashlib
 import operator
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
+from mgjax.core.typing import Sample
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.clip_index import Clip, ClipIndex
 from mgjax.data.ingest.entries import SOURCE
@@ -73,7 +74,7 @@ class Windows(abc.ABC):
   def fingerprint(self) -> str:
     return self._clips.fingerprint
 
-  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+  def every_caption(self) -> Iterator[Sample] | None:
     """Yields {'caption'} of all clips; None where one would have to read them."""
     captions = self._clips.every_caption()
     return None if captions is None else ({'caption': caption} for caption in captions)
@@ -81,7 +82,7 @@ class Windows(abc.ABC):
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     if not 0 <= index < len(self):
       raise IndexError(f'sample {index} of a source of {len(self)}')
@@ -133,7 +134,7 @@ class Clips(Windows):
     """The seconds that the frames take, at the interval that is drawn for them."""
     return self._interval(number, index) * super().length(number, index)
 
-  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+  def every_caption(self) -> Iterator[Sample] | None:
     """Yields {'caption'} of all clips and, of more than one frame, the 'fps' of their windows."""
     if (captions := super().every_caption()) is None or self._shape.frames == 1:
       return captions
@@ -183,7 +184,7 @@ class InMemory:
   def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     if index not in self._kept:
       self._kept[index] = self._source[self._indices[index]]

@@ -3,7 +3,7 @@
 import collections
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from mgjax.training.monitoring.progress import Progress
 from mgjax.training.monitoring.session import Session
 from mgjax.training.monitoring.trackers import RunLog
 from mgjax.training.non_finite import check_norms, drop_skipped
+
+T = TypeVar('T')
 
 # The most steps whose metrics stay on the devices. A run that reports rarely still keeps few of
 # them, and soon notices a loss that is not finite.
@@ -116,7 +118,7 @@ class LogWindow:
       means.add(row)
     self._progress.report(self._done - (AHEAD - 1), means.means())
 
-  def _wait(self, wait: Callable[[], object], left: int) -> Any:
+  def _wait(self, wait: Callable[[], T], left: int) -> T:
     """Waits for devices; `left` of the steps may still run then."""
     phases = self._session.phases
     before = phases.clock()

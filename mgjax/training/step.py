@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -29,6 +29,7 @@ Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
 # (state, batch, frozen) -> gradients, the loss that was minimised, metrics
 Learn = Callable[..., tuple[Tree, Array, Metrics]]
 
+T = TypeVar('T')
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +123,7 @@ def bind(
   return functools.partial(model.apply, {'params': model_params})
 
 
-def with_frozen(objective: Callable[..., object], frozen: Frozen) -> Callable[..., Any]:
+def with_frozen(objective: Callable[..., T], frozen: Frozen) -> Callable[..., T]:
   """Binds frozen parameters as arguments of an objective by name, except `BASE`."""
   networks = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
   return functools.partial(objective, **networks) if networks else objective

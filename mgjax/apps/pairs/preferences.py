@@ -23,6 +23,7 @@ from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
+from mgjax.core.typing import Sample
 from mgjax.data.buckets import Shape
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.rows import text_key
@@ -187,7 +188,7 @@ class _Rows:
   def __len__(self) -> int:
     return len(self._rows)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     row = self._rows[index]
     shape = self._shape
     clips = {
@@ -211,7 +212,7 @@ class _Prompts:
   def __len__(self) -> int:
     return len(self._asked)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     return {'asked': self._asked[index]}
 
 

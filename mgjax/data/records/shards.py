@@ -19,7 +19,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from array_record.python import array_record_module
@@ -28,6 +28,8 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records.rows import encode_row
 from mgjax.data.records.storage import Folder, Handle
+
+T = TypeVar('T')
 
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _BLOCK = 65536
@@ -104,7 +106,7 @@ def write_rows(path: pathlib.Path, rows: Iterable[JSON], columns: Sequence[str] 
 def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
   """Yields a function that writes a row. Raises StorageError if it fails, likely on a full disk."""
 
-  def guarded(function: Callable[..., object], *arguments: object) -> Any:
+  def guarded(function: Callable[..., T], *arguments: object) -> T:
     try:
       return function(*arguments)
     except RuntimeError as error:

@@ -4,7 +4,6 @@ Baselines get our weights and inputs; their results are compared with ours befor
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jax.sharding import Mesh
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Array
+from mgjax.core.typing import Array, Tree
 from mgjax.lab.benchmarks.baselines import Baseline, find_baselines, make_forward_task
 from mgjax.lab.benchmarks.compare import (
   Check,
@@ -89,7 +88,7 @@ def make_forward_programs(what: str, found: Forward, mesh: Mesh) -> Programs:
   inputs = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in given]
   params = program_shapes(initialise, shardings)
 
-  def allocate() -> tuple[Any, ...]:
+  def allocate() -> tuple[Tree, ...]:
     random = np.random.default_rng(0)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> Array:

@@ -80,7 +80,7 @@ def draw(shapes: Tree) -> Tree:
   return jax.tree.unflatten(structure, arrays)
 
 
-def repeated(call: Callable[..., Any], arguments: list[Any], *, donates: bool = False) -> Timed:
+def repeated(call: Callable[..., Tree], arguments: list[Tree], *, donates: bool = False) -> Timed:
   """Binds a program to its arguments; a first one that it donates is replaced by its result."""
 
   def run() -> None:

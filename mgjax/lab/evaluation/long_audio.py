@@ -4,11 +4,11 @@ import math
 import pathlib
 import tempfile
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from mgjax.core.settings import fields_of
+from mgjax.core.typing import Sample
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
 from mgjax.data.media.video import write_video
@@ -30,7 +30,7 @@ _SEAMS = {  # label of the metric, which way is better
 WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
-def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
+def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[Sample]:
   """Returns clips that sound all along and `factor` times as long as those of training."""
   fps = pipeline.config.data.fps
   seconds = factor * pipeline.default_seconds

@@ -51,7 +51,7 @@ def make_discriminator(fields: Fields, model: Fields) -> FlowModel:
   return _conditioned(backbone, model['conditionings'])
 
 
-def _conditioned(backbone: Any, described: Fields) -> FlowModel:
+def _conditioned(backbone: nn.Module, described: Fields) -> FlowModel:
   handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
   conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
   return FlowModel(backbone, tuple(conditionings))

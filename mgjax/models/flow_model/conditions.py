@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Batch, Sample
+from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.models.conditioning.contract import Conditioning, Latents
 from mgjax.models.conditioning.ports import Ports, combine
 from mgjax.models.flow_model.model import FlowModel
@@ -217,7 +217,7 @@ def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows
   return batch | prepare_samples(model, samples)
 
 
-def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
+def small_inputs(model: FlowModel, channels: int) -> tuple[Tree, ...]:
   """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
   latents = (*model.backbone.patch, channels)
   return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}

@@ -29,7 +29,7 @@ class WeightFormat(NamedTuple):
   """The functions that initialise, read and write the weights of a section."""
 
   make: Callable[[Fields], nn.Module]  # the module that `config.model` describes
-  init: Callable[[Any, Fields, jax.Array], Tree]  # model, notes, key -> its parameters
+  init: Callable[[nn.Module, Fields, jax.Array], Tree]  # model, notes, key -> its parameters
   # `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the seed of
   # what the file lacks, and whether parameters stay in its types. None where no other project has
   # such a model.

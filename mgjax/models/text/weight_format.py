@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -43,7 +43,7 @@ class Family(NamedTuple):
   """
 
   make: Callable[[Fields], nn.Module]
-  inputs: Callable[[Any], tuple[Any, ...]]
+  inputs: Callable[[Tree], tuple[Tree, ...]]
   fields: Callable[[Mapping[str, np.ndarray], Fields | None], JSON]
   rows: Callable[[Fields, Collection[str]], Sequence[TensorName]]
   config: Callable[[Fields], JSON]

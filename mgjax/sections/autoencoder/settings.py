@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
+
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import fields_of, unpack
 from mgjax.data.settings import DataSettings, data_settings
@@ -29,14 +31,14 @@ class ReconstructionSettings:
   """
 
   component: str
-  start_from: Any
+  start_from: object
   model: Any
   data: DataSettings
   shapes: Fields
   buckets: Mapping[str, BucketSettings]
   rates: Rates
   weights: Any
-  discriminator: Any
+  discriminator: nn.Module
   adversary: AdversarySettings
 
   @classmethod

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +30,7 @@ class ClipSettings:
   """What the training of a CLIP reads of a configuration beside `train` and `optimizer`."""
 
   component: str
-  start_from: Any
+  start_from: object
   model: ClipModel
   tokenizer: Tokenizer
   data: DataSettings

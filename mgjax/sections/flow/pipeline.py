@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import jax
 
@@ -45,6 +45,8 @@ from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.training.checkpoints.find_run import find_beside
 from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.workdir import read_config_of, read_notes
+
+T = TypeVar('T')
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs
@@ -378,7 +380,7 @@ class FlowPipeline:
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
-  def _on_devices(self, made: Iterator[object]) -> Iterator[Any]:
+  def _on_devices(self, made: Iterator[T]) -> Iterator[T]:
     """Yields what is made on the devices of the mesh."""
     while True:
       with self._devices():

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Batch, Objective, Sample, Tree
+from mgjax.core.typing import Array, Batch, Metrics, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, video_shapes
@@ -328,7 +328,7 @@ def _words_of(start_from: object) -> Vocabulary:
   return words
 
 
-def _without_autoencoder(validate: Objective) -> Callable[..., Any]:
+def _without_autoencoder(validate: Objective) -> Callable[..., tuple[Array, Metrics]]:
   return lambda predict, batch, key, autoencoder: validate(predict, batch, key)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
@@ -45,7 +44,7 @@ class FlowSettings:
   component: str
   seed: int
   autoencoder: str
-  start_from: Any
+  start_from: object
   model: FlowModel
   objective: ObjectiveSettings
   objectives: Objectives

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, StorageError, check_one_of
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import unpack
+from mgjax.core.typing import Sample
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
 from mgjax.data.records.storage import inside, open_storage
@@ -258,7 +259,7 @@ class WithEmbeddings:
   def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     sample = self.source[index]
     return {**sample, EMBEDDINGS: self._lookup(prompt_of(sample))}
 

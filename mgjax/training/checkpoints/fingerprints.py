@@ -46,7 +46,7 @@ def fingerprint(x: Array) -> Array:
   return _mixed_sum(word, index)
 
 
-def _mixed_sum(word: Array | np.ndarray, index: Array | np.ndarray) -> Array | np.uint32:
+def _mixed_sum(word: Tree, index: Tree) -> Tree:
   """Ends `fingerprint`, for arrays of JAX and of NumPy alike."""
   mixed = word + index * np.uint32(0x9E3779B9)
   mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)
@@ -54,7 +54,7 @@ def _mixed_sum(word: Array | np.ndarray, index: Array | np.ndarray) -> Array | n
   return (mixed ^ (mixed >> 16)).sum(dtype=np.uint32)
 
 
-def _fingerprint(x: Tree) -> Array | np.uint32:
+def _fingerprint(x: Tree) -> Tree:
   """The fingerprint of a leaf, where it is the quickest to be had."""
   # Another process's part of an array cannot be read here; 64 bits are for JAX to say what of.
   here = isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and x.is_fully_addressable)

@@ -137,7 +137,7 @@ def open_place(run: Name) -> Repository | Folder:
   return Repository(run) if run.repository else Folder(run)
 
 
-def _download(repository: str, file: str, **options: Any) -> str:
+def _download(repository: str, file: str, **options: Any) -> Any:
   from huggingface_hub import errors, hf_hub_download
 
   for pause in (1, 4, 15, 0):  # seconds; huggingface_hub itself asks again after 429 alone
@@ -154,7 +154,7 @@ def _check_size(run: Name, file: str, there: int | None, size: int) -> None:
     raise DataError(f'{run}: {file} has {there:,} bytes; {LIST} says {size:,}')
 
 
-def _bar(file: str) -> object:
+def _bar(file: str) -> Any:
   """A bar of the bytes of a file, on a terminal."""
   from fsspec.callbacks import TqdmCallback
 

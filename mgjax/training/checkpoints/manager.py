@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
@@ -37,6 +37,8 @@ from mgjax.training.checkpoints.orbax_io import (
   read_record,
   verify_checkpoint,
 )
+
+T = TypeVar('T')
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
 _PATIENCE = 60  # seconds for a save, where this process failed and others may have too
@@ -310,7 +312,7 @@ def _is_url(directory: str | os.PathLike[str]) -> bool:
   return '://' in os.fspath(directory)
 
 
-def _asked(directory: epath.Path, question: Callable[[], object]) -> Any:
+def _asked(directory: epath.Path, question: Callable[[], T]) -> T:
   """Asks about a directory; without a way to its URL nothing may pass for an empty one."""
   try:
     return question()

@@ -89,7 +89,7 @@ def keep_settings(train: Fields) -> Keep:
 class _WithLosses:
   """A policy of orbax that sees validation losses, from wherever they are known."""
 
-  def __init__(self, policy: object, losses: Losses):
+  def __init__(self, policy: Any, losses: Losses):
     self._policy, self._losses = policy, losses
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
@@ -172,7 +172,7 @@ def _telling(save: Callable[..., Any], fail: Callable[[Exception], None]) -> Cal
   # Of several processes one that fails goes to another barrier of orbax's than those that do not:
   # all of them would wait for twenty minutes.
   class Writing:
-    def __init__(self, future: object):
+    def __init__(self, future: Any):
       self._future = future
 
     def result(self, timeout: float | None = None) -> Any:
@@ -369,7 +369,7 @@ def _structure(path: epath.Path, name: str) -> Tree:
   class Shapes(ocp.type_handlers.ArrayHandler):
     """Reads only the shapes of JAX arrays, not the shardings that they were saved with."""
 
-    async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+    async def metadata(self, infos: Sequence[Any]) -> Sequence[object]:
       return await ocp.type_handlers.NumpyHandler().metadata(infos)
 
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, Shapes()))
@@ -404,7 +404,7 @@ def _restore_args(leaf: Tree) -> 'ocp.RestoreArgs':
   return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
 
 
-def put(value: Tree, sharding: Any = None) -> Array:
+def put(value: Tree, sharding: Tree = None) -> Array:
   """Puts an array on devices as `sharding` says; by default on the default one, uncommitted."""
   kept = sharding is None and isinstance(value, jax.Array)
   return value if kept else jax.device_put(value, sharding)

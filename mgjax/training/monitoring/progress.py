@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TypeVar
 
 import jax
 
 from mgjax.core.configuration.keys import Fields
+
+T = TypeVar('T')
 
 FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
 _BAR = 0.5  # seconds between two looks of a bar
@@ -192,7 +194,7 @@ class Progress:
     return f'validation loss at step {step}: {texts}'
 
 
-def track(items: Iterable[object], total: int, unit: str, first: str = '') -> Iterator[Any]:
+def track(items: Iterable[T], total: int, unit: str, first: str = '') -> Iterator[T]:
   """Yields items and shows how many are done; `first` says what the first one waits for."""
   with contextlib.closing(Progress(total, unit=unit)) as progress:
     for done, item in enumerate(items, 1):

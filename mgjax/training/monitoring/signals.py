@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ def stop_signal(
   several = jax.distributed.is_initialized()
   received: list[int] = []
 
-  def handle(number: int, frame: Any) -> None:
+  def handle(number: int, frame: FrameType | None) -> None:
     if received:
       signal.default_int_handler(number, frame)
     received.append(number)

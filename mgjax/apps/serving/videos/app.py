@@ -204,13 +204,13 @@ class Service:
     picture = None if data is None else await self._bodies.decode(data)
     return await run_in_threadpool(store, checked)
 
-  async def _create(self, request: Request) -> Any:
+  async def _create(self, request: Request) -> JSON | None:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits)
       ids = await self._add(request, [job], fields, data)
     return await run_in_threadpool(self._jobs.describe, *ids)
 
-  async def _remix(self, request: Request) -> Any:
+  async def _remix(self, request: Request) -> JSON | None:
     async with self._read(request, pictures=False) as (fields, _):
       video = _completed(request)
       schema.check_fields(fields, ('prompt',))
@@ -231,7 +231,7 @@ class Service:
       ids = await self._add(request, [job], fields)
     return await run_in_threadpool(self._jobs.describe, *ids)
 
-  async def _make_images(self, request: Request) -> Any:
+  async def _make_images(self, request: Request) -> JSON:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits, image=True)
       count = number(fields, 'n', 1, 1, _IMAGES, int)
@@ -250,7 +250,7 @@ class Service:
       images.append({'b64_json': base64.b64encode(picture or b'').decode()})
     return {'created': int(time.time()), 'data': images}
 
-  def _list(self, request: Request) -> Any:
+  def _list(self, request: Request) -> JSON:
     query = request.query_params
     limit = number(query, 'limit', 20, 1, 100, int)
     after = query.get('after')
@@ -264,14 +264,14 @@ class Service:
     ends = {'first_id': videos[0]['id'], 'last_id': videos[-1]['id']} if videos else {}
     return {'object': 'list', 'data': videos, 'has_more': more, **ends}
 
-  def _show(self, request: Request) -> Any:
+  def _show(self, request: Request) -> Response:
     return JSONResponse(request.state.video, headers={'openai-poll-after-ms': '250'})
 
-  def _delete(self, request: Request) -> Any:
+  def _delete(self, request: Request) -> JSON:
     id = request.state.video['id']
     return {'id': id, 'object': 'video.deleted', 'deleted': self._jobs.delete(id)}
 
-  def _content(self, request: Request) -> Any:
+  def _content(self, request: Request) -> Response:
     variant = request.query_params.get('variant', 'video')
     name, kind = choose('variant', variant, files.VARIANTS)
     video = _completed(request)
@@ -284,12 +284,12 @@ class Service:
     etag = f'"{video["id"]}-{video["completed_at"]}-{variant}"'  # finished files never change
     return http.file_response(request, path, kind, etag)
 
-  def _preview(self, request: Request) -> Any:
+  def _preview(self, request: Request) -> Response:
     if data := self._jobs.preview(request.state.video['id']):
       return Response(data, media_type='image/webp')
     raise ApiError('There is a preview after the first step and before the end.', 'video_id', 404)
 
-  async def _watch(self, request: Request) -> Any:
+  async def _watch(self, request: Request) -> Response:
     if self._watchers >= _WATCHERS:
       raise ApiError('Too many streams of events are open; ask GET /v1/videos/ID.', None, 503, 5)
     return StreamingResponse(self._events(request.state.video), media_type='text/event-stream')
@@ -322,10 +322,10 @@ class Service:
     finally:
       self._watchers -= 1
 
-  def _list_models(self, request: Request) -> Any:
+  def _list_models(self, request: Request) -> JSON:
     return {'object': 'list', 'data': [offer.to_json() for offer in self._offers.values()]}
 
-  def _show_model(self, request: Request) -> Any:
+  def _show_model(self, request: Request) -> JSON:
     return choose('model', request.path_params['model'], self._offers, 404).to_json()
 
   async def _health(self, request: Request) -> Response:

@@ -141,7 +141,7 @@ def _picture_in(data: bytearray) -> tuple[int, int]:
   return 0, 0
 
 
-def _object(pairs: list[tuple[str, Any]]) -> JSON:
+def _object(pairs: list[tuple[str, object]]) -> JSON:
   fields = dict(pairs)
   if len(fields) < len(pairs):
     raise ApiError('A field comes twice; send each once.')

@@ -4,13 +4,15 @@ import dataclasses
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mgjax.apps.serving.http import Refused
 from mgjax.core.configuration.keys import JSON, LARGEST_SEED, Fields
 from mgjax.core.errors import ConfigError, printable
 from mgjax.models.foreign_weights.numbers import number_in
 from mgjax.models.text.prompts import clean_prompt, frame_rate_of
+
+T = TypeVar('T')
 
 # Paths from the root, of which the last name is kept; in quotes they may hold blanks.
 _QUOTED = re.compile(r"'(?:file://)?/(?:[^/']*/)*([^/']*)'")
@@ -203,7 +205,7 @@ def text(fields: Fields, name: str) -> str:
   return value or ''
 
 
-def choose(field: str, value: object, able: Fields, status: int = 400) -> Any:
+def choose(field: str, value: object, able: Mapping[str, T], status: int = 400) -> T:
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
     names = ', '.join(filter(None, able)) or 'nothing, this server has none'

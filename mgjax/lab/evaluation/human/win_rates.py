@@ -6,7 +6,7 @@ Answers to one prompt are not independent: what is counted and resampled are pro
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from scipy import stats
@@ -57,7 +57,7 @@ def first_answers(votes: Iterable[Vote]) -> Iterator[Vote]:
       yield vote
 
 
-def same_question(vote: Vote) -> tuple[Any, ...]:
+def same_question(vote: Vote) -> tuple[object, ...]:
   """Returns what answers have in common that one rater gave to one question about one pair."""
   return vote.rater, vote.question, vote.prompt, frozenset((vote.left, vote.right))
 

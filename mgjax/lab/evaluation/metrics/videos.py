@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Array, Float, UInt8
 from mgjax.data.clips import evenly
 from mgjax.data.media.optical_flow import flows
 from mgjax.lab.evaluation.metrics.embeddings import clip_score, frame_consistency
@@ -50,10 +50,10 @@ Video = UInt8[np.ndarray, '_ _ _ 3']
 class Encoder(Protocol):
   """What is asked of a CLIP, such as `mgjax.sections.clip.pipeline.Clip`."""
 
-  def encode_images(self, images: np.ndarray) -> Any:
+  def encode_images(self, images: np.ndarray) -> np.ndarray | Array:
     """Returns a vector of every image of bytes (b h w 3)."""
 
-  def encode_texts(self, texts: Sequence[str]) -> Any:
+  def encode_texts(self, texts: Sequence[str]) -> np.ndarray | Array:
     """Returns a vector a text, of the same space."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
+from mgjax.core.typing import Sample
 from mgjax.lab.worlds.digits.captions import described
 from mgjax.lab.worlds.digits.clips import Digits, Side, one_of
 from mgjax.lab.worlds.digits.handwriting import identities_of
@@ -89,7 +90,7 @@ class Signs(Digits):
     """Other handwriting, and numbers that training never shows."""
     return super().validation(frames) | {'captions': 'held_out'}
 
-  def every_caption(self) -> Iterator[dict[str, Any]]:
+  def every_caption(self) -> Iterator[Sample]:
     """Yields {'caption'} of everything that samples may show."""
     motions = self.motions if self.frames > 1 else ('',)
     written = itertools.chain(*self._choices)

@@ -7,10 +7,11 @@ and moved; the caption says colour and motion and no number.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgjax.core.typing import Sample
 from mgjax.lab.worlds.digits.captions import scene_caption
 from mgjax.lab.worlds.digits.clips import Digits, one_of
 from mgjax.lab.worlds.digits.handwriting import identities_of
@@ -39,7 +40,7 @@ class DigitsReferences:
     scenes = [source.scene(place) for place in places]
     return [Asked(scene_caption(scene, source.numbered), scene) for scene in scenes]
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     return [self._unseen.show(each.label) for each in asked]
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:

@@ -7,10 +7,11 @@ reads, and whether the light of the reference and its place are copied.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from mgjax.core.typing import Sample
 from mgjax.lab.worlds.judging import Asked, Videos
 from mgjax.lab.worlds.solids.clips import Solids
 from mgjax.lab.worlds.solids.judges.video import make_judge
@@ -33,7 +34,7 @@ class SolidsReferences:
     scenes = [source.scene(index) for index in range(samples)]
     return [Asked(source.caption(scene).text, scene) for scene in scenes]
 
-  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+  def clips(self, asked: Sequence[Asked]) -> list[Sample]:
     return [self._unseen.show(each.label) for each in asked]
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
