@@ -83,7 +83,7 @@ Magnitude = Annotated[float, Range(least=0)]
 Finite = Annotated[float, Range()]
 
 
-def fields_of(config: Any, name: str) -> JSON:
+def fields_of(config: Fields | ConfigDict, name: str) -> JSON:
   """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
   group = config.get(name)
   if not isinstance(group, Mapping | ConfigDict):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
@@ -190,7 +190,7 @@ def data_settings(fields: Fields) -> DataSettings:
   Raises ConfigError if an unknown key, or a value out of range.
   """
   fields = dict(fields)
-  sources = checked(Mapping[str, Mapping[str, Any]], fields.pop('sources', {}), 'data.sources')
+  sources = checked(Mapping[str, Fields], fields.pop('sources', {}), 'data.sources')
   data = _unpack_data(fields, 'data')
   made = {name: _source_settings(name, given, fields) for name, given in sources.items()}
   return dataclasses.replace(data, sources=made)

@@ -162,7 +162,7 @@ def _transform(prepares, keep, sample: Fields) -> dict[str, np.ndarray]:
 class _WithFrameRate(Wrapped):
   """Adds the frame rate to every sample of a world."""
 
-  def __init__(self, source: Any, fps: float):
+  def __init__(self, source: Source, fps: float):
     super().__init__(source)
     self.fps = fps
     self.said = f'at {fps:g}'

@@ -17,7 +17,7 @@ import pathlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mgjax.apps.serving.http import Refused
 from mgjax.core.configuration.keys import JSON, Fields
@@ -61,7 +61,7 @@ class AnnotationQueue(abc.ABC):
   who = 'person'
   largest = 2048
   revisable = False
-  fields: Mapping[str, Any] = {}
+  fields: ClassVar[Fields] = {}
 
   def __init__(
     self, log: pathlib.Path, secret: str, people: Sequence[str], needed: Mapping[Key, int]

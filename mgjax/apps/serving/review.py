@@ -10,8 +10,8 @@ import functools
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
@@ -44,7 +44,7 @@ class Review(AnnotationQueue):
   kind = 'review'
   largest = 65_536
   revisable = True
-  fields: Mapping[str, Any] = {
+  fields: ClassVar[Fields] = {
     'id': str,
     'keep': bool,
     'reason': str,

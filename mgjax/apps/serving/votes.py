@@ -12,8 +12,8 @@ import os
 import pathlib
 import random
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
@@ -97,7 +97,7 @@ class Votes(AnnotationQueue):
 
   kind = 'votes'
   who = 'rater'
-  fields: Mapping[str, Any] = {
+  fields: ClassVar[Fields] = {
     'id': str,
     'choice': str,
     'milliseconds': int,

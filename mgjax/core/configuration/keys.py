@@ -7,6 +7,7 @@ from typing import Any
 
 Fields = Mapping[str, Any]  # values by name: of a configuration, a record or a sample
 JSON = dict[str, Any]  # the same as an object of JSON, to be changed and written
+Sample = dict[str, Any]  # the fields of a data source at an index
 
 LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds of runs have 32 bits on devices
 LARGEST_SEED = 2**63 - 1  # of noise, see `core/seeds.py`

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Annotated, Any, Self
 
 from mgjax.core.errors import MgjaxError, StorageError
@@ -77,7 +78,7 @@ class Guarded:
     self._allowance = allowance
     # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
     self._context = multiprocessing.get_context('spawn')
-    self._child: tuple[Any, Connection] | None = None
+    self._child: tuple[BaseProcess, Connection] | None = None
     self._over = False
 
   def __call__(self, thing: object) -> Any:
@@ -104,7 +105,7 @@ class Guarded:
     self._check()
     return Lost(f'{ended}, in each of {tries} tries' if tries > 1 else ended)
 
-  def start(self) -> tuple[Any, Connection]:
+  def start(self) -> tuple[BaseProcess, Connection]:
     """Starts the process, if there is none, so that the first call need not wait for it."""
     self._check()
     self._child = self._child or self._start()
@@ -129,7 +130,7 @@ class Guarded:
       self.close()
       raise InterruptedError('the work is over')
 
-  def _start(self) -> tuple[Any, Connection]:
+  def _start(self) -> tuple[BaseProcess, Connection]:
     """Starts a process; that one ends before it is ready says little, of several it does."""
     exitcode = None
     for _ in range(_STARTS):
@@ -157,7 +158,7 @@ class Guarded:
       'left?'
     )
 
-  def _answer(self, process: Any, pipe: Connection) -> tuple[str, Any]:
+  def _answer(self, process: BaseProcess, pipe: Connection) -> tuple[str, Any]:
     """Waits for what a process sends: ('returned' or 'raised' or 'ended', value)."""
     try:
       if not pipe.poll(self._allowance.wall_seconds):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.configuration.keys import JSON, Fields
+from mgjax.core.configuration.keys import JSON, Fields, Sample
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.rows import decode_row
@@ -97,7 +97,7 @@ class Records:
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     """Reads a row, whose arrays are writable.
 
     Raises:
@@ -125,7 +125,7 @@ class Records:
       raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
     return self._columns[name]
 
-  def captions(self, keep: bool = False) -> Iterator[dict[str, Any]]:
+  def captions(self, keep: bool = False) -> Iterator[Sample]:
     """Yields {'caption'} of each row, and 'fps' if it has one, without reading arrays.
 
     Shards of earlier versions have no caption file; their rows are read, with a warning. With
@@ -134,14 +134,12 @@ class Records:
     """
     return self._read_captions(caption_files.names(self._storage.names()), keep)
 
-  def cheap_captions(self, most: int) -> Iterator[dict[str, Any]] | None:
+  def cheap_captions(self, most: int) -> Iterator[Sample] | None:
     """Returns `captions`, or None if that would read more than `most` bytes of rows."""
     files = caption_files.names(self._storage.names())
     return None if _bytes(self._without(files)) > most else self._read_captions(files)
 
-  def _read_captions(
-    self, files: Mapping[str, str], keep: bool = False
-  ) -> Iterator[dict[str, Any]]:
+  def _read_captions(self, files: Mapping[str, str], keep: bool = False) -> Iterator[Sample]:
     if missing := self._without(files):
       _log.warning(
         '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
@@ -172,7 +170,7 @@ class Records:
   def _without(self, files: Mapping[str, str]) -> list[JSON]:
     return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
 
-  def _captions_of_rows(self, number: int) -> Iterator[dict[str, Any]]:
+  def _captions_of_rows(self, number: int) -> Iterator[Sample]:
     end = self._ends[number]
     for index in range(end - self._shards[number]['rows'], end):
       row = caption_files.about(self[index])

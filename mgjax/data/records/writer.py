@@ -15,9 +15,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mgjax.core.configuration.keys import JSON, differences
+from mgjax.core.configuration.keys import JSON, Sample, differences
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage
@@ -200,7 +200,7 @@ class RecordWriter:
   ) -> JSON:
     expected = len(self.shard_rows(index))
     stem = f'{index:05d}'
-    captions: list[dict[str, Any]] = []
+    captions: list[Sample] = []
 
     def noted() -> Iterator[JSON]:
       for row in rows:

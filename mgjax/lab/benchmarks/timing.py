@@ -43,11 +43,11 @@ class CompiledProgram:
 
 
 def compile_program(
-  function: Callable[..., Any],
-  shapes: tuple[Any, ...],
+  function: Callable[..., Tree],
+  shapes: tuple[Tree, ...],
   *,
   donates: bool = False,
-  out_shardings: Any = None,
+  out_shardings: Tree = None,
 ) -> CompiledProgram:
   """Compiles a function for arguments that need not exist yet; shapes have their shardings.
 

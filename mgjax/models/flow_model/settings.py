@@ -293,7 +293,7 @@ class SampleSettings:
     if 'schedule' in fields:
       schedule = fields['schedule']
       schedule = {'name': schedule} if isinstance(schedule, str) else schedule
-      schedule = checked(Mapping[str, Any], schedule, 'schedule')
+      schedule = checked(Fields, schedule, 'schedule')
       fields['schedule'] = changed_schedule(self.schedule, schedule)
     hints = annotations(type(self))
     if unknown := sorted(fields.keys() - hints):

@@ -148,7 +148,7 @@ class AudioSection(FlowSection):
         write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
     return path
 
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterator[Any]:
+  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]) -> Iterator[Any]:
     check_same_shape(clips)
     yield self.codec.encode(put(np.stack(clips)))
 

@@ -127,7 +127,7 @@ class FlowSection(abc.ABC):
     """Writes samples of the conditions of a bucket, `generate(params, batch, noise)` each."""
 
   @abc.abstractmethod
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterable[Any]:
+  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]) -> Iterable[Any]:
     """Yields latents of one tile of time after another, each with all rows.
 
     `put` brings an array with a row a clip onto the devices.

@@ -87,7 +87,9 @@ class VideoSection(FlowSection):
         write_clip(directory / f'{index:03d}.mp4', video, rate)
     return path
 
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterator[np.ndarray]:
+  def encode(
+    self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]
+  ) -> Iterator[np.ndarray]:
     return encode_videos(self.codec, clips, put)
 
   def tile(self, bucket: str) -> tuple[int, ...]:
@@ -102,7 +104,7 @@ def about_videos(shape: Shape, conditionings: Sequence[Conditioning], codec: Lat
 
 
 def encode_videos(
-  codec: LatentCodec, videos: Sequence[Any], put: Callable[[np.ndarray], Any]
+  codec: LatentCodec, videos: Sequence[Any], put: Callable[[np.ndarray], Array]
 ) -> Iterator[np.ndarray]:
   """Yields latents of one tile of time after another; see `FlowSection.encode`.
 
