@@ -46,7 +46,9 @@ class Clips(np.ndarray):
     fps = getattr(array, 'fps', None)
     self.fps, self.rate = None if isinstance(fps, tuple) else fps, getattr(array, 'rate', None)
 
-  def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+  def __array_wrap__(
+    self, array: np.ndarray, context: tuple | None = None, return_scalar: bool = False
+  ) -> Any:
     if array.ndim == 0:
       return array[()]  # a mean is a number, not an array of no axes
     result = array.view(type(self))
@@ -60,7 +62,7 @@ class Clips(np.ndarray):
     make, arguments, state = super().__reduce__()
     return make, arguments, (*state, self.fps, self.rate)
 
-  def __setstate__(self, state: Any) -> None:
+  def __setstate__(self, state: tuple) -> None:
     *array, self.fps, self.rate = state
     super().__setstate__(tuple(array))
 

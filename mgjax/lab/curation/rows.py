@@ -24,7 +24,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float
-from mgjax.lab.curation.filters.table import dense
+from mgjax.lab.curation.filters.table import Table, dense
 
 FORMAT = 1
 PLAN = 'plan.json'
@@ -149,7 +149,7 @@ class Scores:
       if path.name not in kept:
         path.unlink()
 
-  def table(self) -> tuple[Any, Vectors]:
+  def table(self) -> tuple[Table, Vectors]:
     """Returns the rows of all finished shards without their pictures, a pyarrow.Table.
 
     Beside it come the columns of vectors that are not in it: all of them when all shards are there,
@@ -165,7 +165,7 @@ class Scores:
     except (OSError, ValueError) as error:
       raise self._damaged(TABLE, error) from error
 
-  def gated(self) -> Any:
+  def gated(self) -> Table:
     """Returns what is known of the videos that were not decoded, a pyarrow.Table; None of none."""
     wanted = ('clip', 'place', 'seconds', 'width', 'height', GATED).__contains__
     if not (shards := self.shards()):
@@ -191,7 +191,7 @@ class Scores:
   def _vectors(self, name: str) -> pathlib.Path:
     return self.directory / f'{name}.npy'
 
-  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = bool) -> Any:
+  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = bool) -> Table:
     """Columns of the table, None if it is not there or not of these shards."""
     if not (self.directory / TABLE).exists():
       return None
@@ -199,14 +199,14 @@ class Scores:
     of = (table.schema.metadata or {}).get(b'shards', b'')
     return table if of == digest(list(shards.values())).encode() else None
 
-  def _read(self, names: Iterable[str], wanted: _Wanted | None = None) -> Any:
+  def _read(self, names: Iterable[str], wanted: _Wanted | None = None) -> Table:
     wanted = wanted or (lambda name: name not in PICTURES)
     tables = [self._parquet(name, wanted).replace_schema_metadata() for name in names]
     if not tables:
       raise DataError(f'{self.directory}: nothing is measured yet')
     return pyarrow().concat_tables(tables, promote_options='permissive').combine_chunks()
 
-  def _parquet(self, name: str, wanted: _Wanted = bool) -> Any:
+  def _parquet(self, name: str, wanted: _Wanted = bool) -> Table:
     """The columns of a file that are wanted."""
     arrow = pyarrow()
     try:
@@ -222,7 +222,7 @@ class Scores:
     )
 
 
-def _said(table: Any, name: str, default: object) -> Any:
+def _said(table: Table, name: str, default: object) -> Any:
   """What the metadata of a table say, in JSON."""
   said = (table.schema.metadata or {}).get(name.encode())
   return default if said is None else json.loads(said)

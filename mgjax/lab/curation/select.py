@@ -7,13 +7,13 @@ to the first that drops it.
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.data.ingest.entries import alike
 from mgjax.lab.curation.filters.registry import filters_of
+from mgjax.lab.curation.filters.table import Table
 from mgjax.lab.curation.rows import Vectors, pyarrow
 from mgjax.lab.curation.settings import CurationSettings
 
@@ -38,7 +38,7 @@ class Step:
 class Selection:
   """What is kept, and what became of the rest."""
 
-  table: Any  # pyarrow.Table of all rows
+  table: Table  # pyarrow.Table of all rows
   dropped_by: np.ndarray  # objects: a filter, '' of what is kept, UNMEASURED of a broken video
   reasons: np.ndarray  # objects, why
   steps: list[Step]
@@ -49,7 +49,7 @@ class Selection:
     return int((self.dropped_by != UNMEASURED).sum())
 
   @property
-  def kept(self) -> Any:
+  def kept(self) -> Table:
     """The rows that are kept, without what they cost."""
     rows = self.table.filter(self.dropped_by == '')
     for name, vectors in self.vectors.items():
@@ -68,7 +68,7 @@ class Selection:
     return np.flatnonzero(self.dropped_by == '')
 
   @property
-  def decisions(self) -> Any:
+  def decisions(self) -> Table:
     """The table (clip, filter, reason), a row for every clip."""
     told = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
     return pyarrow().table({'clip': self.table.column('clip'), **told})
@@ -108,7 +108,7 @@ class Selection:
     }
 
 
-def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
+def select(table: Table, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
   """Asks the filters about all rows; `vectors` are columns that are not in the table."""
   asked = filters_of(settings)
   vectors = vectors or {}
@@ -137,7 +137,7 @@ def select(table: Any, settings: CurationSettings, vectors: Vectors | None = Non
   return Selection(table, dropped_by, reasons, steps, vectors)
 
 
-def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> JSON:
+def _rows(table: Table, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> JSON:
   """Some rows, and of their columns those that are named and there."""
   rows = table.select([name for name in table.column_names if name in {'clip', *names}])
   rows = rows if len(left) == len(table) else rows.take(left)
