@@ -217,7 +217,7 @@ class _Prompts:
 
 
 class _Maker:
-  def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: Any, rows: int):
+  def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: jnp.dtype, rows: int):
     self._settings = settings
     self._judge = judge
     self._codec = codec
@@ -256,7 +256,7 @@ class _Maker:
 
 
 def _voted(
-  codec: Any, dtype: object, indices: Sequence[int], samples: Sequence[Fields]
+  codec: Any, dtype: jnp.dtype, indices: Sequence[int], samples: Sequence[Fields]
 ) -> Iterator[Sequence[Pair]]:
   """Makes rows of what people voted about; nothing is dropped."""
   del indices
@@ -269,7 +269,9 @@ def _voted(
     yield [Pair(sample['caption'], made, {}, '', (sample['chosen'], sample['rejected']))]
 
 
-def _row(caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: Any) -> JSON:
+def _row(
+  caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: jnp.dtype
+) -> JSON:
   return {
     'latents': chosen.astype(dtype),
     REJECTED: rejected.astype(dtype),

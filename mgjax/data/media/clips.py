@@ -97,7 +97,7 @@ def fps_of(video: object, count: int, usual: float) -> list[float]:
   return list(rates) if isinstance(rates, tuple) else [rates] * count
 
 
-def formed(video: Clips, output_type: str) -> Any:
+def formed(video: Clips, output_type: str) -> Clips | list:
   """Returns a video in the form of an `output_type`; images of PIL know for how long they show."""
   if output_type != 'pil':
     return video
@@ -109,7 +109,7 @@ def formed(video: Clips, output_type: str) -> Any:
   return images
 
 
-def stacked(videos: Sequence[Any]) -> Any:
+def stacked(videos: Sequence[Any]) -> Clips | list:
   """Returns videos in one array, those that are lists of images in a list."""
   if isinstance(videos[0], list):
     return list(videos)

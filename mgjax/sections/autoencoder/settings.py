@@ -32,7 +32,7 @@ class ReconstructionSettings:
 
   component: str
   start_from: object
-  model: Any
+  model: nn.Module
   data: DataSettings
   shapes: Fields
   buckets: Mapping[str, BucketSettings]
@@ -73,7 +73,9 @@ class ReconstructionSettings:
       adversary=adversary,
     )
 
-  def opponent(self, inputs: object, generator: Any, objective: Any) -> Adversary:
+  def opponent(
+    self, inputs: object, generator: Callable[..., tuple], objective: Callable[..., tuple]
+  ) -> Adversary:
     """Returns the discriminator with its first input and the objectives of both players."""
     return Adversary(
       model=self.discriminator,

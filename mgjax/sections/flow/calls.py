@@ -64,7 +64,7 @@ def prompts_of(prompts: object) -> list[str]:
   return [str(each) for each in found]
 
 
-def seeds_for(seed: object, count: int) -> Any:
+def seeds_for(seed: object, count: int) -> int | list[int]:
   """Returns a seed, or a list with one for each of `count`; None and -1 are drawn, and logged.
   Raises ConfigError for what is no seed, or not one for each.
   """
@@ -78,7 +78,7 @@ def seeds_for(seed: object, count: int) -> Any:
   return int(checked(Seed, seed, 'seed'))
 
 
-def _places(first: Any, count: int) -> Any:
+def _places(first: Any, count: int) -> int | list[int]:
   """Returns the index of the first of `count`, or that of each; raises ConfigError for others."""
   if not np.ndim(first):
     value = first.item() if isinstance(first, np.generic) else first

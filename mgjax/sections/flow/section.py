@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,7 +93,7 @@ class FlowSection(abc.ABC):
 
   @staticmethod
   @abc.abstractmethod
-  def make_codec(fields: Fields) -> Any:
+  def make_codec(fields: Fields) -> nn.Module:
     """Makes the model of an autoencoder of the fields of its `config.model`."""
 
   @abc.abstractmethod
@@ -342,7 +343,7 @@ def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[object, ...]) ->
   return {'teacher': load_params(teacher, place=place)[0]}
 
 
-def captions_of(source: Any) -> Iterator[JSON] | None:
+def captions_of(source: Source) -> Iterator[JSON] | None:
   """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
   if hasattr(source, 'every_caption'):
     return source.every_caption()

@@ -8,8 +8,7 @@ import inspect
 import json
 import pathlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -77,7 +76,7 @@ class Service:
     self._origins = origins
     self._watchers = 0
 
-  def app(self) -> Any:
+  def app(self) -> http.ASGI:
     """Returns the application (ASGI)."""
     video = '/v1/videos/{id}'
     open_to_all = {
@@ -120,7 +119,9 @@ class Service:
     body = {'error': {'message': sentence, 'type': kind, 'param': param, 'code': code}}
     return JSONResponse(body, status, headers)
 
-  def _open(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+  def _open(
+    self, answer: Callable[[Request], Awaitable[Response]]
+  ) -> Callable[[Request], Awaitable[Response]]:
     """Answers all clients, except pages of other sites."""
 
     async def handle(request: Request) -> Response:
@@ -131,7 +132,7 @@ class Service:
 
   def _guarded(
     self, answers: Mapping[str, Callable[[Request], object]]
-  ) -> Callable[[Request], Any]:
+  ) -> Callable[[Request], Awaitable[Response]]:
     """Checks the client, and finds the job of an id in the path; `answers` are by HTTP method."""
 
     async def handle(request: Request) -> Response:

@@ -7,7 +7,7 @@ that it enters, and kinds of solids differ by numbers alone: one program draws a
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -155,7 +155,7 @@ def _at(stage: Stage, frame) -> Stage:
   return stage._replace(**dict(zip(Stage._fields, frame, strict=False)))
 
 
-def _rays(seen: Stage, size: tuple[int, int], which, rays: Any):
+def _rays(seen: Stage, size: tuple[int, int], which, rays: int | Array):
   """Directions of length 1 through a picture, x, y and z each (h w): one ray of each pixel."""
   height, width = size
   row, column = ((2 * each + 1) / (2 * rays) for each in which)
