@@ -6,13 +6,12 @@ before and after. A language model writes them for real footage; a world knows i
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
-from mgjax.data.source import Source
 
 _COLOURS = (
   'red green blue yellow orange purple violet pink brown black white grey gray golden silver teal'
@@ -104,7 +103,7 @@ def write_of_world(source: object) -> Write:
   return lambda indices, samples: [_instruction(source, index) for index in indices]
 
 
-def _instruction(source: Source, index: int) -> Instruction | None:
+def _instruction(source: Any, index: int) -> Instruction | None:
   back = source.edit(source.scene(index))
   forward = back.undone
   if forward is None:

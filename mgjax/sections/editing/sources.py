@@ -6,13 +6,12 @@ instruction. Text to video is trained beside pairs as an edit of a black clip (M
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float, Sample, UInt8, Wrapped
-from mgjax.data.source import Source
 from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.models.conditioning.edit_task import KEY as TASK
 from mgjax.models.conditioning.temporal_place import KEY as PLACE
@@ -49,7 +48,7 @@ class WithBlack(Wrapped):
 class AnyPlace(Wrapped):
   """Pictures that stand anywhere in the table of temporal positions."""
 
-  def __init__(self, source: Source, places: int, seed: int):
+  def __init__(self, source: Any, places: int, seed: int):
     """Wraps pictures."""
     super().__init__(source)
     self.places, self.seed = places, seed
@@ -68,7 +67,7 @@ class Animated(Wrapped):
   what lies beyond its edges is its mirror image. The instruction gets a prefix (Movie Gen §5).
   """
 
-  def __init__(self, source: Source, frames: int, motion: Motion, prefix: str, seed: int):
+  def __init__(self, source: Any, frames: int, motion: Motion, prefix: str, seed: int):
     """Wraps pairs of pictures."""
     super().__init__(source)
     self.frames = frames

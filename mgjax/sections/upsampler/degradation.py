@@ -7,7 +7,7 @@ frames (`recipe.py`), but for the noise, which is new in each.
 
 import operator
 from collections.abc import Callable
-from typing import NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize, to_bytes
 from mgjax.core.typing import Float, Sample, UInt8, Wrapped
-from mgjax.data.source import Source
 from mgjax.models.conditioning.clips.low_resolution import KEY
 from mgjax.sections.upsampler.blur import Blur, filtered
 from mgjax.sections.upsampler.recipe import Degradation, Noise, Recipe, Round, draw_recipe
@@ -90,7 +89,7 @@ class Degraded(Wrapped):
 
   def __init__(
     self,
-    source: Source,
+    source: Any,
     settings: Degradation,
     *,
     scale: float = 2.0,
