@@ -54,6 +54,7 @@ lint:
 	"$(VENV)/bin/python" -m ruff check .
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m pyright
+	"$(VENV)/bin/python" -m pyright --project pyright_strict.json
 
 docs:
 	@bash requirements/install.sh docs

@@ -41,13 +41,13 @@ def load(
   workdir: Path,
   *,
   steps: int | None = None,
-  guidance: Any = None,
+  guidance: object = None,
   solver: str | None = None,
-  schedule: Any = None,
+  schedule: object = None,
   weights: str | None = None,
   lora: str | None = None,
-  mesh: Any = None,
-  **options: Any,
+  mesh: object = None,
+  **options: object,
 ) -> Any:
   """Loads what a work directory holds.
 
@@ -92,7 +92,7 @@ def load(
     return make(workdir, **arguments)
 
 
-def config(name: str, **changes: Any) -> ConfigDict:
+def config(name: str, **changes: object) -> ConfigDict:
   """Reads a configuration: `mgjax.config('digits/video', **{'model.depth': 8})`.
 
   Args:

@@ -11,7 +11,6 @@ import importlib.util
 import types
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 # Old module or package -> the new one, without `mgjax.`. The longest row that fits counts.
 MOVED = {
@@ -175,7 +174,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     new = importlib.import_module(f'mgjax.{new_name(old)}')
     names = NAMES.get(old, {})
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
       if name.startswith('__'):
         raise AttributeError(f'module {module.__name__!r} has no attribute {name!r}')
       if name in names:

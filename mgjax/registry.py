@@ -24,7 +24,7 @@ class Late:
     """Imports the module and returns the object."""
     return load_object(self.target)
 
-  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+  def __call__(self, *args: object, **kwargs: object) -> Any:
     return self.get()(*args, **kwargs)
 
 
@@ -186,7 +186,7 @@ def make_section(config: ConfigDict) -> Any:
   return feature(config.component, 'section', 'can be trained')(config)
 
 
-def make_spec(config: ConfigDict, workdir: Any) -> Any:
+def make_spec(config: ConfigDict, workdir: object) -> Any:
   """Makes the `TrainSpec` of a configuration, with the adapters and evaluators that it asks for.
   Raises ConfigError as `make_section`.
   """

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,10 +21,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Positive, check, fields_of, unpack
-from mgjax.core.typing import Array
+from mgjax.core.typing import Array, Sample
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.loader import MOVING_WORLDS
 from mgjax.data.records.rows import text_key
@@ -60,7 +61,7 @@ DTYPES = {
 }
 
 Encode = Callable[[Sequence[Any], Callable[[np.ndarray], Array]], Iterator[Array]]
-Complete = Callable[[Sequence[dict[str, Any]]], Sequence[dict[str, Any]]]
+Complete = Callable[[Sequence[JSON]], Sequence[JSON]]
 
 _log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ def encode(
 
 
 def encode_prompts(
-  config: Mapping[str, Any],
+  config: Fields,
   workdir: str | os.PathLike[str],
   prompts: Sequence[str],
   *,
@@ -248,7 +249,7 @@ def _sources(
 
 
 def _open_writer(
-  directory: pathlib.Path, contents: Sequence[Any], *, meta: dict[str, Any], **sizes: int
+  directory: pathlib.Path, contents: Sequence[Any], *, meta: JSON, **sizes: int
 ) -> RecordWriter:
   """Begins records of the first of `contents`, or goes on with those of any of them."""
   refused = None
@@ -260,7 +261,7 @@ def _open_writer(
   raise refused or ValueError('no content')
 
 
-def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
+def _as_before(fingerprint: Any, fields: Fields) -> str:
   """Returns what records said of their data before all fields of `config.data` counted."""
   named = None if str(fingerprint).startswith(MOVING_WORLDS) else fingerprint
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
@@ -322,7 +323,7 @@ class RowEncoder:
     self.sums = Sums()
     return sums
 
-  def encode(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+  def encode(self, samples: Iterable[Sample]) -> Iterator[Sample]:
     """Yields the row of each sample.
     Raises DataError if the samples of a batch differ in shape, or latents are not finite.
     """
@@ -384,9 +385,9 @@ class RowEncoder:
 
 def read_ahead(
   source: Source, indices: Iterable[int], *, threads: int, ahead: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Sample]:
   """Yields samples in the order of their indices, while threads read the next `ahead` ones."""
-  waiting: collections.deque[concurrent.futures.Future[dict[str, Any]]] = collections.deque()
+  waiting: collections.deque[concurrent.futures.Future[JSON]] = collections.deque()
   with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
     try:
       for index in indices:
@@ -413,7 +414,7 @@ def _write(
   samples = read_ahead(source, indices, threads=threads, ahead=max(encoder.rows, threads))
   done = 0
 
-  def counted(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+  def counted(rows: Iterator[JSON]) -> Iterator[Sample]:
     nonlocal done
     for row in rows:
       compiling.close()

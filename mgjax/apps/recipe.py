@@ -30,7 +30,7 @@ from mgjax.apps.dry_run import dry_run
 from mgjax.apps.encode import encode
 from mgjax.apps.pairs.backtranslation import backtranslate
 from mgjax.apps.weights.average_runs import REPORT, AverageCandidate, average_runs
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
 from mgjax.lab.evaluation.quickstart import is_judged, judge_samples
@@ -130,10 +130,10 @@ def plan_stages(
 
 
 def _point(
-  stage: dict[str, Any],
+  stage: JSON,
   name: str,
   earlier: list[str],
-  stages: Mapping[str, Any],
+  stages: Fields,
   workdir: pathlib.Path,
   key: str,
 ) -> str | None:
@@ -159,7 +159,7 @@ def _point(
 
 
 def _check_averaged(
-  stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
+  stage: Fields, name: str, earlier: list[str], stages: Fields
 ) -> tuple[str, ...]:
   averaged = list(stage['of'])
   if not averaged or not set(averaged) <= set(earlier):
@@ -171,9 +171,7 @@ def _check_averaged(
   return tuple(averaged)
 
 
-def _check_sampled(
-  stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _check_sampled(stage: Fields, name: str, earlier: list[str], stages: Fields) -> tuple[str, ...]:
   del stages
   if stage['of'] not in earlier:
     raise ConfigError(f'stage {name!r} samples {stage["of"]!r}; expected one of {earlier}')
@@ -183,14 +181,14 @@ def _check_sampled(
 _CHECKS = {AVERAGE: _check_averaged, SAMPLES: _check_sampled}
 
 
-def _component(stages: Mapping[str, Any], name: str) -> str:
+def _component(stages: Fields, name: str) -> str:
   """Returns the component that a stage leaves a model of."""
   stage = stages[name]
   averaged = stage['component'] == AVERAGE
   return _component(stages, stage['of'][0]) if averaged else stage['component']
 
 
-def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool) -> bool:
+def run_recipe(config: Fields, workdir: str | os.PathLike[str], **allowed: bool) -> bool:
   """Runs all stages of a recipe, or goes on with it where it stopped.
 
   What is finished is passed over at once; a stage that was stopped resumes as `train` does, with

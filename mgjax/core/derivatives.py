@@ -8,9 +8,11 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import jax
+
+T = TypeVar('T')
 
 _FORWARD = contextvars.ContextVar('forward_mode', default=False)
 
@@ -36,10 +38,10 @@ def is_forward_mode() -> bool:
 
 
 def with_backward(
-  function: Callable[..., Any],
-  backward: Callable[..., Any],
-  forward: Callable[..., Any] | None = None,
-) -> Callable[..., Any]:
+  function: Callable[..., T],
+  backward: Callable[..., tuple],
+  forward: Callable[..., tuple] | None = None,
+) -> Callable[..., T]:
   """Gives a function a custom backward pass, which `forward_mode` ignores.
 
   `forward` and `backward` are as in `jax.custom_vjp`. By default `forward` saves all arguments.
@@ -48,7 +50,7 @@ def with_backward(
   with_vjp.defvjp(forward or (lambda *inputs: (function(*inputs), inputs)), backward)
 
   @functools.wraps(function)
-  def dispatch(*arguments: Any) -> Any:
+  def dispatch(*arguments: object) -> T:
     return function(*arguments) if is_forward_mode() else with_vjp(*arguments)
 
   return dispatch

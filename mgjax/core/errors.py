@@ -1,7 +1,6 @@
 """Errors that a user can act on, each with its exit code."""
 
 from collections.abc import Collection
-from typing import Any
 
 
 def printable(text: object, keep: str = '') -> str:
@@ -59,7 +58,7 @@ class CheckpointError(MgjaxError):
   exit_code = 5
 
 
-def check_one_of(subject: str, value: Any, known: Collection[str]) -> None:
+def check_one_of(subject: str, value: object, known: Collection[str]) -> None:
   """Raises ConfigError if `value` is not in `known`; `subject` begins the message: 'choice = 3'."""
   if value not in list(known):
     raise ConfigError(f'{subject}; expected one of {", ".join(known)}')

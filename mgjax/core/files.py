@@ -14,9 +14,12 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
+
+_T = TypeVar('_T')
 
 _LARGEST = 2**28  # bytes of a file of text
 # How a file begins -> what it is, and what to do.
@@ -156,7 +159,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, *, private: bool = Fa
     temporary.write_bytes(data)
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> None:
+def write_json(path: str | os.PathLike[str], value: object, *, private: bool = False) -> None:
   """Writes `value` as indented JSON, atomically; `private` is as in `replaced`."""
   write_bytes(path, (json.dumps(value, indent=2) + '\n').encode(), private=private)
 
@@ -225,7 +228,7 @@ def read_optional_json(
 
 
 def read_json_lines(
-  path: str | os.PathLike[str], parse: Callable[[Any], Any]
+  path: str | os.PathLike[str], parse: Callable[[Any], object]
 ) -> Iterator[tuple[Any, bytes]]:
   """Yields `parse(value)` of the JSON of each complete line, and the line; logs damaged lines.
 
@@ -249,7 +252,7 @@ def read_json_lines(
     _warn_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
 
 
-def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_fields(pairs: list[tuple[str, object]]) -> JSON:
   """Makes a dictionary of a JSON object. Raises ValueError if a field occurs twice."""
   fields = dict(pairs)
   if len(fields) != len(pairs):
@@ -259,7 +262,9 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _loads(data: bytes | str) -> Any:
   value = json.loads(data, object_pairs_hook=unique_fields)
-  if ('\\u' if isinstance(data, str) else b'\\u') in data:  # lone surrogates cannot be written
+  if (
+    '\\u' in data if isinstance(data, str) else b'\\u' in data
+  ):  # lone surrogates cannot be written
     json.dumps(value, ensure_ascii=False).encode()
   return value
 
@@ -268,7 +273,7 @@ def _loads(data: bytes | str) -> Any:
 WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def _checked(value: Any, check: Callable[[Any], bool]) -> Any:
+def _checked(value: _T, check: Callable[[_T], bool]) -> _T:
   if not check(value):
     raise ValueError('it does not hold what is expected')
   return value
@@ -294,7 +299,7 @@ def end_line(path: str | os.PathLike[str]) -> None:
         file.write(b'\n')
 
 
-def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
+def append_json_line(path: str | os.PathLike[str], value: object) -> None:
   """Appends a line of JSON; a crash can cut the last line only."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

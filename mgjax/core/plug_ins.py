@@ -5,6 +5,7 @@ import importlib
 import re
 import types
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from mgjax.core.errors import ConfigError, first_line, printable
@@ -43,7 +44,7 @@ def load_function(name: str) -> Callable[..., Any]:
   return loaded
 
 
-def load_package(name: str, purpose: str, extra: str) -> Any:
+def load_package(name: str, purpose: str, extra: str) -> ModuleType:
   """Imports an optional package, for a purpose such as 'shots need PySceneDetect'.
 
   Raises ConfigError if it is not installed; the message names the extra that installs it.

@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import BEGIN, impostor, is_text
 
@@ -138,7 +139,7 @@ def in_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> byte
 
 def _checksum(tensor: np.ndarray) -> str:
   # CRC-32 finds every change of up to 32 neighbouring bits, at several times the speed of SHA-256.
-  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)):0{_DIGITS}x}'
+  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data):0{_DIGITS}x}'
 
 
 def _with_checksum(header: bytes) -> bytes:
@@ -353,7 +354,7 @@ def check_complete(
     raise ConfigError(f'the tensors do not make this model: {listed(kinds)}; expected {expected}')
 
 
-def check_agrees(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+def check_agrees(config: Fields, sizes: Fields) -> None:
   """Raises ConfigError if a value of config.json, not None, differs from the tensors' size."""
   for name, value in config.items():
     if value is not None and value != sizes[name]:

@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import LARGEST_INTEGER, LARGEST_SEED, did_you_mean
+from mgjax.core.configuration.keys import JSON, LARGEST_INTEGER, LARGEST_SEED, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
@@ -52,7 +52,7 @@ class Range:
   def admits(self, value: Any, whole: bool) -> bool:
     """Returns whether a value is in this range; True and False are not numbers."""
     kind = numbers.Integral if whole else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not issubclass(type(value), kind):
       return False
     finite = abs(value) <= max(LARGEST_INTEGER if whole else FURTHEST, self.most or 0)  # nan is not
     if not finite and not (self.infinite and value == math.inf):
@@ -83,7 +83,7 @@ Magnitude = Annotated[float, Range(least=0)]
 Finite = Annotated[float, Range()]
 
 
-def fields_of(config: Any, name: str) -> dict[str, Any]:
+def fields_of(config: Fields | ConfigDict, name: str) -> JSON:
   """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
   group = config.get(name)
   if not isinstance(group, Mapping | ConfigDict):
@@ -92,7 +92,7 @@ def fields_of(config: Any, name: str) -> dict[str, Any]:
   return group.to_dict() if isinstance(group, ConfigDict) else dict(group)
 
 
-def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
+def unpack(make: Callable[..., _Made], fields: Fields, place: str, **more: object) -> _Made:
   """Makes an object of a group of fields of a configuration.
 
   `make` is a dataclass, a Linen module, or a function with annotated parameters. Values are
@@ -109,8 +109,8 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
 
 
 def arguments(
-  make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
-) -> dict[str, Any]:
+  make: Callable[..., object], fields: Fields, place: str, given: Sequence[str] = ()
+) -> JSON:
   """Returns checked fields as arguments of `make`, which gets those named in `given` elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   parameters = inspect.signature(make).parameters
@@ -128,7 +128,7 @@ def arguments(
   return {name: checked(hints[name], value, f'{place}.{name}') for name, value in fields.items()}
 
 
-def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
+def defaults(make: type, **changes: object) -> ConfigDict:
   """Returns the group of fields that a configuration has for `make`, each at its default.
 
   `changes` replace defaults. Fields without either are left out. So are fields that may have
@@ -151,9 +151,9 @@ def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
   return ConfigDict(values)
 
 
-def _plain(value: Any, hint: Any) -> Any:
+def _plain(value: Any, hint: object) -> object:
   """Returns a default in the form that a configuration file has."""
-  if dataclasses.is_dataclass(value):
+  if dataclasses.is_dataclass(type(value)):
     return defaults(type(value), **dataclasses.asdict(value))
   if hint is np.dtype:
     return np.dtype(value).name
@@ -161,7 +161,7 @@ def _plain(value: Any, hint: Any) -> Any:
   return float(value) if number is float else value  # flags would reject 0.5 for an integer 0
 
 
-def check(settings: Any) -> None:
+def check(settings: object) -> None:
   """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
   for name, hint in annotations(type(settings)).items():
     checked(hint, getattr(settings, name), name)
@@ -174,7 +174,7 @@ class Checked:
     check(self)
 
 
-def annotations(make: Callable[..., Any]) -> dict[str, Any]:
+def annotations(make: Callable[..., object]) -> JSON:
   """Returns the annotations of the fields of a class, or of the parameters of a function."""
   if dataclasses.is_dataclass(make):
     hints = {field.name: field.type for field in dataclasses.fields(make)}
@@ -215,13 +215,13 @@ def checked(hint: Any, value: Any, name: str) -> Any:
   return value
 
 
-def _is_of(kind: type, value: Any) -> bool:
+def _is_of(kind: type, value: object) -> bool:
   if kind in (str, bool):
     return isinstance(value, kind)
   return Range(infinite=True).admits(value, whole=kind is int)
 
 
-def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
+def _checked_union(hints: Sequence[object], value: object, name: str) -> object:
   if value is None and type(None) in hints:
     return None
   errors = []
@@ -236,7 +236,7 @@ def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
   raise errors[0]
 
 
-def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any, ...]:
+def _checked_tuple(arguments: Sequence[object], value: object, name: str) -> tuple[object, ...]:
   open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
   if not isinstance(value, list | tuple) or not (open_ended or len(value) == len(arguments)):
     expected = 'a list' if open_ended else f'{len(arguments)} values'
@@ -245,7 +245,7 @@ def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any
   return tuple(checked(hint, element, name) for hint, element in zip(hints, value, strict=True))
 
 
-def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+def check_sizes(fields: Fields, shapes: Mapping[str, Sequence[int]]) -> None:
   """Checks the sizes of a model that a file describes, before its module is built.
 
   Building a model takes time for each layer, and memory for some sizes. So no size may exceed the
@@ -254,7 +254,7 @@ def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) 
   """
   largest = max([_UNSEEN, *(size for shape in shapes.values() for size in shape)])
 
-  def check(path: str, value: Any, depth: int) -> None:
+  def check(path: str, value: object, depth: int) -> None:
     if isinstance(value, Mapping | list | tuple):
       if depth == _DEEP or len(value) > _MOST:
         raise ConfigError(f'{path} = {value!r:.100}; expected fewer fields')

@@ -19,7 +19,7 @@ def magnitudes(
   x is the sound, with any channels, and h the window. All windows must lie within the sound.
   """
   windows = np.lib.stride_tricks.sliding_window_view(sound, len(window), axis=0)[starts]
-  return np.abs(fft.rfft(windows * window))
+  return np.abs(np.asarray(fft.rfft(windows * window)))
 
 
 def triangles(places: Float[np.ndarray, 'f'], edges: Float[np.ndarray, 'e']) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8, UInt32
 
+from mgjax.core.configuration.keys import Sample
+
 __all__ = [
   'Array',
   'Batch',
@@ -32,12 +34,11 @@ __all__ = [
 
 Key = PRNGKeyArray
 Tree = Any  # any pytree of arrays
-Batch = dict[str, Any]  # name -> array, every array with the batch axis first
-Sample = dict[str, Any]  # the fields of a data source at an index
-Metrics = dict[str, Any]  # name -> scalar array, or a pair: a sum and its weight
-Drop = dict[str, Any]  # conditioning name -> (b,) bool; the condition of True rows is dropped
-Predict = Callable[..., Any]  # a model with its parameters bound
-Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
+Batch = dict[str, Tree]  # name -> array, every array with the batch axis first
+Metrics = dict[str, Tree]  # name -> scalar array, or a pair: a sum and its weight
+Drop = dict[str, Tree]  # conditioning name -> (b,) bool; the condition of True rows is dropped
+Predict = Callable[..., Tree]  # a model with its parameters bound
+Objective = Callable[[Predict, Batch, Key], tuple[Array, Metrics]]
 
 
 class Critic(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Wrapped
+from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, IndexedClip, announce
 from mgjax.data.clips import ClipWindows, VideoClips, probe_video
@@ -91,7 +91,7 @@ class WorldWithAudio(Wrapped):
     self._step = RATE // world.fps if pictures else 1
     self._last = (world.frames * RATE // world.fps - samples) // self._step
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     sample = self.source[index] if self._pictures else self.source.listen(index)
     events = np.rint(sample['events'] * RATE)  # the samples that they are heard at

@@ -19,7 +19,9 @@ from typing import Any, SupportsIndex
 import grain
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Sample
 from mgjax.data.source import Source
 
 REPLACED = 'replaced'  # field of a sample, 1 if it stands for a broken one
@@ -44,7 +46,7 @@ class ShapeBucket:
   source: Source
   batch_size: int
   weight: float | fractions.Fraction = 1.0
-  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]] | None = None
+  transform: Callable[[Sample], dict[str, np.ndarray]] | None = None
   group: str = ''
 
 
@@ -143,7 +145,7 @@ def make_ordered_batches(
   return _host_batches(samples, bucket, host, hosts)
 
 
-def describe_data(buckets: Sequence[ShapeBucket], seed: int) -> dict[str, Any]:
+def describe_data(buckets: Sequence[ShapeBucket], seed: int) -> JSON:
   """Returns, as plain JSON values, all that the mapping step -> batch depends on."""
   return {
     'seed': int(seed),
@@ -234,7 +236,7 @@ def _host_batches(
   return samples.batch(size, drop_remainder=True, batch_fn=stack)[host::hosts]
 
 
-def _transformed(transform: Callable[[Any], Any], sample: Any) -> Any:
+def _transformed(transform: Callable[[Any], object], sample: Any) -> Any:
   arrays = transform(sample)
   return {**arrays, REPLACED: sample[REPLACED]} if REPLACED in sample else arrays
 

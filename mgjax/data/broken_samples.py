@@ -10,12 +10,13 @@ import operator
 import os
 import pathlib
 import threading
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
 from mgjax.core.errors import DataError, StorageError
 from mgjax.core.files import append_json_line
+from mgjax.core.typing import Sample
 from mgjax.data.batch_order import REPLACED
 from mgjax.data.clips import chance
 from mgjax.data.source import Source
@@ -43,13 +44,13 @@ class Replacing:
     self._known: set[str] = set()
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     return getattr(self.source, 'fingerprint', None)
 
   def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     tried = index
     for attempt in range(1, _IN_A_ROW + 1):

@@ -13,7 +13,9 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
+from mgjax.core.typing import Sample
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.clip_index import ClipIndex, IndexedClip
 from mgjax.data.ingest.entries import SOURCE
@@ -72,7 +74,7 @@ class ClipWindows(abc.ABC):
   def fingerprint(self) -> str:
     return self._clips.fingerprint
 
-  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+  def every_caption(self) -> Iterator[Sample] | None:
     """Yields {'caption'} of all clips; None where one would have to read them."""
     captions = self._clips.every_caption()
     return None if captions is None else ({'caption': caption} for caption in captions)
@@ -80,7 +82,7 @@ class ClipWindows(abc.ABC):
   def __len__(self) -> int:
     return int(self._ends[-1])
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     if not 0 <= index < len(self):
       raise IndexError(f'sample {index} of a source of {len(self)}')
@@ -132,7 +134,7 @@ class VideoClips(ClipWindows):
     """The seconds that the frames take, at the interval that is drawn for them."""
     return self._interval(number, index) * super().length(number, index)
 
-  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+  def every_caption(self) -> Iterator[Sample] | None:
     """Yields {'caption'} of all clips and, of more than one frame, the 'fps' of their windows."""
     if (captions := super().every_caption()) is None or self._shape.frames == 1:
       return captions
@@ -167,7 +169,7 @@ class InMemory:
   def __init__(self, source: ClipWindows, count: int):
     self._source = source
     self._indices = source.spread(count)
-    self._kept: dict[int, dict[str, Any]] = {}
+    self._kept: dict[int, JSON] = {}
 
   @property
   def fingerprint(self) -> str:
@@ -182,7 +184,7 @@ class InMemory:
   def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     if index not in self._kept:
       self._kept[index] = self._source[self._indices[index]]

@@ -10,6 +10,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.data.batch_order import REPLACED, ShapeBucket, make_ordered_batches
 
@@ -122,7 +123,7 @@ def _iterate(batches: grain.MapDataset, threads: int) -> Iterator[dict[str, np.n
     yield from iterator
 
 
-def data_hash(description: dict[str, Any]) -> str:
+def data_hash(description: JSON) -> str:
   """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
   Raises ConfigError if a value that JSON cannot hold, whose text might differ from run to run.
   """
@@ -135,7 +136,7 @@ def data_hash(description: dict[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def without_worlds(description: dict[str, Any]) -> dict[str, Any]:
+def without_worlds(description: JSON) -> JSON:
   """Returns what `describe_data` said before moving digits named their fields.
 
   Nothing told apart two of its sources then; runs that began so go on.

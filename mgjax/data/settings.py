@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import (
   Count,
@@ -88,7 +88,7 @@ class DataSettings:
   workers: _Workers = 0
   rate: Positive = RATE
   channels: Annotated[int, Range(least=1, most=2)] = 1
-  worlds: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+  worlds: Mapping[str, Fields] = dataclasses.field(default_factory=dict)
   sources: Mapping[str, 'DataSettings'] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
@@ -129,7 +129,7 @@ class DataSettings:
         f'buckets.x.source = {unused[0]!r}, or take it out'
       )
 
-  def content(self) -> dict[str, Any]:
+  def content(self) -> JSON:
     """Returns, as plain JSON values, all fields but those that say where or how data are read.
 
     Beside the fingerprint of its files it is what samples of one source depend on. A new field
@@ -190,7 +190,7 @@ def data_settings(fields: Mapping[str, Any]) -> DataSettings:
   Raises ConfigError if an unknown key, or a value out of range.
   """
   fields = dict(fields)
-  sources = checked(Mapping[str, Mapping[str, Any]], fields.pop('sources', {}), 'data.sources')
+  sources = checked(Mapping[str, Fields], fields.pop('sources', {}), 'data.sources')
   data = _unpack_data(fields, 'data')
   settings = {name: _source_settings(name, own, fields) for name, own in sources.items()}
   return dataclasses.replace(data, sources=settings)
@@ -218,7 +218,7 @@ def _unpack_data(fields: Mapping[str, Any], field: str) -> DataSettings:
   return unpack(DataSettings, fields, field, sources={}, worlds=worlds)
 
 
-def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:
+def video_shapes(buckets: Mapping[str, Fields], fps: float) -> dict[str, Shape]:
   """Makes the shapes of a configuration's `buckets`, as plain values.
 
   Of each: `frames`, `height`, `width` and, if wanted, `source` and `fps`, a rate or a range; the
@@ -235,7 +235,7 @@ def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[s
   return shapes
 
 
-def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioShape]:
+def audio_shapes(buckets: Mapping[str, Fields]) -> dict[str, AudioShape]:
   """Makes the shapes of a configuration's buckets of sound, as plain values.
 
   Of each: `seconds` and, where there are pictures, `height` and `width`, and `source`.
@@ -244,7 +244,7 @@ def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioSha
   return {name: _make_shape(name, AudioShape, fields) for name, fields in buckets.items()}
 
 
-def _make_shape(name: str, make: type[_Made], fields: Mapping[str, Any]) -> _Made:
+def _make_shape(name: str, make: type[_Made], fields: Fields) -> _Made:
   """Makes the shape of a bucket from its fields, of which some are the engine's."""
   others = {key: value for key, value in fields.items() if key not in _OF_BATCHES}
   return unpack(make, others, f'buckets.{name}')

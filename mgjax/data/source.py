@@ -1,6 +1,8 @@
 """What a source of samples is, for those who read none in batches and need no loader."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from mgjax.core.configuration.keys import Sample
 
 
 @runtime_checkable
@@ -9,4 +11,4 @@ class Source(Protocol):
 
   def __len__(self) -> int: ...
 
-  def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+  def __getitem__(self, index: int, /) -> Sample: ...

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import sort_out
@@ -151,7 +152,7 @@ def make_transform(prepares, keep: tuple[str, ...]):
   return functools.partial(_transform, tuple(prepares), keep)
 
 
-def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _transform(prepares, keep, sample: Fields) -> dict[str, np.ndarray]:
   arrays = {name: np.asarray(sample[name]) for name in keep}
   for prepare in prepares:
     arrays |= prepare(sample)
@@ -161,7 +162,7 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
 class _WithFrameRate(Wrapped):
   """Adds the frame rate to every sample of a synthetic dataset."""
 
-  def __init__(self, source: Any, fps: float):
+  def __init__(self, source: Source, fps: float):
     super().__init__(source)
     self.fps = fps
     self.said = f'at {fps:g}'

@@ -2,9 +2,7 @@
 checked by tests/flow/test_diffusion.py.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.flow.diffusion import VPrediction
@@ -23,7 +21,7 @@ PREDICTIONS: dict[str, type[Prediction]] = {
 }
 
 
-def make_prediction(fields: Mapping[str, Any]) -> Prediction:
+def make_prediction(fields: Fields) -> Prediction:
   """Makes the prediction that a configuration names: `name`, one of `PREDICTIONS`, and its fields.
 
   Raises ConfigError if there is no such name, or a field or value is not accepted.

@@ -3,11 +3,11 @@
 A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 1 (data).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, annotations, unpack
 
@@ -64,7 +64,7 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def changed_schedule(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def changed_schedule(old: Fields, changes: Fields) -> JSON:
   """Returns the fields of a schedule, `name` and options, with changes.
 
   Options of `old` that the schedule does not accept are dropped.
@@ -75,7 +75,7 @@ def changed_schedule(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 
 def make_time_grid(
-  name: str, steps: int, *, shift_factor: float = 1.0, **options: Any
+  name: str, steps: int, *, shift_factor: float = 1.0, **options: object
 ) -> np.ndarray:
   """Makes the schedule that a configuration names: (steps + 1,) times, shifted by a factor.
 

@@ -35,8 +35,9 @@ def logit_normal(
     raise ConfigError(f'objective.time: low = {low}, high = {high}; expected low < high')
   if (low, high) == (0.0, 1.0):
     return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape, jnp.float32))
-  bounds = [(jax.scipy.special.logit(jnp.float32(t)) - mean) / std for t in (low, high)]
-  return jax.nn.sigmoid(mean + std * jax.random.truncated_normal(key, *bounds, shape, jnp.float32))
+  least, most = ((jax.scipy.special.logit(jnp.float32(t)) - mean) / std for t in (low, high))
+  z = jax.random.truncated_normal(key, least, most, shape, jnp.float32)
+  return jax.nn.sigmoid(mean + std * z)
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:

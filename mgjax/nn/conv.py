@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Float
-from mgjax.nn.linear import FAN_IN, ZEROS, parameter, weight
+from mgjax.core.typing import Array, Float, Key
+from mgjax.nn.linear import FAN_IN, ZEROS, Init, parameter, weight
 from mgjax.parallel.gather import Local, weighted
 
 # The padding of windows of two taps, whose edges are concatenated to their input: on a CPU the
@@ -44,7 +44,7 @@ class SpatialConv(nn.Module):
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
-def centred(key, shape: tuple[int, ...], dtype) -> Array:
+def centred(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
   """Initialises a temporal kernel (taps, in, out) to pass the present frame on unchanged.
 
   With it a video model made from an image model equals that model frame by frame.
@@ -65,7 +65,7 @@ class TemporalConv(nn.Module):
   window: int = 3
   stride: int = 1
   upsample: bool = False
-  initializer: jax.nn.initializers.Initializer = centred
+  initializer: Init = centred
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -96,7 +96,7 @@ class VolumeConv(nn.Module):
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
     axes = ('window', 'window', 'window', 'channels_in', 'channels')
 
-    def present(key, shape: tuple[int, ...], dtype) -> Array:
+    def present(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
       return jnp.zeros(shape, dtype).at[1].set(self.initializer(key, shape[1:], dtype))
 
     kernel = weight(self, present, axes, (3, 3, 3, x.shape[-1], self.features))
@@ -212,6 +212,7 @@ def _volume(frames: bool, rows: bool) -> Local:
     x = jnp.repeat(x, 2, axis=1)[:, 1:-1] if frames else x
     plane = _spatial(3, 1)
     count = x.shape[1] - 2
-    return (sum(plane(x[:, tap : tap + count], kernel[tap])[0] for tap in range(3)),)
+    first, middle, last = (plane(x[:, tap : tap + count], kernel[tap])[0] for tap in range(3))
+    return (first + middle + last,)
 
   return convolve

@@ -3,8 +3,8 @@
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ from jax import lax
 from mgjax.core.derivatives import is_forward_mode, with_backward
 from mgjax.core.errors import CheckpointError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, QUANTISED, SCALE
-from mgjax.core.typing import Array, Float
+from mgjax.core.typing import Array, Float, Key, Tree
 from mgjax.parallel.gather import weighted
 from mgjax.parallel.rules import place_whole
 
@@ -47,33 +47,56 @@ class Adapted(NamedTuple):
   b: Array
 
 
+Init = Callable[[Key, tuple[int, ...], jnp.dtype], Array]  # of a key, a shape and a type
 Weight = Float[Array, 'i o'] | Quantised | Adapted
 Weights = tuple[Weight, Float[Array, ' o'] | None]  # W and b
 
 
-def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
+def parameter(
+  module: nn.Module, name: str, init: Init, axes: tuple[str, ...], shape: tuple[int, ...]
+) -> Array:
   """Declares a float32 parameter with one logical name (`core/axes.py`) an axis.
 
   It is replicated, on a mesh too: use it for vectors and tables, and `weight` for matrices.
   """
-  return place_whole(_declare(module, name, init, axes, shape))
+  return place_whole(jnp.asarray(_declare(module, name, init, axes, shape)))
 
 
-def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...]):
-  """Declares 'kernel', the float32 weight of a product: outputs last, inputs last but one.
+def weight(module: nn.Module, init: Init, axes: tuple[str, ...], shape: tuple[int, ...]) -> Array:
+  """Declares 'kernel', the float32 weight of a convolution: outputs last, inputs last but one.
 
-  On a mesh it is returned sharded; `parallel.gather.weighted` multiplies with it. In sampling it
-  may be `Quantised`, and with adapters it is `Adapted`; adapters of convolutions are added here.
+  On a mesh it is returned sharded; `parallel.gather.weighted` multiplies with it. Adapters are
+  added here.
   """
   kernel = _declare(module, 'kernel', init, axes, shape)
-  if isinstance(kernel, Adapted) and len(shape) > 2:
-    return kernel.base + jnp.dot(kernel.a, kernel.b)
-  return kernel
+  if not isinstance(kernel, Mapping):
+    return jnp.asarray(kernel)
+  change = jnp.dot(place_whole(kernel[LORA_A]), place_whole(kernel[LORA_B]))
+  return jnp.asarray(kernel[BASE]) + change
 
 
-def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
+def _matrix(module: nn.Module, init: Init, axes: tuple[str, str], shape: tuple[int, int]) -> Weight:
+  """Declares the 'kernel' (in, out) of a linear map, as `weight` does.
+
+  In sampling it may be `Quantised`, and with adapters it is `Adapted`.
+  """
+  kernel = _declare(module, 'kernel', init, axes, shape)
+  if not isinstance(kernel, Mapping) or QUANTISED in kernel:
+    return _base(kernel)
+  return Adapted(_base(kernel[BASE]), place_whole(kernel[LORA_A]), place_whole(kernel[LORA_B]))
+
+
+def _base(stored: Tree) -> Array | Quantised:
+  if not isinstance(stored, Mapping):
+    return jnp.asarray(stored)
+  return Quantised(stored[QUANTISED], place_whole(stored[SCALE]))
+
+
+def _declare(
+  module: nn.Module, name: str, init: Init, axes: tuple[str, ...], shape: tuple[int, ...]
+) -> Tree:
   if module.is_initializing():
-    return _wrapped(module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER))
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
   # `module.param` would trace `init` to check a shape: a quarter of the time to trace a model.
   stored = nn.unbox(module.get_variable('params', name))
   for part, array, expected in _parts(name, stored, shape):
@@ -84,11 +107,11 @@ def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: t
         f'expected shape {expected}; use the configuration that they were trained with, '
         'or get them again'
       )
-  return _wrapped(stored)
+  return stored
 
 
 def _parts(
-  name: str, stored: Any, shape: tuple[int, ...]
+  name: str, stored: Tree, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, Array | None, tuple[int, ...]]]:
   """Yields the arrays of a parameter, None for a missing one, with their expected shapes."""
   if not isinstance(stored, Mapping):
@@ -100,24 +123,16 @@ def _parts(
     yield f'{name}/{SCALE}', stored.get(SCALE), (*shape[:-2], *shape[-1:])
 
 
-def _wrapped(stored: Any) -> Array | Quantised | Adapted:
-  if not isinstance(stored, Mapping):
-    return jnp.asarray(stored)
-  if QUANTISED in stored:
-    return Quantised(stored[QUANTISED], place_whole(stored[SCALE]))
-  return Adapted(_wrapped(stored[BASE]), place_whole(stored[LORA_A]), place_whole(stored[LORA_B]))
-
-
 class Kernel(nn.Module):
   """The weight W (in, out) of one of several linear maps that `products` applies to x."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
-  initializer: jax.nn.initializers.Initializer = FAN_IN
+  initializer: Init = FAN_IN
 
   @nn.compact
-  def __call__(self) -> Float[Array, 'i o']:
-    return weight(self, self.initializer, self.axes, self.shape)
+  def __call__(self) -> Weight:
+    return _matrix(self, self.initializer, self.axes, self.shape)
 
 
 class Map(nn.Module):
@@ -129,7 +144,7 @@ class Map(nn.Module):
 
   @nn.compact
   def __call__(self) -> Weights:
-    kernel = weight(self, FAN_IN, self.axes, self.shape)
+    kernel = _matrix(self, FAN_IN, self.axes, self.shape)
     if not self.use_bias:
       return kernel, None
     return kernel, parameter(self, 'bias', ZEROS, self.axes[1:], self.shape[1:])
@@ -146,13 +161,13 @@ class Linear(nn.Module):
   features: int
   axes: tuple[str, str]
   use_bias: bool = False
-  initializer: jax.nn.initializers.Initializer = FAN_IN
+  initializer: Init = FAN_IN
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, '... i']) -> Float[Array, '... o']:
     shape = (x.shape[-1], self.features)
-    kernel = weight(self, self.initializer, self.axes, shape)
+    kernel = _matrix(self, self.initializer, self.axes, shape)
     (y,) = products(x, (kernel,), self.axes, self.dtype)
     if self.use_bias:
       y = _plus(y, parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,)))
@@ -183,13 +198,16 @@ def products(
   For a `Quantised` W it is (x q) s, because integers up to 127 are exact in bfloat16 and W is not.
   For an `Adapted` one it is x W + (x A) B.
   """
-  if any(isinstance(kernel, Adapted) for kernel in kernels):
-    bases = [kernel.base if isinstance(kernel, Adapted) else kernel for kernel in kernels]
-    ys = products(x, bases, axes, dtype)
-    return tuple(
-      y + _low_rank(x, kernel, dtype) if isinstance(kernel, Adapted) else y
-      for y, kernel in zip(ys, kernels, strict=True)
-    )
+  bases = [kernel.base if isinstance(kernel, Adapted) else kernel for kernel in kernels]
+  return tuple(
+    y + _low_rank(x, kernel, dtype) if isinstance(kernel, Adapted) else y
+    for y, kernel in zip(_base_products(x, bases, axes, dtype), kernels, strict=True)
+  )
+
+
+def _base_products(
+  x: Array, kernels: Sequence[Array | Quantised], axes: tuple[str, str], dtype: jnp.dtype
+) -> tuple[Array, ...]:
   stored = [kernel.values if isinstance(kernel, Quantised) else kernel for kernel in kernels]
   lower = axes in _LARGE and not is_forward_mode()  # rounding has no tangents
   kind = _LOWER.get() if lower else 'dtype'

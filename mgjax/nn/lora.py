@@ -12,14 +12,13 @@ import dataclasses
 import fnmatch
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, check, unpack
@@ -68,12 +67,12 @@ class Lora:
     return (self.alpha or self.rank) / self.rank
 
 
-def lora_settings(config: Mapping[str, Any]) -> Lora:
+def lora_settings(config: Fields) -> Lora:
   """Reads `config.lora` from a plain dictionary; older runs do not have it."""
   return unpack(Lora, config.get('lora') or {}, 'lora')
 
 
-def scale_of(config: Mapping[str, Any], adapters: Tree) -> float:
+def scale_of(config: Fields, adapters: Tree) -> float:
   """Returns alpha / r of adapters that were trained with a configuration.
 
   Raises ConfigError if the adapters have another rank than the configuration.
@@ -194,7 +193,7 @@ def merge(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:
   return nest(leaves)
 
 
-def product(a: Any, b: Any) -> Array:
+def product(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
   """Returns A B in the shape of the kernel, for each layer if B has an axis of layers."""
   rows = a.reshape(*b.shape[:-2], -1, b.shape[-2]).astype(jnp.float32)
   change = jnp.matmul(rows, b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
@@ -206,7 +205,7 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
 
   Raises ConfigError if the effect is not finite.
   """
-  pairs_of_kernel: dict[str, list[tuple[Any, Any]]] = {}
+  pairs_of_kernel: dict[str, list[tuple[Tree, Tree]]] = {}
   for adapters, weight in several:
     for name, (a, b) in pairs(adapters).items():
       with np.errstate(over='ignore'):
@@ -225,17 +224,17 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
   return nest(leaves)
 
 
-def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
+def is_finite_change(several: Sequence[tuple[Tree, Tree]]) -> bool:
   """Returns whether the sum of A B is finite in float32, with room for the kernel that it changes.
 
   A B is only computed if the bound |A B| <= r max |A| max |B| is not enough.
   """
   most = sum(b.shape[-2] * _largest(a) * _largest(b) for a, b in several)
   largest = float(jnp.finfo(jnp.float32).max) / 2
-  return most <= largest or bool((abs(sum(product(a, b) for a, b in several)) <= largest).all())
+  return most <= largest or bool(np.all(abs(sum(product(a, b) for a, b in several)) <= largest))
 
 
-def _largest(array: Any) -> float:
+def _largest(array: object) -> float:
   array = np.asarray(array)
   return float(np.maximum(array.max(), -array.min()))  # NaN if one is
 
@@ -272,7 +271,7 @@ def is_adapters(names: Iterable[str]) -> bool:
   return any(name.endswith(f'/{LORA_A}') for name in names)
 
 
-def pairs(adapters: Tree) -> Mapping[str, tuple[Any, Any]]:
+def pairs(adapters: Tree) -> Mapping[str, tuple[Tree, Tree]]:
   """Returns the (A, B) of every kernel, by its name."""
   leaves = named_leaves(adapters)
   names = [name.removesuffix(f'/{LORA_A}') for name in leaves if name.endswith(f'/{LORA_A}')]

@@ -34,7 +34,7 @@ class GatedMLP(nn.Module):
     shape = (x.shape[-1], self.mlp_dim)
     maps = [Map(shape, axes, self.use_bias, name=name)() for name in ('gate', 'up')]
     gate, up = (checkpoint_name(y, 'projections') for y in linears(x, maps, axes, self.dtype))
-    down = Linear(x.shape[-1], axes[::-1], self.use_bias, dtype=self.dtype, name='down')
+    down = Linear(x.shape[-1], ('hidden', 'embed'), self.use_bias, dtype=self.dtype, name='down')
     return down(ACTIVATIONS[self.activation](gate) * up)
 
 

@@ -11,10 +11,11 @@ from mgjax.nn.kernels.tiles import Tiles, attend_to_means
 from mgjax.nn.linear import ZEROS, Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
-_AXES = ('embed', 'heads')
+_AXES: tuple[str, str] = ('embed', 'heads')
 # Variable collection that caches keys and values of contexts.
 READ = 'read'
 # Gated context: tokens, their mask, and the gate, of one or more numbers a row.
+Keys = tuple[Array, Array, Array | None]  # keys, values and their mask
 Gated = tuple[Float[Array, 'b _m e'], Bool[Array, 'b _m'], Float[Array, 'b _d']]
 
 
@@ -57,47 +58,50 @@ class MultiHeadAttention(nn.Module):
       Map((size, self.heads * self.head_size), _AXES, self.use_bias, name=name)()
       for name, size in (('query', x.shape[-1]), ('key', width), ('value', width))
     )
-    out = Linear(x.shape[-1], _AXES[::-1], self.use_bias, dtype=self.dtype, name='out')
+    out = Linear(x.shape[-1], (_AXES[1], _AXES[0]), self.use_bias, dtype=self.dtype, name='out')
 
-    def read(q, k, v, mask, **options) -> Float[Array, 'b n d']:
-      y = attend(q, k, v, mask=mask, impl=self.impl, **options)
-      if options.get('tiles') and self.tiles.chosen:
+    def read(q, k, v, mask, tiles: Tiles | None, **options: str) -> Float[Array, 'b n d']:
+      y = attend(q, k, v, mask=mask, impl=self.impl, tiles=tiles, **options)
+      if tiles is not None and tiles.chosen:
         gate = Linear(self.heads, _AXES, initializer=ZEROS, dtype=self.dtype, name='means_gate')(x)
-        y = y + gate[..., None] * attend_to_means(q, k, v, self.tiles)
+        y = y + gate[..., None] * attend_to_means(q, k, v, tiles)
       return out(y.reshape(*y.shape[:2], -1))
 
     if not sources:
-      options = {'exchange': self.exchange, 'tiles': self.tiles}
-      return read(*self._project(x, query, key, value), mask, **options)
+      q, k, v = self._project(x, query, key, value)
+      return read(q, k, v, mask, self.tiles, exchange=self.exchange)
     # Text has few keys, so they are gathered and queries stay sharded. Recomputing the result costs
     # as little as a projection.
     (q,) = self._project(x, query)
-    keys = [
+    keys: list[Keys] = [
       (*self._read(f'keys_{n}', tokens, key, value), token_mask)
       for n, (tokens, token_mask) in enumerate(sources)
     ]
     own = [] if context is None else [keys.pop(0)]
-    y = without_groups = read(q, *own[0], **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
+    y = without_groups = (
+      read(q, *own[0], None, **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
+    )
     for group, (_, _, gate) in zip(keys, gated, strict=True):
-      y = y + gate[:, None] * (read(q, *_joined([*own, group]), **FEW_KEYS) - without_groups)
+      y = y + gate[:, None] * (read(q, *_joined([*own, group]), None, **FEW_KEYS) - without_groups)
     return y
 
-  def _read(self, name: str, tokens: Array, *maps: Weights) -> list[Float[Array, 'b m g k']]:
+  def _read(self, name: str, tokens: Array, *maps: Weights) -> tuple[Array, Array]:
     """Returns keys and values of a context, from the cache if they are there."""
     if self.has_variable(READ, name):
-      return list(self.get_variable(READ, name))
-    keys_and_values = self._project(tokens, *maps)
+      return self.get_variable(READ, name)
+    k, v = self._project(tokens, *maps)
     if self.is_mutable_collection(READ) and not self.is_initializing():
-      self.put_variable(READ, name, tuple(keys_and_values))
-    return keys_and_values
+      self.put_variable(READ, name, (k, v))
+    return k, v
 
   def _project(self, x: Float[Array, 'b n d'], *maps: Weights) -> list[Float[Array, 'b n g k']]:
     ys = linears(x, maps, _AXES, self.dtype)  # `attend` names them
     return [y.reshape(*y.shape[:2], self.heads, self.head_size) for y in ys]
 
 
-def _joined(keys: Sequence[tuple[Array, Array, Array | None]]) -> tuple[Array, Array, Array]:
+def _joined(keys: Sequence[Keys]) -> Keys:
   """Concatenates keys, values and masks of several contexts along tokens."""
   masks = [jnp.ones(k.shape[:2], bool) if mask is None else mask for k, _, mask in keys]
   k, v, _ = zip(*keys, strict=True)
-  return tuple(jnp.concatenate(parts, axis=1) for parts in (k, v, masks))
+  k, v, mask = (jnp.concatenate(parts, axis=1) for parts in (k, v, masks))
+  return k, v, mask

@@ -13,7 +13,8 @@ def grid(shape: tuple[int, ...], patch: Patch) -> Patch:
   sizes = shape[1:4]
   if any(size % step for size, step in zip(sizes, patch, strict=True)):
     raise ConfigError(f'latents of (t, h, w) = {sizes} do not divide into patches of {patch}')
-  return tuple(size // step for size, step in zip(sizes, patch, strict=True))
+  t, h, w = (size // step for size, step in zip(sizes, patch, strict=True))
+  return t, h, w
 
 
 def patchify(x: Float[Array, 'b t h w c'], patch: Patch) -> Float[Array, 'b n p']:

@@ -67,7 +67,7 @@ def stack(
     _tapped(layer) if tapped else layer,
     variable_axes={'params': 0, READ: 0},
     split_rngs={'params': True},
-    in_axes=nn.broadcast,
+    in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]  # annotated as int in Flax
     length=depth,
     unroll=unroll,
     metadata_params={nn.PARTITION_NAME: 'layers'},

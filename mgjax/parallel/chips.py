@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
+from typing import TypedDict
 
 import jax
 
@@ -63,20 +64,34 @@ class Chip:
   exchanges_ahead: bool = False
 
 
+class _Network(TypedDict):
+  network: float
+  pod: int
+  spine: float
+
+
+class _Card(TypedDict):
+  link: float
+  network: float
+  pod: int
+  gathers_ahead: bool
+
+
 # A hop of 1 us is what the authors of 'How to Scale Your Model' count with (jax-ml/scaling-book,
 # sharding.md; of three hops they measured 8 us). Pods of 3,072 GPUs and 1:7 between them are the
 # network of Llama 3 (arXiv 2407.21783), of the machines and the maker of Movie Gen's, whose own is
 # not in public sources.
 HOP = 1e-6
-RAILS = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
+RAILS: _Network = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
 # one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU
 # (of A100s 200), both taken as they are. GB200 is one GPU of an NVL72 rack, whose network is taken
 # to be the same. Cards talk over PCIe (x16: 32 GB/s one way, of the fifth generation 64), and to
 # other machines at 25 Gb/s a card, which is assumed. Peaks are dense, with float32 sums.
-CARDS = {'link': 32e9, 'network': 25e9 / 8, 'pod': 3072, 'gathers_ahead': True}
-FASTER_CARDS = CARDS | {'link': 64e9}
+OLDER_RAILS: _Network = {**RAILS, 'network': 25e9}
+CARDS: _Card = {'link': 32e9, 'network': 25e9 / 8, 'pod': 3072, 'gathers_ahead': True}
+FASTER_CARDS: _Card = {**CARDS, 'link': 64e9}
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -96,14 +111,12 @@ CHIPS = {
       hop=HOP,
       exchanges_ahead=True,
     ),
-    Chip('a100', 312e12, 80e9, 2.039e12, 300e9, **(RAILS | {'network': 25e9}), gathers_ahead=True),
+    Chip('a100', 312e12, 80e9, 2.039e12, 300e9, **OLDER_RAILS, gathers_ahead=True),
     Chip('h100', 989e12, 80e9, 3.35e12, 450e9, **RAILS, gathers_ahead=True),
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, **RAILS, gathers_ahead=True),
     Chip('b200', 2250e12, 180e9, 7.7e12, 900e9, **RAILS, gathers_ahead=True),
     Chip('gb200', 2500e12, 186e9, 8e12, 900e9, **RAILS, node=72, gathers_ahead=True),
-    Chip(
-      'a100-40gb', 312e12, 40e9, 1.555e12, 300e9, **(RAILS | {'network': 25e9}), gathers_ahead=True
-    ),
+    Chip('a100-40gb', 312e12, 40e9, 1.555e12, 300e9, **OLDER_RAILS, gathers_ahead=True),
     Chip('h100-pcie', 756e12, 80e9, 2.0e12, **FASTER_CARDS),
     Chip('l4', 121e12, 24e9, 0.3e12, **CARDS),
     Chip('l40s', 362e12, 48e9, 0.864e12, **CARDS),

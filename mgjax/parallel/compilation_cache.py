@@ -48,7 +48,10 @@ def use() -> None:
   """
   import jax  # and nothing of mgjax, which may be waiting for this import of JAX
 
-  if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+  # JAX makes the attributes of `config` at import, unseen by its types.
+  folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+  enabled = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
+  if folder or not enabled:
     return
   if jax.distributed.is_initialized():
     return

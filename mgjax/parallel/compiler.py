@@ -38,20 +38,20 @@ class DeviceProgram:
   first call, because that takes seconds and occupies them.
   """
 
-  def __init__(self, function: Callable[..., Any]):
+  def __init__(self, function: Callable[..., object]):
     self._function = function
     functools.update_wrapper(self, function)
-    self._compiled: dict[tuple[tuple[str, str | int], ...], Any] = {}
+    self._compiled: dict[tuple[tuple[str, str | int], ...], jax.stages.Wrapped] = {}
 
-  def __call__(self, *arguments: Any) -> Any:
+  def __call__(self, *arguments: object) -> Any:
     """Runs the program, compiled once for each shape of its arguments."""
     return self._jitted()(*arguments)
 
-  def lower(self, *arguments: Any) -> Any:
+  def lower(self, *arguments: object) -> jax.stages.Lowered:
     """Returns `jax.jit(function).lower(*arguments)`, of arrays or shapes."""
     return self._jitted().lower(*arguments)
 
-  def _jitted(self) -> Any:
+  def _jitted(self) -> jax.stages.Wrapped:
     mesh = jax.sharding.get_mesh()
     devices = jax.devices()[:1] if mesh.empty else mesh.devices.ravel()
     options = compiler_options(devices[0], len(devices))

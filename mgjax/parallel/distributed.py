@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn, TypedDict
 
 import jax
 import numpy as np
@@ -51,7 +51,8 @@ def initialize(heartbeat: int = 0) -> None:
   """
   if heartbeat < 0:
     raise ConfigError(f'heartbeat = {heartbeat} s; expected at least 0 (0 for the default of JAX)')
-  devices = jax.config.jax_num_cpu_devices
+  # JAX makes the attributes of `config` at import, unseen by its types.
+  devices = jax.config.jax_num_cpu_devices  # pyright: ignore[reportAttributeAccessIssue]
   if devices > 1:
     # Emulated devices wait for one another on the threads of one pool. With one thread a device,
     # as on a machine of few cores, two programs in flight can wait for ever.
@@ -60,9 +61,12 @@ def initialize(heartbeat: int = 0) -> None:
   if arguments is not None:
     if arguments:
       names = ('process_id', 'num_processes', 'coordinator_address')
-      _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
-    options = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
-    jax.distributed.initialize(**arguments, **options)
+      _log.info(
+        'process %d of %d; the first one is at %s', *(arguments.get(name) for name in names)
+      )
+    if heartbeat:
+      arguments['heartbeat_timeout_seconds'] = int(heartbeat)
+    jax.distributed.initialize(**arguments)
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
       # If only some processes found a program in the cache, XLA could wait for the others for ever.
       jax.config.update('jax_enable_compilation_cache', False)
@@ -100,7 +104,16 @@ def leave(code: int) -> NoReturn:
   sys.exit(code)
 
 
-def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
+class _Processes(TypedDict, total=False):
+  coordinator_address: str
+  num_processes: int
+  process_id: int
+  local_device_ids: list[int] | None
+  cluster_detection_method: str
+  heartbeat_timeout_seconds: int
+
+
+def find_processes(environment: Mapping[str, str]) -> _Processes | None:
   """Returns the arguments of `jax.distributed.initialize`, or None for a process on its own.
 
   It looks for, in this order: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES
@@ -125,7 +138,7 @@ def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
   return {} if tpus else None
 
 
-def _explicit(variables: dict[str, str], port: str) -> dict[str, Any] | None:
+def _explicit(variables: dict[str, str], port: str) -> _Processes | None:
   address, count, index = variables.values()
   if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
     raise ConfigError(
@@ -151,10 +164,11 @@ def _in_slurm(environment: Mapping[str, str]) -> bool:
   return all(environment.get(name) for name in _SLURM) and int(environment[_SLURM[2]]) > 1
 
 
-def _of_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
+def _of_slurm(environment: Mapping[str, str]) -> _Processes:
   job, hosts, count, index = (environment[name] for name in _SLURM)
   # 'node[007-015,021]-ib,host2' begins with node007-ib.
-  prefix, number, suffix = re.match(r'([^,\[]*)(?:\[(\w+)[^]]*])?([^,\[]*)', hosts).groups('')
+  name = re.match(r'([^,\[]*)(?:\[(\w+)[^]]*])?([^,\[]*)', hosts)
+  prefix, number, suffix = name.groups('') if name else ('', '', '')
   # Ports that are not registered; jobs on the same nodes get different ones.
   port = environment.get('JAX_COORDINATOR_PORT') or 61440 + int(job) % 4096
   return {
@@ -168,7 +182,8 @@ def _of_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _devices_of_task(environment: Mapping[str, str]) -> list[int] | None:
   """Returns which of the GPUs that this task sees it shall use, or None for all of them."""
-  tasks = int(re.match(r'\d*', environment.get('SLURM_STEP_TASKS_PER_NODE', ''))[0] or 1)
+  tasks_of_nodes = re.match(r'\d+', environment.get('SLURM_STEP_TASKS_PER_NODE', ''))
+  tasks = int(tasks_of_nodes[0]) if tasks_of_nodes else 1
   if tasks == 1:
     return None
   local = int(environment.get('SLURM_LOCALID', 0))
@@ -267,7 +282,7 @@ def fetch(tree: Tree) -> Tree:
   return jax.tree.map(_fetch, tree)
 
 
-def _fetch(x: Any) -> np.ndarray:
+def _fetch(x: object) -> np.ndarray:
   if isinstance(x, jax.Array) and not x.is_fully_addressable:
     return multihost_utils.process_allgather(x, tiled=True)
   return np.asarray(x)

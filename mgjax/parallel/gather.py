@@ -124,7 +124,7 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
     backward, in_specs=(x_spec, w_spec, y_spec), out_specs=(x_spec, w_spec), check_vma=False
   )
 
-  return with_backward(run, lambda saved, dys: run_back(*saved, dys))
+  return with_backward(run, lambda saved, dys: run_back(saved[0], saved[1], dys))
 
 
 def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:

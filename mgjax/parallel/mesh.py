@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Range, checked
 from mgjax.parallel.rules import AXES, PRESETS
@@ -19,10 +20,10 @@ Size = Annotated[int, Range(least=-1)]
 
 
 def make_mesh(
-  sizes: Mapping[str, Any] | str | None = None,
+  sizes: Fields | str | None = None,
   rules: str = 'fsdp_tp_cp',
   *,
-  devices: Sequence[Any] | None = None,
+  devices: Sequence[object] | None = None,
   torus: tuple[int, ...] = (),
 ) -> Mesh:
   """Makes the mesh over devices, by default over all there are.
@@ -79,12 +80,12 @@ def read_sizes(text: str) -> dict[str, int]:
   return {axis: int(size) for axis, size in pairs}
 
 
-def _check_axes(sizes: Mapping[str, Any]) -> None:
+def _check_axes(sizes: Fields) -> None:
   if unknown := sorted(set(sizes) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
 
 
-def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:
+def _shape(sizes: Fields | None, rules: str, devices: int) -> tuple[int, ...]:
   requested = {'data': -1} if sizes is None else dict(sizes)
   _check_axes(requested)
   check_one_of(f'unknown sharding rules {rules!r}', rules, PRESETS)

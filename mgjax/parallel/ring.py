@@ -11,14 +11,13 @@ and are back on their device after r steps.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from mgjax.core.precision import wide
-from mgjax.core.typing import Array
+from mgjax.core.typing import Array, Tree
 
 _AXIS = 'context'
 
@@ -26,7 +25,7 @@ _AXIS = 'context'
 def forward(
   kernel: Callable[..., tuple[Array, Array]],
   q: Array,
-  keys: Any,
+  keys: Tree,
   *,
   steps: int,
   stride: int,
@@ -62,7 +61,7 @@ def forward(
 
 def backward(
   kernel: Callable[..., tuple[Array, Array, Array]],
-  keys: Any,
+  keys: Tree,
   *,
   steps: int,
   stride: int,
@@ -91,6 +90,6 @@ def backward(
   return dq + more, dk, dv
 
 
-def _permutation(stride: int, devices: int) -> Callable[[Any], Any]:
+def _permutation(stride: int, devices: int) -> Callable[[Tree], Tree]:
   pairs = [(i, (i + stride) % devices) for i in range(devices)]
   return lambda tree: jax.tree.map(lambda x: lax.ppermute(x, _AXIS, pairs), tree)

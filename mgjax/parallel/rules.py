@@ -91,7 +91,7 @@ def parameter_entries(
     return ((),) * len(names)
   for name, length in zip(names, shape, strict=True):
     used = {axis for entry in entries for axis in entry}
-    free = [axis for axis in PARAMETERS.get(name, ()) if axis not in used]
+    free = [axis for axis in PARAMETERS.get(name or '', ()) if axis not in used]
     entries.append(fit(free, length, mesh))
   return tuple(entries)
 

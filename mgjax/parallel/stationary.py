@@ -36,7 +36,7 @@ def stays(x_shape: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> bool:
 def make_stationary(
   local: _Local,
   x_shape: tuple[int, ...],
-  entries: Sequence[tuple[Entry, Entry]],
+  entries: Sequence[tuple[Entry, ...]],
   dtype: jnp.dtype,
   mesh: AbstractMesh,
 ) -> Callable[..., tuple[Array, ...]]:
@@ -92,4 +92,4 @@ def make_stationary(
     backward, in_specs=(x_spec, w_spec, y_spec), out_specs=(x_spec, w_spec), check_vma=False
   )
 
-  return with_backward(run, lambda saved, dys: run_back(*saved, dys))
+  return with_backward(run, lambda saved, dys: run_back(saved[0], saved[1], dys))

@@ -45,7 +45,7 @@ def valid_meshes(torus: tuple[int, ...]) -> tuple[dict[str, int], ...]:
   """Returns the sizes of every mesh that `assign_axes` accepts, with all axes inside a torus."""
   meshes = {}
   for owners in itertools.product(INSIDE, repeat=len(torus)):
-    sizes = dict.fromkeys(INSIDE, 1)
+    sizes: dict[str, int] = dict.fromkeys(INSIDE, 1)
     for owner, length in zip(owners, torus, strict=True):
       sizes[owner] *= length
     try:

@@ -31,7 +31,9 @@ def leave_out_tpu() -> None:
   import jax
   from jax.extend import backend
 
-  if not jax.config.jax_platforms and not may_have_tpu():
+  # JAX makes the attributes of `config` at import, unseen by its types.
+  platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+  if not platforms and not may_have_tpu():
     with contextlib.suppress(RuntimeError):  # it is in use: the machine has a TPU
       backend.register_backend_factory('tpu', _no_client)
 

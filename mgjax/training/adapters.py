@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import logging
-import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
@@ -27,7 +26,7 @@ TEACHER = 'teacher'  # the name of a reference among frozen parameters
 _log = logging.getLogger(__name__)
 
 
-def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
+def adapted(spec: TrainSpec, fields: Fields) -> TrainSpec:
   """Returns a spec that trains the adapters of a configuration's `lora`.
 
   If the rank is 0, all parameters are trained. In both cases `frozen` gets the reference, if the
@@ -47,7 +46,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   params, meta = load_base(start_from, what, sharding_of)
   if wrong := differences(lora.shapes_of(params), lora.shapes_of(nn.unbox(boxed))):
     raise ConfigError(
-      f'{what}: this is another model than that of {os.fspath(start_from)!r}: '
+      f'{what}: this is another model than that of {str(start_from)!r}: '
       f'{"; ".join(wrong[:5])}; take its configuration'
     )
   base = store(params, settings.weights)
@@ -65,16 +64,14 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     ),
     start=None,
     frozen={**frozen, BASE: base},
-    callbacks=_Merging(spec.callbacks, base, settings.scale, os.fspath(start_from), identity),
+    callbacks=_Merging(spec.callbacks, base, settings.scale, str(start_from), identity),
   )
 
 
 class _Merging(CallbacksAround):
   """Callbacks of a section, which get the parameters of the base with the adapters merged."""
 
-  def __init__(
-    self, callbacks: Callbacks, base: Tree, scale: float, workdir: str, identity: dict[str, Any]
-  ):
+  def __init__(self, callbacks: Callbacks, base: Tree, scale: float, workdir: str, identity: JSON):
     """Takes the base, its work directory, and its identity in the notes."""
     super().__init__(callbacks)
     self._base = base
@@ -94,7 +91,7 @@ class _Merging(CallbacksAround):
     """Adds the identity of the model that the adapters change."""
     return self._callbacks.notes(lambda: self._merged(get_params())) | {BASE: self._identity}
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     """Also raises ConfigError if the adapters were started on another model."""
     if notes.get(BASE) != self._identity:
       raise ConfigError(

@@ -5,6 +5,7 @@ both, with the same reconstructions, and each against the other's parameters bef
 state holds both, so they are sharded, saved and resumed together.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -66,9 +67,12 @@ def make_adversarial_step(
       active = state.step >= discriminator.start
       other = jax.tree.map(functools.partial(jnp.where, active), moved, state.discriminator)
       average = average_of(state, params, gradients, decay)
-      return state.replace(params=params, opt_state=opt_state, average=average, discriminator=other)
+      return dataclasses.replace(
+        state, params=params, opt_state=opt_state, average=average, discriminator=other
+      )
 
-    state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
+    after = apply_if(good, update, state)
+    state = dataclasses.replace(after, step=state.step + 1, counters=counters)
     return state, metrics | guard_metrics
 
   return step

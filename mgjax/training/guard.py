@@ -62,8 +62,10 @@ class SkipCounters:
 def start_counters(adversarial: bool = False) -> SkipCounters:
   """Returns the counters before the first step."""
   names = ('gradient_norm', *(('discriminator_gradient_norm',) if adversarial else ()))
-  numbers = (jnp.zeros((), jnp.int32) for _ in range(3))  # arrays of their own: all are donated
-  return SkipCounters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
+  # Arrays of their own: all are donated.
+  skipped, in_a_row, taken = (jnp.zeros((), jnp.int32) for _ in range(3))
+  norms = {name: jnp.zeros((), jnp.float32) for name in names}
+  return SkipCounters(skipped, in_a_row, taken, norms)
 
 
 class Verdict(NamedTuple):
@@ -164,4 +166,4 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
 
 def reopened(counters: SkipCounters, guard: UpdateGuard) -> SkipCounters:
   """Returns counters for a resumed run, so that a smaller `skip` does not end it at once."""
-  return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, guard.skip))
+  return dataclasses.replace(counters, in_a_row=jnp.minimum(counters.in_a_row, guard.skip))

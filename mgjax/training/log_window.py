@@ -3,7 +3,7 @@
 import collections
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +18,8 @@ from mgjax.training.monitoring.progress import Progress
 from mgjax.training.monitoring.session import Session
 from mgjax.training.monitoring.trackers import RunLog
 from mgjax.training.non_finite import check_norms, drop_skipped
+
+T = TypeVar('T')
 
 # The most steps whose metrics stay on the devices. A run that reports rarely still keeps few of
 # them, and soon notices a loss that is not finite.

@@ -13,12 +13,12 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
@@ -119,16 +119,15 @@ def train(
     session.note()
 
     # The mesh of all devices; `rules` say how parameters are sharded over it.
-    mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
+    mesh = make_mesh(fields_of(config, 'mesh'), str(config.rules))
     stack.enter_context(jax.set_mesh(mesh))
 
     # Model, objective and data. A host reads only its rows of every batch.
     spec = make_spec(config, workdir)
     for line in _describe_rates(spec, rate):
       _log.info('%s', line)
-    check_batches(
-      settings, {name: bucket.batch_size for name, bucket in config.buckets.items()}, mesh
-    )
+    buckets = fields_of(config, 'buckets').items()
+    check_batches(settings, {name: bucket['batch_size'] for name, bucket in buckets}, mesh)
     host, hosts = rows_of_process(mesh, jax.process_index())
     batches = make_batches(spec.buckets, seed=settings.seed, host=host, hosts=hosts)
     data = describe_data(spec.buckets, settings.seed)
@@ -156,7 +155,9 @@ def train(
           _log.info('from step %d on: %s', int(state.step), '; '.join(changed))
           state = restarted(state)
         spec.callbacks.check(meta['notes'])
-        state = state.replace(counters=reopened(state.counters, settings.guard))
+        if state.counters is not None:
+          counters = reopened(state.counters, settings.guard)
+          state = dataclasses.replace(state, counters=counters)
         orders = continue_orders(
           meta['orders'],
           int(state.step),
@@ -174,9 +175,11 @@ def train(
 
     # The step: one compiled program for each shape of batches. With jax_debug_nans, JAX runs a step
     # again to find the operation that made a NaN, so the state must not be donated.
+    # JAX makes the attributes of `config` at import, unseen by its types.
+    keeps_state = jax.config.jax_debug_nans  # pyright: ignore[reportAttributeAccessIssue]
     step = jax.jit(
       _make_step(spec, optimizer, opponent, rate, settings, accumulation(settings, mesh)),
-      donate_argnums=() if jax.config.jax_debug_nans else 0,
+      donate_argnums=() if keeps_state else 0,
       out_shardings=(shardings_of(state), None),
       compiler_options=compiler_options(mesh.devices.flat[0], mesh.size),
     )
@@ -193,13 +196,14 @@ def train(
       norms=jax.jit(parameter_norms),
       flops=spec.flops,
     )
+    loading = fields_of(config, 'data')
     begin = orders[-1][0]  # step of the first batch of the current order
     loader = stack.enter_context(
       StepIterator(
         batches,
         int(state.step) - begin,
-        threads=config.data.threads,
-        workers=config.data.get('workers', 0),
+        threads=loading['threads'],
+        workers=loading.get('workers', 0),
       )
     )
     stack.enter_context(naming_samples(spec.buckets, settings.seed, begin))
@@ -226,7 +230,7 @@ class Hooks:
 
   prepare: Callable[[Batch], Batch]
   evaluate: Callable[[Tree], Metrics]
-  meta: Callable[[State], dict[str, Any]]
+  meta: Callable[[State], JSON]
   callbacks: Callbacks = Callbacks()  # noqa: RUF009 (it has no state)
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
@@ -247,7 +251,7 @@ class RunContext:
   checkpoints: Checkpoints
   session: Session | None = None
   trackers: Sequence[Tracker] = ()
-  config: dict[str, Any] | None = None
+  config: JSON | None = None
 
 
 def run_loop(
@@ -451,7 +455,7 @@ def _first_params(
   return jax.tree.map(jax.device_put, start_from(start(sharding_of), params), shardings)
 
 
-def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:
+def _meta(config: JSON, spec: TrainSpec, orders: Orders, state: State) -> JSON:
   return {
     'step': int(state.step),
     'config': config,

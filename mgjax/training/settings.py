@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import (
   Checked,
@@ -94,7 +95,7 @@ class AdversarySettings(Checked):
   start: Count = 0
 
 
-def adversary_settings(fields: Mapping[str, Any]) -> tuple[AdversarySettings, dict[str, Any]]:
+def adversary_settings(fields: Fields) -> tuple[AdversarySettings, JSON]:
   """Makes the engine's settings of `discriminator`; returns them and the network's fields."""
   names = [field.name for field in dataclasses.fields(AdversarySettings)]
   ours = {name: fields[name] for name in names if name in fields}
@@ -102,7 +103,7 @@ def adversary_settings(fields: Mapping[str, Any]) -> tuple[AdversarySettings, di
   return unpack(AdversarySettings, ours, 'discriminator'), others
 
 
-def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
+def optimizer_settings(fields: Fields) -> OptimizerSettings:
   """Makes the settings of an optimizer from the keys that configurations have."""
   return unpack(OptimizerSettings, fields, 'optimizer')
 
@@ -157,7 +158,7 @@ class RunSettings(Keep):
       )
 
 
-def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
+def run_settings(fields: Fields, seed: object = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
   checked(Count, seed, 'seed')
   return unpack(RunSettings, fields, 'train', seed=seed)
@@ -188,7 +189,7 @@ class BucketSettings(Checked):
 
 
 def bucket_settings(
-  buckets: Mapping[str, Mapping[str, Any]], data: DataSettings | None = None
+  buckets: Mapping[str, Fields], data: DataSettings | None = None
 ) -> dict[str, BucketSettings]:
   """Makes the settings of all buckets of a configuration; `data` has the sources.
   Raises ConfigError if a value is out of range, a bucket names an unknown source, or no bucket

@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
+from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket, share_by_samples
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.source import Source
@@ -41,9 +42,9 @@ class Adversary:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
-  generator_objective: Callable[..., tuple[Any, Metrics, Any]]
-  objective: Callable[..., tuple[Any, Metrics]]
+  inputs: tuple[Tree, ...]
+  generator_objective: Callable[..., tuple[Tree, Metrics, Tree]]
+  objective: Callable[..., tuple[Array, Metrics]]
   optimizer: OptimizerSettings
   start: int
   begin: Callable[[Place], Tree] | None = None
@@ -65,7 +66,7 @@ class Callbacks:
     """
     return {}
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     """Checks the notes of the checkpoint that training resumes from.
     Raises ConfigError if it was trained with other data or other runs.
     """
@@ -90,7 +91,7 @@ class CallbacksAround(Callbacks):
   def notes(self, get_params: Callable[[], Tree]) -> dict[str, Any]:
     return self._callbacks.notes(get_params)
 
-  def check(self, notes: dict[str, Any]) -> None:
+  def check(self, notes: JSON) -> None:
     self._callbacks.check(notes)
 
   def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
@@ -133,7 +134,7 @@ class TrainSpec:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   objective: Objective
   validate: Objective
   buckets: Sequence[ShapeBucket]
@@ -169,7 +170,7 @@ def make_buckets(
   shapes: Mapping[str, BucketSettings],
   workdir: pathlib.Path,
   make_sources: MakeSources,
-  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]],
+  transform: Callable[[Sample], dict[str, np.ndarray]],
   *,
   share: str = 'given',
 ) -> tuple[list[ShapeBucket], list[ShapeBucket]]:
@@ -190,7 +191,7 @@ def make_buckets(
     kind = 'image' if shapes[name].frames == 1 else ''
     return f'{source}/{kind}' if source else kind
 
-  first = {group(name): name for name in reversed(shapes)}
+  first = {group(name): name for name in reversed([*shapes])}
   for name, shape in shapes.items() if share == 'samples' else ():
     if shape.weight != shapes[other := first[group(name)]].weight:
       raise ConfigError(
@@ -243,7 +244,7 @@ class Outline:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   notes: Sequence[str] = ()
   samples: Callable[[], Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] | None = None
   clips: int = 1

@@ -68,16 +68,15 @@ def abstract_state(
   mesh may be those of a topology that is only compiled for.
   """
   params, opt_state = _abstract_model(init, optimizer, mesh)
-  step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
   average = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
   )
   other = None
   if discriminator is not None:
     other = dict(zip(('params', 'opt_state'), _abstract_model(*discriminator, mesh), strict=True))
-  counters = jax.tree.map(
+  step, counters = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-    jax.eval_shape(lambda: start_counters(discriminator is not None)),
+    jax.eval_shape(lambda: (jnp.zeros((), jnp.int32), start_counters(discriminator is not None))),
   )
   return State(step, params, opt_state, average, other, counters)
 

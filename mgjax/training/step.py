@@ -1,9 +1,10 @@
 """The training step (gradient, update, average) as one pure function for every component."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -28,6 +29,7 @@ Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
 # (state, batch, frozen) -> gradients, the loss that was minimised, metrics
 Learn = Callable[..., tuple[Tree, Array, Metrics]]
 
+T = TypeVar('T')
 _log = logging.getLogger(__name__)
 
 
@@ -62,9 +64,10 @@ def make_step(
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
       average = average_of(state, params, gradients, decay)
-      return state.replace(params=params, opt_state=opt_state, average=average)
+      return dataclasses.replace(state, params=params, opt_state=opt_state, average=average)
 
-    state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
+    after = apply_if(good, update, state)
+    state = dataclasses.replace(after, step=state.step + 1, counters=counters)
     return state, metrics | guard_metrics
 
   return step
@@ -116,11 +119,11 @@ def bind(
   key: Key | None = None,
 ) -> Predict:
   """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_learn`."""
-  model_params = params if adapt is None else adapt(params, frozen[BASE], key)
+  model_params = params if adapt is None else adapt(params, (frozen or {})[BASE], key)
   return functools.partial(model.apply, {'params': model_params})
 
 
-def with_frozen(objective: Callable[..., Any], frozen: Frozen) -> Callable[..., Any]:
+def with_frozen(objective: Callable[..., T], frozen: Frozen) -> Callable[..., T]:
   """Binds frozen parameters as arguments of an objective by name, except `BASE`."""
   networks = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
   return functools.partial(objective, **networks) if networks else objective

@@ -11,13 +11,14 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
 from mgjax.apps.encode import stored_prompts, stored_type
 from mgjax.apps.pairs.cross_pairs import digest_of
 from mgjax.apps.pairs.make_pairs import PAGE, Pair, PairMaker, PairsResult, make_pairs, rounded
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Checked, Count, Magnitude, Positive, Range, fields_of, unpack
@@ -84,13 +85,13 @@ class Backtranslation(Checked):
   structure: Cosine = 0.3
   noise: Magnitude = 0.1
   tasks: tuple[str, ...] = ('recolour', 'replace', 'remove', 'add', 'background', 'style')
-  writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  writer: Fields = dataclasses.field(default_factory=dict)
   seed: Count = 0
   own_edits: bool = False
 
 
 def backtranslate(
-  config: Mapping[str, Any],
+  config: Fields,
   directory: str | os.PathLike[str],
   *,
   batch_size: int = 16,
@@ -166,7 +167,7 @@ def _finish(
 
 
 class _Maker:
-  def __init__(self, config: Mapping[str, Any], settings: Backtranslation, batch_size: int):
+  def __init__(self, config: Fields, settings: Backtranslation, batch_size: int):
     self._settings = settings
     self._batch_size = batch_size
     self._stored = config['encode']['dtype']
@@ -177,7 +178,7 @@ class _Maker:
     # Before anything is asked or made.
     self._editor.check_edit(EDIT, ['.'], settings.tasks if settings.writer else [])
 
-  def about(self, shape: Shape) -> dict[str, Any]:
+  def about(self, shape: Shape) -> JSON:
     """Returns what pairs depend on beside the clips, as plain JSON values."""
     settings = dataclasses.asdict(self._settings)
     writer = {name: settings['writer'].get(name) for name in ('model', 'options')}
@@ -193,7 +194,7 @@ class _Maker:
     }
 
   def make(
-    self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+    self, write: Write, indices: Sequence[int], samples: Sequence[Fields]
   ) -> Iterator[Sequence[Pair]]:
     instructions = write(indices, samples)
     clips = np.stack([sample['video'] for sample in samples])
@@ -251,7 +252,7 @@ class _First:
   def __len__(self) -> int:
     return self._count
 
-  def __getitem__(self, index: int) -> Mapping[str, Any]:
+  def __getitem__(self, index: int) -> Fields:
     return self.source[index]
 
 
@@ -295,7 +296,7 @@ def _write_by(
   samples_per_shard: int,
   settings: Backtranslation,
   indices: Sequence[int],
-  samples: Sequence[Mapping[str, Any]],
+  samples: Sequence[Fields],
 ) -> list[Instruction | None]:
   """Asks a language model; caches its answers on disk, so repeated calls return the same."""
   # One process at a time uses a folder of answers, as it does a shard.

@@ -9,16 +9,17 @@ these references is a synthetic cross pair. A model that is trained on such does
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs, rounded
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.media.faces.face import Frame
 from mgjax.data.media.faces.pictures import SIDE
@@ -89,7 +90,7 @@ class Look(NamedTuple):
   """
 
   see: Callable[[Frame], Seen | str]
-  known: Mapping[str, Any]
+  known: Fields
 
 
 def look_for_face(pipeline: PersonalizationPipeline) -> Look:
@@ -156,7 +157,7 @@ class PairedClips:
   def __len__(self) -> int:
     return len(self._rows)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     return self._records[int(self._rows[index])]
 
 
@@ -260,7 +261,7 @@ def cross_pairs(
 
 def _pairs_of(
   index: int,
-  row: Mapping[str, Any],
+  row: Fields,
   see: Callable[[Frame], Seen | str],
   settings: CrossPairSettings,
   draw: Callable[[int, np.ndarray], UInt8[np.ndarray, 'n h w 3']],
@@ -319,7 +320,7 @@ def _fields(matches: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
   }
 
 
-def _first_frame(row: Mapping[str, Any]) -> Frame:
+def _first_frame(row: Fields) -> Frame:
   frames = stream_frames(open_row(dict(row)), SIDE)
   return next(frame for _, end, frame in frames if end > max(row['start'], 0.0))
 

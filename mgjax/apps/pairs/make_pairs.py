@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
@@ -42,7 +43,7 @@ class Pair:
   """
 
   title: str
-  row: Mapping[str, Any] | None
+  row: Fields | None
   scores: Mapping[str, float]
   reason: str
   media: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
@@ -58,7 +59,7 @@ def rounded(score: float | np.floating) -> float:
 
 
 # (indices, samples) -> for each sample its pairs.
-Make = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], Iterable[Sequence[Pair]]]
+Make = Callable[[Sequence[int], Sequence[Fields]], Iterable[Sequence[Pair]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class PairMaker:
   """
 
   make: Make
-  meta: Mapping[str, Any]
+  meta: Fields
   most: int = 1
   columns: Sequence[str] = ()
 
@@ -141,10 +142,10 @@ def make_pairs(
   total = sum(map(len, spans))
   with contextlib.closing(Progress(total, unit='sample')) as progress:
     for shard, span in zip(missing, spans, strict=True):
-      notes: list[dict[str, Any]] = []
+      notes: list[JSON] = []
       pictures: list[tuple[str, np.ndarray]] = []
 
-      def rows(span: range = span, notes=notes, pictures=pictures) -> Iterator[Mapping[str, Any]]:
+      def rows(span: range = span, notes=notes, pictures=pictures) -> Iterator[Fields]:
         nonlocal done
         for begin in range(0, len(span), batch_size):
           indices = span[begin : begin + batch_size]
@@ -158,7 +159,7 @@ def make_pairs(
           done += len(indices)
           progress.report(done)
 
-      def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[dict[str, Any]]:
+      def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[JSON]:
         if pictures:
           titles, videos = zip(*pictures, strict=True)
           path = directory / PICTURES / f'{shard:05d}.png'

@@ -16,12 +16,15 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mgjax.apps.encode import stored_type
 from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs, rounded
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
+from mgjax.core.typing import Sample
 from mgjax.data.buckets import Shape
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.rows import text_key
@@ -78,7 +81,7 @@ class Preferences:
 
 
 def prefer(
-  config: Mapping[str, Any],
+  config: Fields,
   directory: str | os.PathLike[str],
   *,
   batch_size: int = 16,
@@ -115,7 +118,7 @@ def prefer(
       if votes:
         source = _Rows(votes, split, settings, shape)
         make: Any = functools.partial(_voted, codec, dtype)
-        made_by: dict[str, Any] = {}
+        made_by: JSON = {}
       else:
         rate = {'fps': whole(data.fps, 'data.fps')} if source_of(data.kind).by_seconds else {}
         world = make_world(data, 'train', frames=shape.frames, size=shape.size, **rate)
@@ -186,7 +189,7 @@ class _Rows:
   def __len__(self) -> int:
     return len(self._rows)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     row = self._rows[index]
     shape = self._shape
     clips = {
@@ -215,7 +218,7 @@ class _Prompts:
 
 
 class _Maker:
-  def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: Any, rows: int):
+  def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: jnp.dtype, rows: int):
     self._settings = settings
     self._judge = judge
     self._codec = codec
@@ -259,7 +262,7 @@ class _Maker:
 
 
 def _voted(
-  codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+  codec: Any, dtype: jnp.dtype, indices: Sequence[int], samples: Sequence[Fields]
 ) -> Iterator[Sequence[Pair]]:
   """Makes rows of the pairs that people voted on; drops none."""
   del indices
@@ -273,8 +276,8 @@ def _voted(
 
 
 def _row(
-  caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: Any
-) -> dict[str, Any]:
+  caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: jnp.dtype
+) -> JSON:
   return {
     'latents': chosen.astype(dtype),
     REJECTED_KEY: rejected.astype(dtype),

@@ -17,9 +17,10 @@ import pathlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mgjax.apps.serving.http import Refused
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError, MgjaxError, first_line
 from mgjax.core.files import append_json_line, end_line, parse_json, synchronise
 
@@ -34,7 +35,7 @@ class Task:
 
   key: Key
   person: str
-  about: Any = None  # what a subclass of the queue needs to describe the item
+  about: object = None  # what a subclass of the queue needs to describe the item
   again: bool = False  # the item is repeated, to measure how consistent the person is
 
 
@@ -60,7 +61,7 @@ class AnnotationQueue(abc.ABC):
   who = 'person'
   largest = 2048
   revisable = False
-  fields: Mapping[str, Any] = {}
+  fields: ClassVar[Fields] = {}
 
   def __init__(
     self, log: pathlib.Path, secret: str, people: Sequence[str], needed: Mapping[Key, int]
@@ -75,8 +76,8 @@ class AnnotationQueue(abc.ABC):
     self._needed = needed
     self.people = {self.token(self.who, name): name for name in people}
     self.operator = self.token('operator')
-    self.answers: dict[str, Any] = {}
-    self.latest: dict[Key, Any] = {}
+    self.answers: JSON = {}
+    self.latest: dict[Key, object] = {}
     self.open = dict.fromkeys(needed)
     self.done: Counter[str] = Counter()
     self._counts: defaultdict[Key, Counter[str]] = defaultdict(Counter)  # answers by person
@@ -94,7 +95,7 @@ class AnnotationQueue(abc.ABC):
     """Returns the id of the answer to a task."""
 
   @abc.abstractmethod
-  async def describe(self, task: Task) -> dict[str, Any]:
+  async def describe(self, task: Task) -> JSON:
     """Returns the fields of a task that the page shows."""
 
   @abc.abstractmethod
@@ -106,17 +107,17 @@ class AnnotationQueue(abc.ABC):
     """Returns a file by its name, and its media type. Raises Refused if the person has none."""
 
   @abc.abstractmethod
-  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Any:
+  async def decide(self, task: Task, fields: Fields, waited: float) -> Any:
     """Makes the answer, a dataclass, of the fields that the page sent after `waited` seconds.
     Raises Refused if a field is not valid.
     """
 
   @abc.abstractmethod
-  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+  def header(self, person: str, waiting: Sequence[Task]) -> JSON:
     """Returns what the page shows above a task: title, count, done, total, ended, more and own."""
 
   @abc.abstractmethod
-  def state(self) -> dict[str, Any]:
+  def state(self) -> JSON:
     """Returns the progress for the operator's page: title, sum and tables."""
 
   def close(self) -> None:  # noqa: B027, since a subclass need not override it
@@ -196,7 +197,7 @@ class AnnotationQueue(abc.ABC):
       raise Refused(404, 'That is as far back as your answers go.')
     return Task(own[-back], person)
 
-  def skip(self, person: str, body: bytes) -> dict[str, Any]:
+  def skip(self, person: str, body: bytes) -> JSON:
     """Moves a task to the end of a person's tasks, and frees it for others.
     Raises Refused if the person does not have it, or the kind of item cannot be skipped.
     """
@@ -208,7 +209,7 @@ class AnnotationQueue(abc.ABC):
     self._held.pop(person, None)
     return {'left': identity}
 
-  async def answer(self, person: str, body: bytes) -> dict[str, Any]:
+  async def answer(self, person: str, body: bytes) -> JSON:
     """Writes an answer to the log, once.
     Raises Refused if it is not valid, or of another person, or the disk is full.
     """
@@ -229,7 +230,7 @@ class AnnotationQueue(abc.ABC):
         raise Refused(409, _NOT_YOURS)
     return {'saved': answer.id}
 
-  def token(self, *parts: Any) -> str:
+  def token(self, *parts: object) -> str:
     """Returns the token of a link, a file or an answer, which only the secret can produce."""
     message = json.dumps(parts).encode()
     return hmac.new(self._secret.encode(), message, hashlib.sha256).hexdigest()[:32]
@@ -247,7 +248,7 @@ def now() -> str:
   return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 
 
-def parsed(body: bytes, kinds: Mapping[str, Any]) -> dict[str, Any]:
+def parsed(body: bytes, kinds: Fields) -> JSON:
   """Reads the JSON of a request. Raises Refused unless it has exactly the fields of `kinds`."""
   try:
     fields = parse_json(body, 'what was sent', error=DataError, mend='send it again')

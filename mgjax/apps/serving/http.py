@@ -21,6 +21,8 @@ from typing import Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.plug_ins import load_package
 
+ASGI = Callable[..., Awaitable[None]]  # an application
+
 LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 HEADERS = {
   'Cache-Control': 'no-store',
@@ -151,7 +153,7 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
   return answer
 
 
-def make_server(app: Any, connections: int = CONNECTIONS) -> Any:
+def make_server(app: ASGI, connections: int = CONNECTIONS) -> Any:
   """Returns a server (uvicorn) of an application, to be run with a socket that listens.
 
   More connections at once are refused for the moment.

@@ -10,11 +10,12 @@ import functools
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
 from mgjax.data.ingest.entries import RejectedEntry
@@ -43,7 +44,7 @@ class Review(AnnotationQueue):
   kind = 'review'
   largest = 65_536
   revisable = True
-  fields: Mapping[str, Any] = {
+  fields: ClassVar[Fields] = {
     'id': str,
     'keep': bool,
     'reason': str,
@@ -80,7 +81,7 @@ class Review(AnnotationQueue):
     """Returns the id of the decision, another one whenever the person goes back to the clip."""
     return self.token('decision', task.person, *task.key, self.answer_counts(task.key)[task.person])
 
-  async def describe(self, task: Task) -> dict[str, Any]:
+  async def describe(self, task: Task) -> JSON:
     """Returns what is known of a clip, and what was decided about it before."""
     row = self._rows[task.key]
     before = self.latest.get(task.key)
@@ -128,7 +129,7 @@ class Review(AnnotationQueue):
         await asyncio.to_thread(_put, path, data)
     return path, 'video/mp4'
 
-  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Decision:
+  async def decide(self, task: Task, fields: Fields, waited: float) -> Decision:
     row = self._rows[task.key]
     start, end = row['start'], row['end']
     first, last = start + fields['from'], start + fields['to']
@@ -162,7 +163,7 @@ class Review(AnnotationQueue):
   def _decided(self) -> list[Decision]:
     return [decision for key, decision in self.latest.items() if key in self._rows]
 
-  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+  def header(self, person: str, waiting: Sequence[Task]) -> JSON:
     decided = self._decided()
     total = len(self._rows)
     num_kept = sum(d.keep for d in decided)
@@ -180,7 +181,7 @@ class Review(AnnotationQueue):
       'own': own,
     }
 
-  def state(self) -> dict[str, Any]:
+  def state(self) -> JSON:
     decided = self._decided()
     rows = [
       [

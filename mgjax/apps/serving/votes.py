@@ -12,11 +12,12 @@ import os
 import pathlib
 import random
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import LARGEST_INTEGER
 from mgjax.lab.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.lab.evaluation.human.questions import Question
@@ -96,7 +97,7 @@ class Votes(AnnotationQueue):
 
   kind = 'votes'
   who = 'rater'
-  fields: Mapping[str, Any] = {
+  fields: ClassVar[Fields] = {
     'id': str,
     'choice': str,
     'milliseconds': int,
@@ -145,7 +146,7 @@ class Votes(AnnotationQueue):
     """Returns the id of the vote that answers a task."""
     return self.token('vote', task.person, *task.key, task.again)
 
-  async def describe(self, task: Task) -> dict[str, Any]:
+  async def describe(self, task: Task) -> JSON:
     """Returns what a rater reads, and how long a frame is."""
     about: Asked = task.about
     frames = [
@@ -182,7 +183,7 @@ class Votes(AnnotationQueue):
       raise Refused(404, 'There is no such video.')
     return path, KINDS[path.suffix.lower()]
 
-  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Vote:
+  async def decide(self, task: Task, fields: Fields, waited: float) -> Vote:
     """Makes a vote of what was sent, if both videos were there."""
     if fields['choice'] not in CHOICES:
       raise Refused(400, f'choice is one of {", ".join(CHOICES)}.')
@@ -207,7 +208,7 @@ class Votes(AnnotationQueue):
       gold=about.item.gold,
     )
 
-  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+  def header(self, person: str, waiting: Sequence[Task]) -> JSON:
     done = self.done[person]
     free = 0 if waiting else len(self.waiting(person, take_over=True))
     total = done + len(waiting)

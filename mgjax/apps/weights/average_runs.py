@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
@@ -144,7 +144,7 @@ def _average(
   """Returns the average, its report, and the notes of every candidate's checkpoint."""
   names = list(map(str, candidates))
   steps: dict[str, int] = {}
-  notes: list[dict[str, Any]] = [{} for _ in candidates]
+  notes: list[JSON] = [{} for _ in candidates]
 
   def load(index: int) -> Tree:
     params, meta = load_params(candidates[index].workdir, step=candidates[index].step)

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core import run_names
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, read_regular, write_bytes, write_json
 from mgjax.lab.evaluation.evaluate import evaluator_of
@@ -96,7 +97,7 @@ class Evaluation(NamedTuple):
 
   name: str
   what: str
-  options: Mapping[str, Any]
+  options: Fields
   numbers: Mapping[str, str]
   of: str = ''
 
@@ -234,7 +235,7 @@ def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
 def with_metadata(
   text: str,
   name: str,
-  config: Mapping[str, Any],
+  config: Fields,
   results: Sequence[Result] = (),
   samples: Mapping[str, str] | None = None,
 ) -> str:
@@ -259,7 +260,7 @@ def with_metadata(
 def _with_metadata(
   text: str,
   name: str,
-  config: Mapping[str, Any],
+  config: Fields,
   results: Sequence[Result],
   samples: Mapping[str, str],
 ) -> str:
@@ -319,7 +320,7 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
   return with_metadata(text, name, config, results, samples)
 
 
-def _results(record: Mapping[str, Any]) -> list[Result]:
+def _results(record: Fields) -> list[Result]:
   """Returns the finite numbers of a record. Raises one of `WRONG` if it is damaged."""
   results = []
   for metric, entry in record['measured']['metrics'].items():

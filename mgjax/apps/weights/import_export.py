@@ -22,7 +22,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.apps.weights.cards import CARD, RECORD, make_card
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import Fields, differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
@@ -136,7 +136,7 @@ def import_weights(
 
 def _import_into(
   workdir: pathlib.Path,
-  config: Mapping[str, Any],
+  config: Fields,
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
@@ -187,7 +187,7 @@ def _import_into(
 
 def _import_adapters(
   workdir: pathlib.Path,
-  config: Mapping[str, Any],
+  config: Fields,
   source: str | os.PathLike[str],
   weights: WeightFormat,
 ) -> None:
@@ -216,7 +216,7 @@ def _import_adapters(
   _log.info('adapters of rank %d for %d kernels in %s', rank, len(kernels), workdir)
 
 
-def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
+def _is_another_run(workdir: pathlib.Path, config: Fields) -> bool:
   if not (workdir / 'config.json').exists():
     return False
   try:
@@ -291,7 +291,7 @@ def _is_note(value: Any, depth: int) -> bool:
 
 
 def _from_ours(
-  weights: WeightFormat, model: Mapping[str, Any], tensors: Tensors, header: Mapping[str, Any]
+  weights: WeightFormat, model: Fields, tensors: Tensors, header: Fields
 ) -> ImportedWeights:
   fields = header['model'] | {name: model[name] for name in weights.how if name in model}
   notes = {name: value for name, value in header.items() if name not in ABOUT}
@@ -541,5 +541,5 @@ def _prompts(samples: pathlib.Path) -> dict[str, str]:
   return prompts
 
 
-def _prompts_in(record: Mapping[str, Any]) -> dict[str, str]:
+def _prompts_in(record: Fields) -> dict[str, str]:
   return {f'samples/{row["file"]}': str(row['prompt']) for row in record.get('samples', ())}

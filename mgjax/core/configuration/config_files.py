@@ -5,12 +5,11 @@ import importlib.util
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
-from typing import Any
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import did_you_mean, flatten
+from mgjax.core.configuration.keys import Fields, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, first_line
 
 _PACKAGE = pathlib.Path(__file__).parent.parent.parent
@@ -50,7 +49,7 @@ def _has_config(path: pathlib.Path) -> bool:
     return False
 
 
-def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+def load_config(name: str, changes: Fields | None = None) -> ConfigDict:
   """Loads a configuration file and applies changes, converted to the types of the file's values.
 
   `name` is a file as in `find_config`; `:argument` behind it is passed to `get_config`. `changes`
@@ -88,7 +87,7 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
   return config
 
 
-def _execute(path: pathlib.Path) -> Any:
+def _execute(path: pathlib.Path) -> ModuleType:
   """Runs a file as a module of its package, so that it can import modules beside it."""
   path = path.resolve()
   names = [path.stem]

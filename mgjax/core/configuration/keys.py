@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-LARGEST_INTEGER = (
-  2**31 - 1
-)  # of whole numbers: steps, sizes and seeds of runs have 32 bits on devices
+Fields = Mapping[str, Any]  # values by name: of a configuration, a record or a sample
+JSON = dict[str, Any]  # the same as an object of JSON, to be changed and written
+Sample = dict[str, Any]  # the fields of a data source at an index
+
+# Of whole numbers: steps, sizes and seeds of runs have 32 bits on devices.
+LARGEST_INTEGER = 2**31 - 1
 LARGEST_SEED = 2**63 - 1  # of noise, see `core/seeds.py`
 
 
-def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+def flatten(config: Fields, prefix: str = '') -> JSON:
   """Maps 'model.dim' to its value, for every leaf of a nested configuration."""
   flat = {}
   for key, value in config.items():
@@ -22,7 +25,7 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
   """Converts tuples to lists at every depth, as a round trip through JSON does."""
   return [_listed(element) for element in value] if isinstance(value, list | tuple) else value
 
@@ -43,7 +46,7 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
   return f'unknown key {key}' + (f'; did you mean {close[0]}?' if close else '')
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Fields, new: Fields) -> list[str]:
   """Lists 'model.dim: 64 -> 128' for every leaf that differs between two configurations."""
   old, new = flatten(old), flatten(new)
   return [

@@ -7,6 +7,7 @@ work directory are not rewritten.
 from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 
 # Version 0.1 -> 0.2; a key of a section, wherever that section stands.
@@ -77,12 +78,12 @@ _KINDS = {
 }
 
 
-def added(config: Mapping[str, Any]) -> dict[str, Any]:
+def added(config: Fields) -> JSON:
   """Returns the rows of `ADDED` for a flat configuration."""
   return ADDED[''] | ADDED.get(config.get('component', ''), {})
 
 
-def migrate(config: Mapping[str, Any], section: str = '') -> Any:
+def migrate(config: Fields, section: str = '') -> Any:
   """Returns a saved configuration, or its part under the key `section`, with today's key names.
 
   Raises ConfigError if it names a conditioning that no version of mgjax had.
@@ -98,7 +99,7 @@ def migrate(config: Mapping[str, Any], section: str = '') -> Any:
   }
 
 
-def _conditioning(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _conditioning(fields: Fields) -> JSON:
   if 'class' not in fields:
     return dict(fields)
   others = {key: value for key, value in fields.items() if key != 'class'}

@@ -13,10 +13,9 @@ sounding    bool, whether there is sound from the beginning to the end
 start       float, the second from which on it counts, or -1: all of it counts
 """
 
-from typing import Any
-
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.entries import CAPTION_CHARACTERS, CUT
 from mgjax.data.media.audio import probe_audio, stream_audio
@@ -39,7 +38,7 @@ def make_row(
   full: bool = False,
   limits: Limits = LIMITS,
   remarks: list[str] | None = None,
-) -> dict[str, Any]:
+) -> JSON:
   """Makes the row of a video file, after decoding its first frame and looking at its end.
 
   Args:
@@ -74,7 +73,7 @@ def make_row(
   }
 
 
-def open_row(row: dict[str, Any]) -> Blob:
+def open_row(row: JSON) -> Blob:
   """The file of a row, for `read_clip`, `read_audio` and the like."""
   return Blob(row['source'], memoryview(row['media']))
 

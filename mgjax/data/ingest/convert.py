@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, make_row
 from mgjax.data.ingest.entries import RejectedEntry, commonest
@@ -182,7 +183,7 @@ def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejecte
   open_storage(directory).replace(REJECTED_FILE, ''.join(lines).encode())
 
 
-def _described(treatment: ConvertOptions) -> dict[str, Any]:
+def _described(treatment: ConvertOptions) -> JSON:
   described = dataclasses.asdict(treatment)
   if not treatment.deinterlace:
     del described['deinterlace']  # which records did not have that were begun before

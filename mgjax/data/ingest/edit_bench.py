@@ -11,8 +11,9 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.entries import VIDEO
@@ -100,7 +101,7 @@ def _find_table(folder: pathlib.Path) -> pathlib.Path:
   return tables[0]
 
 
-def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+def _rows(table: pathlib.Path) -> Iterator[Fields]:
   try:
     if table.suffix.lower() == '.csv':
       with table.open(encoding='utf-8-sig', newline='') as file:
@@ -116,7 +117,7 @@ def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
     raise DataError(f'{table}: cannot be read: {str(error).splitlines()[0]}') from error
 
 
-def _text(row: Mapping[str, Any], name: str | None) -> str:
+def _text(row: Fields, name: str | None) -> str:
   value = row.get(name) if name is not None else None
   return '' if value is None else str(value).strip()
 

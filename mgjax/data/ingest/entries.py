@@ -33,6 +33,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.columns import caption_column, file_column, shown_names
 from mgjax.data.ingest.manifest import (
@@ -81,7 +82,7 @@ SOUND = Medium(
 )
 
 
-def plain_caption(row: Mapping[str, Any]) -> Any:
+def plain_caption(row: Fields) -> object:
   """Returns the caption of a row as it is."""
   return row.get('caption')
 
@@ -94,7 +95,7 @@ class Captions(NamedTuple):
   """
 
   columns: tuple[str, ...] = ()
-  write: Callable[[Mapping[str, Any]], Any] = plain_caption
+  write: Callable[[Fields], object] = plain_caption
 
 
 PLAIN = Captions()
@@ -167,7 +168,7 @@ def archived(path: pathlib.Path) -> str:
   )
 
 
-def count_clips(entries: Iterable[Any]) -> int:
+def count_clips(entries: Iterable[object]) -> int:
   """Returns how many entries there are, without what is no clip, such as a list."""
   return sum(getattr(entry, 'is_clip', True) for entry in entries)
 
@@ -259,7 +260,7 @@ class _Lists(NamedTuple):
   def entries(
     self,
     places: Places,
-    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
+    rows: Iterable[tuple[int, Fields | DataError]],
     below: str = '',
     of: str = '',
   ) -> Iterator[tuple[pathlib.Path | None, MediaEntry | RejectedEntry]]:
@@ -392,7 +393,9 @@ class _Folder:
       if len(beside) == 1:
         self._read_text(clip, beside[0])
 
-  def _without(self, path: pathlib.Path, is_kind: Callable[[tuple[str]], Any]) -> tuple[str, ...]:
+  def _without(
+    self, path: pathlib.Path, is_kind: Callable[[tuple[str]], object]
+  ) -> tuple[str, ...]:
     """A path but for what says a kind in it: a/1 of a/videos/1.mp4 and a/labels/1.txt."""
     parts = os.path.splitext(_composed(self._name(path)))[0].split(os.sep)
     return tuple(part for part in parts if not is_kind((part.lower(),)))
@@ -527,7 +530,7 @@ def _is_of_captions(part: tuple[str]) -> bool:
   return caption_column(part) is not None or part[0] in _LABELS
 
 
-def _of_pair(row: Mapping[str, Any], places: Places, below: str) -> dict[str, str]:
+def _of_pair(row: Fields, places: Places, below: str) -> dict[str, str]:
   source = row.get(SOURCE)
   if not source:
     return {}

@@ -122,7 +122,7 @@ class ListedInputs(Inputs):
         yield RejectedEntry(entry.name, str(error))
 
   @abc.abstractmethod
-  def look(self, entry: Any) -> Input:
+  def look(self, entry: object) -> Input:
     """Makes the input of an entry; a DataError says why it cannot be used."""
 
 

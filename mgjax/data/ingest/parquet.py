@@ -10,9 +10,10 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
 from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
@@ -65,7 +66,7 @@ class ParquetInputs(Inputs):
       progress(done, len(paths))
     self._ends = list(itertools.accumulate(map(len, self._files)))
     self._reading: tuple[Any, int, Iterator] | None = None  # what it is, its next row, its rows
-    self._lost: dict[Any, tuple[int, str]] = {}  # from which row on, and why
+    self._lost: dict[Hashable, tuple[int, str]] = {}  # from which row on, and why
     described = (
       f'{file.path.name} {file.problem or file.groups} {list(file.columns)}' for file in self._files
     )
@@ -74,10 +75,10 @@ class ParquetInputs(Inputs):
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
-  def __getstate__(self) -> dict[str, Any]:
+  def __getstate__(self) -> JSON:
     return {**self.__dict__, '_parquet': None, '_reading': None}  # neither pickles
 
-  def __setstate__(self, state: dict[str, Any]) -> None:
+  def __setstate__(self, state: JSON) -> None:
     import pyarrow.parquet
 
     self.__dict__.update(state, _parquet=pyarrow.parquet)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
@@ -105,7 +106,7 @@ def _damaged(index: int, error: DataError, source: str = '') -> RejectedEntry:
   return RejectedEntry(f'row {index}' + (f', {source}' if source else ''), reason)
 
 
-def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
+def _clips(records: Records, taken: list[JSON]) -> Iterator[str]:
   seconds, fps, height, width, sounding = (records.column(name) for name in COLUMNS[:5])
   size = np.mean([row['media'].size for row in taken])
   yield (
@@ -124,7 +125,7 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
   yield f'shape, the nearest of: {", ".join(parts)}'
 
 
-def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
+def _arrays(taken: list[JSON]) -> Iterator[str]:
   first = taken[0]
   for name in first:
     values = [row[name] for row in taken if name in row]

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Annotated, Any, Self
 
 from mgjax.core.errors import MgjaxError, StorageError
@@ -65,9 +66,9 @@ class Guarded:
 
   def __init__(
     self,
-    function: Callable[[Any], Any],
+    function: Callable[[Any], object],
     allowance: Allowance = ALLOWANCE,
-    prepare: Callable[[], Any] = int,
+    prepare: Callable[[], object] = int,
   ):
     """Starts nothing yet; what is called is pickled.
 
@@ -77,10 +78,10 @@ class Guarded:
     self._allowance = allowance
     # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
     self._context = multiprocessing.get_context('spawn')
-    self._child: tuple[Any, Connection] | None = None
+    self._child: tuple[BaseProcess, Connection] | None = None
     self._over = False
 
-  def __call__(self, thing: Any) -> Any:
+  def __call__(self, thing: object) -> Any:
     """Returns what the function returns, or a `Lost`.
     Raises MgjaxError if the function raised it, or the process cannot be started.
     """
@@ -104,7 +105,7 @@ class Guarded:
     self._check()
     return Lost(f'{ended}, in each of {tries} tries' if tries > 1 else ended)
 
-  def start(self) -> tuple[Any, Connection]:
+  def start(self) -> tuple[BaseProcess, Connection]:
     """Starts the process, if there is none, so that the first call need not wait for it."""
     self._check()
     self._child = self._child or self._start()
@@ -129,7 +130,7 @@ class Guarded:
       self.close()
       raise InterruptedError('the work is over')
 
-  def _start(self) -> tuple[Any, Connection]:
+  def _start(self) -> tuple[BaseProcess, Connection]:
     """Starts a process; that one ends before it is ready says little, of several it does."""
     exitcode = None
     for _ in range(_STARTS):
@@ -157,7 +158,7 @@ class Guarded:
       'left?'
     )
 
-  def _answer(self, process: Any, pipe: Connection) -> tuple[str, Any]:
+  def _answer(self, process: BaseProcess, pipe: Connection) -> tuple[str, Any]:
     """Waits for what a process sends: ('returned' or 'raised' or 'ended', value)."""
     try:
       if not pipe.poll(self._allowance.wall_seconds):
@@ -185,7 +186,7 @@ class Isolated:
     for worker in self._all:
       self._free.put(worker)
 
-  def __call__(self, thing: Any) -> Any:
+  def __call__(self, thing: object) -> Any:
     guarded = self._free.get()
     try:
       return guarded(thing)
@@ -207,7 +208,10 @@ def _how(code: int | None) -> str:
 
 
 def _serve(
-  pipe: Connection, function: Callable[[Any], Any], prepare: Callable[[], Any], allowance: Allowance
+  pipe: Connection,
+  function: Callable[[Any], object],
+  prepare: Callable[[], object],
+  allowance: Allowance,
 ) -> None:
   """Answers calls until nobody asks any more."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -221,7 +225,7 @@ def _serve(
   _limit('RLIMIT_AS', bytes_allowed)
   with contextlib.suppress(BrokenPipeError):  # the one that asks may end at any moment
     pipe.send((True, None))
-  answer: tuple[str, Any]
+  answer: tuple[str, object]
   while (thing := _received(pipe)) is not _NOTHING:
     _limit('RLIMIT_CPU', math.ceil(time.process_time()) + allowance.processor_seconds)
     try:
@@ -246,7 +250,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _received(pipe: Connection) -> Any:
+def _received(pipe: Connection) -> object:
   try:
     return pipe.recv()
   except (EOFError, OSError):
@@ -274,7 +278,7 @@ def _peak() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _watched(function: Callable[[Any], Any], seconds: float, thing: Any) -> Any:
+def _watched(function: Callable[[Any], object], seconds: float, thing: object) -> object:
   """Calls a function; ends the process if that does not return, whatever it is stuck in."""
   with open(os.devnull, 'w') as nowhere:
     faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

@@ -42,11 +42,13 @@ class Clips(np.ndarray):
     clips.fps = tuple(rates) if len(set(rates)) > 1 else rates[0]
     return clips
 
-  def __array_finalize__(self, array: Any) -> None:
+  def __array_finalize__(self, array: object) -> None:
     fps = getattr(array, 'fps', None)
     self.fps, self.rate = None if isinstance(fps, tuple) else fps, getattr(array, 'rate', None)
 
-  def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+  def __array_wrap__(
+    self, array: np.ndarray, context: tuple | None = None, return_scalar: bool = False
+  ) -> Any:
     if array.ndim == 0:
       return array[()]  # a mean is a number, not an array of no axes
     result = array.view(type(self))
@@ -56,11 +58,11 @@ class Clips(np.ndarray):
       result.fps = self.fps if len(rates) == 1 else None
     return result
 
-  def __reduce__(self) -> Any:
+  def __reduce__(self) -> tuple:
     make, arguments, state = super().__reduce__()
     return make, arguments, (*state, self.fps, self.rate)
 
-  def __setstate__(self, state: Any) -> None:
+  def __setstate__(self, state: tuple) -> None:
     *array, self.fps, self.rate = state
     super().__setstate__(tuple(array))
 
@@ -84,7 +86,7 @@ class Clips(np.ndarray):
     return result
 
 
-def fps_of(video: Any, count: int, usual: float) -> list[float]:
+def fps_of(video: object, count: int, usual: float) -> list[float]:
   """Returns the frames a second of each of `count` videos, `usual` where an array says none."""
   if isinstance(video, list | tuple):
     if duration := getattr(video[0], 'info', {}).get('duration'):  # images of PIL, of one video
@@ -95,7 +97,7 @@ def fps_of(video: Any, count: int, usual: float) -> list[float]:
   return list(rates) if isinstance(rates, tuple) else [rates] * count
 
 
-def formed(video: Clips, output_type: str) -> Any:
+def formed(video: Clips, output_type: str) -> Clips | list:
   """Returns a video in the form of an `output_type`; images of PIL know for how long they show."""
   if output_type != 'pil':
     return video
@@ -107,7 +109,7 @@ def formed(video: Clips, output_type: str) -> Any:
   return images
 
 
-def stacked(videos: Sequence[Any]) -> Any:
+def stacked(videos: Sequence[Any]) -> Clips | list:
   """Returns videos in one array, those that are lists of images in a list."""
   if isinstance(videos[0], list):
     return list(videos)

@@ -7,7 +7,7 @@ A flow is float32 (h w 2), (y, x) in pixels: what is at (y, x) of a frame `a` is
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -24,7 +24,7 @@ Flow = Float[np.ndarray, 'h w 2']
 
 
 @functools.cache
-def opencv() -> Any:
+def opencv() -> ModuleType:
   """Returns OpenCV with one thread; ConfigError if it is not installed."""
   cv2 = load_package('cv2', 'optical flow needs OpenCV', 'curation')
   # It cuts a frame into as many parts as threads, and the flow depends on them.

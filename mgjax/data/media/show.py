@@ -164,7 +164,7 @@ def _save_one(
 
 
 def _rates(
-  output: Any, count: int, fps: float | np.floating | None, rate: int | None
+  output: object, count: int, fps: float | np.floating | None, rate: int | None
 ) -> tuple[list[float], int]:
   """Returns frames a second of each of `count` videos, and samples a second of audio."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
@@ -189,7 +189,7 @@ def _write_sheets(
   return [path]
 
 
-def _split(output: Any) -> tuple[list[np.ndarray], bool]:
+def _split(output: object) -> tuple[list[np.ndarray], bool]:
   """Returns one array a video or sound, and whether they are videos."""
   if isinstance(output, list) and output and isinstance(output[0], list):  # images of PIL
     output = [np.stack([np.asarray(frame) for frame in frames]) for frames in output]

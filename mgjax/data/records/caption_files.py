@@ -9,9 +9,9 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError
 from mgjax.core.files import parse_json
 from mgjax.data.records.storage import Storage
@@ -20,7 +20,7 @@ FIELDS = ('caption', 'fps')  # the fields from which prompts are made
 PATTERN = r'captions-[0-9a-f]{12}\.jsonl\.gz'  # after the name of the shard
 
 
-def about(row: Mapping[str, Any]) -> dict[str, Any]:
+def about(row: Fields) -> JSON:
   """Returns the `FIELDS` of a row; arrays of one number are converted to numbers."""
   fields = {name: row[name] for name in FIELDS if name in row}
   return {
@@ -28,7 +28,7 @@ def about(row: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def write(storage: Storage, shard: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write(storage: Storage, shard: str, rows: Sequence[Fields]) -> None:
   """Writes the captions of the shard named `shard`, unless some of its rows have none."""
   if not rows or not all(isinstance(row.get('caption'), str) for row in rows):
     return
@@ -42,7 +42,7 @@ def names(listed: Iterable[str]) -> dict[str, str]:
   return {f'{_stem(name)}.arrayrecord': name for name in listed if '.captions-' in name}
 
 
-def read(storage: Storage, name: str, rows: int) -> list[dict[str, Any]] | None:
+def read(storage: Storage, name: str, rows: int) -> list[JSON] | None:
   """Returns the fields of each row as `about` does, or None if the file is missing or damaged."""
   data = storage.read(name)
   if data is None or f'.captions-{_digest(data)}.' not in name:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields, Sample
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.rows import decode_row
@@ -39,7 +40,7 @@ def write_records(
   rows: Any,
   *,
   rows_per_shard: int,
-  meta: dict[str, Any] | None = None,
+  meta: JSON | None = None,
   columns: Sequence[str] = (),
 ) -> 'Records':
   """Writes a source of rows; rows of finished shards are not read."""
@@ -96,7 +97,7 @@ class Records:
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     """Reads a row, whose arrays are writable.
 
     Raises:
@@ -124,7 +125,7 @@ class Records:
       raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
     return self._columns[name]
 
-  def captions(self, keep: bool = False) -> Iterator[dict[str, Any]]:
+  def captions(self, keep: bool = False) -> Iterator[Sample]:
     """Yields {'caption'} of each row, and 'fps' if it has one, without reading arrays.
 
     Shards of earlier versions have no caption file; their rows are read, with a warning. With
@@ -133,14 +134,12 @@ class Records:
     """
     return self._read_captions(caption_files.names(self._storage.names()), keep)
 
-  def cheap_captions(self, most: int) -> Iterator[dict[str, Any]] | None:
+  def cheap_captions(self, most: int) -> Iterator[Sample] | None:
     """Returns `captions`, or None if that would read more than `most` bytes of rows."""
     files = caption_files.names(self._storage.names())
     return None if _bytes(self._without(files)) > most else self._read_captions(files)
 
-  def _read_captions(
-    self, files: Mapping[str, str], keep: bool = False
-  ) -> Iterator[dict[str, Any]]:
+  def _read_captions(self, files: Mapping[str, str], keep: bool = False) -> Iterator[Sample]:
     if missing := self._without(files):
       _log.warning(
         '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
@@ -150,7 +149,7 @@ class Records:
         _bytes(missing) / 1e9,
       )
 
-    def read(number: int) -> list[dict[str, Any]] | None:
+    def read(number: int) -> list[JSON] | None:
       shard = self._shards[number]
       name = files.get(shard['name'])
       captions = name and caption_files.read(self._storage, name, shard['rows'])
@@ -168,10 +167,10 @@ class Records:
               caption_files.write(self._storage, self._shards[number]['name'], captions)
           yield from captions
 
-  def _without(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
+  def _without(self, files: Mapping[str, str]) -> list[JSON]:
     return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
 
-  def _captions_of_rows(self, number: int) -> Iterator[dict[str, Any]]:
+  def _captions_of_rows(self, number: int) -> Iterator[Sample]:
     end = self._ends[number]
     for index in range(end - self._shards[number]['rows'], end):
       row = caption_files.about(self[index])
@@ -195,7 +194,7 @@ class Records:
       parts = [index.columns for index in pool.map(read, filled)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-  def __getstate__(self) -> dict[str, Any]:
+  def __getstate__(self) -> JSON:
     return {key: value for key, value in self.__dict__.items() if key != '_columns'}
 
 
@@ -223,7 +222,7 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   return faults
 
 
-def _bytes(shards: Sequence[Mapping[str, Any]]) -> int:
+def _bytes(shards: Sequence[Fields]) -> int:
   return sum(shard['bytes'] for shard in shards)
 
 

@@ -9,17 +9,17 @@ from them.
 
 import hashlib
 import json
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Sample
 from mgjax.core.errors import DataError
 
 _ALIGNMENT = 16  # of numpy's own memory
 
 
-def encode_row(row: dict[str, Any]) -> bytes:
+def encode_row(row: JSON) -> bytes:
   """Serialises a row: numpy arrays (also bfloat16 and its kin), strings, numbers, truth values."""
   header = {}
   arrays = []
@@ -41,7 +41,7 @@ def encode_row(row: dict[str, Any]) -> bytes:
   return b''.join([len(text).to_bytes(4, 'little'), text, *arrays])
 
 
-def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
+def decode_row(data: bytes | np.ndarray) -> Sample:
   """Inverts `encode_row`; numpy scalars are returned as arrays without axes.
 
   For a writable uint8 array the arrays of the row are views if they are aligned.

@@ -19,14 +19,17 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from array_record.python import array_record_module
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.records.rows import encode_row
 from mgjax.data.records.storage import Folder, Handle
+
+T = TypeVar('T')
 
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _BLOCK = 65536
@@ -66,9 +69,7 @@ class Index:
     return cls(*fixed, {name.removeprefix('column '): array for name, array in arrays.items()})
 
 
-def write_rows(
-  path: pathlib.Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()
-) -> Index:
+def write_rows(path: pathlib.Path, rows: Iterable[JSON], columns: Sequence[str] = ()) -> Index:
   """Writes rows to a local file and reads them back once.
 
   `columns` are fields of every row that are numbers or truth values.
@@ -105,7 +106,7 @@ def write_rows(
 def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
   """Yields a function that writes a row. Raises StorageError if it fails, likely on a full disk."""
 
-  def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+  def guarded(function: Callable[..., T], *arguments: object) -> T:
     try:
       return function(*arguments)
     except RuntimeError as error:
@@ -147,7 +148,7 @@ def checksum(handle: Handle, size: int) -> str:
   return digest.hexdigest()
 
 
-def _number(row: dict[str, Any], name: str) -> Any:
+def _number(row: JSON, name: str) -> Any:
   value = row.get(name)
   if (
     isinstance(value, np.ndarray | np.generic) and value.shape == () and value.dtype.kind in 'biuf'

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core import files
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.plug_ins import Later
 
@@ -145,10 +146,10 @@ class ObjectStore:
     self.location = url.rstrip('/')
     self.__setstate__({'location': self.location})
 
-  def __getstate__(self) -> dict[str, Any]:
+  def __getstate__(self) -> JSON:
     return {'location': self.location}  # connections cannot be pickled
 
-  def __setstate__(self, state: dict[str, Any]) -> None:
+  def __setstate__(self, state: JSON) -> None:
     self.location = state['location']
     try:
       self._store = tensorstore.KvStore.open(_spec(self.location), context=_context()).result()
@@ -244,7 +245,7 @@ def _context() -> Any:
   )
 
 
-def _spec(url: str) -> Any:
+def _spec(url: str) -> str | JSON:
   """Returns the spec for tensorstore, which does not look up the S3 endpoint itself."""
   parts = urllib.parse.urlsplit(url)
   endpoint = os.environ.get('AWS_ENDPOINT_URL')

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Sample, differences
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage
@@ -65,7 +65,7 @@ class RecordWriter:
     *,
     rows: int,
     rows_per_shard: int,
-    meta: dict[str, Any] | None = None,
+    meta: JSON | None = None,
     columns: Sequence[str] = (),
     exact: bool = True,
   ):
@@ -93,7 +93,7 @@ class RecordWriter:
     if self._storage.read(MANIFEST) is not None:  # another process finished it in between
       self._storage.remove(PLAN)
 
-  def shards(self) -> list[dict[str, Any]]:
+  def shards(self) -> list[JSON]:
     """Returns the entries of the finished shards: name, rows, bytes, sha256, columns and notes."""
     entries = self._entries()
     return [entries[index] for index in sorted(entries)]
@@ -114,7 +114,7 @@ class RecordWriter:
     return range(index * size, min((index + 1) * size, self._plan['rows']))
 
   def write_shard(
-    self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None = None
+    self, index: int, rows: Iterable[JSON], notes: Callable[[], object] | None = None
   ) -> None:
     """Writes one shard, which counts once it is complete and safely stored.
 
@@ -129,7 +129,7 @@ class RecordWriter:
       if self._entry(index) is None:  # otherwise another process has finished and cleaned up
         raise
 
-  def finish(self, summary: dict[str, Any] | None = None) -> None:
+  def finish(self, summary: JSON | None = None) -> None:
     """Writes the manifest, which makes the directory readable, and deletes leftover files.
 
     Several processes may call it, also at once; it does not change a finished directory. `summary`
@@ -173,7 +173,7 @@ class RecordWriter:
   def _manifest(self) -> dict[str, Any] | None:
     return None if self._storage.read(MANIFEST) is None else read_record_manifest(self._storage)
 
-  def _entries(self) -> dict[int, dict[str, Any]]:
+  def _entries(self) -> dict[int, JSON]:
     """Index -> entry of the shards whose files are there."""
     indices = map(_entry_index, self._storage.names())
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
@@ -181,14 +181,14 @@ class RecordWriter:
     # The manifest is read after the entries, because its writer deletes them.
     return _present([*entries, *self._finished()], self._storage.names())
 
-  def _entry(self, index: int) -> dict[str, Any] | None:
+  def _entry(self, index: int) -> JSON | None:
     entries = [self._read_entry(index), *self._finished()]
     return _present(entries, self._storage.names(f'{index:05d}')).get(index)
 
-  def _finished(self) -> list[dict[str, Any]]:
+  def _finished(self) -> list[JSON]:
     return (self._manifest() or {'shards': []})['shards']
 
-  def _read_entry(self, index: int) -> dict[str, Any] | None:
+  def _read_entry(self, index: int) -> JSON | None:
     data = self._storage.read(f'{index:05d}.json')
     try:
       return None if data is None else json.loads(data)
@@ -196,13 +196,13 @@ class RecordWriter:
       return None
 
   def _write_files(
-    self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None
-  ) -> dict[str, Any]:
+    self, index: int, rows: Iterable[JSON], notes: Callable[[], object] | None
+  ) -> JSON:
     expected = len(self.shard_rows(index))
     stem = f'{index:05d}'
-    captions: list[dict[str, Any]] = []
+    captions: list[Sample] = []
 
-    def noted() -> Iterator[dict[str, Any]]:
+    def noted() -> Iterator[JSON]:
       for row in rows:
         captions.append(caption_files.about(row))
         yield row
@@ -229,7 +229,7 @@ class RecordWriter:
     caption_files.write(self._storage, shard['name'], captions)
     return entry
 
-  def _enter(self, index: int, entry: dict[str, Any]) -> None:
+  def _enter(self, index: int, entry: JSON) -> None:
     name = f'{index:05d}.json'
     for _ in range(_TRIES):
       self._storage.create(name, _to_json(entry))
@@ -274,12 +274,12 @@ def read_record_manifest(storage: Storage) -> dict[str, Any]:
   return manifest
 
 
-def stored_files(shard: dict[str, Any]) -> list[tuple[str, int]]:
+def stored_files(shard: JSON) -> list[tuple[str, int]]:
   """Returns name and size of the two required files of a shard."""
   return [(str(file['name']), int(file['bytes'])) for file in (shard, shard['columns'])]
 
 
-def fault(names: dict[str, int | None], shard: dict[str, Any]) -> str:
+def fault(names: dict[str, int | None], shard: JSON) -> str:
   """Describes a problem of a shard that a listing of files shows, '' if there is none."""
   for name, size in stored_files(shard):
     if name not in names:
@@ -298,13 +298,11 @@ def _entry_index(name: str) -> int | None:
   return int(stem) if end == 'json' and stem.isdigit() else None
 
 
-def _present(
-  entries: list[dict[str, Any] | None], names: dict[str, int | None]
-) -> dict[int, dict[str, Any]]:
+def _present(entries: list[JSON | None], names: dict[str, int | None]) -> dict[int, JSON]:
   """Maps each index to its last entry whose files are among the names."""
   complete = (entry for entry in entries if entry and not fault(names, entry))
   return {int(entry['name'].split('-')[0]): entry for entry in complete}
 
 
-def _to_json(value: Any) -> bytes:
+def _to_json(value: object) -> bytes:
   return (json.dumps(value, indent=2) + '\n').encode()

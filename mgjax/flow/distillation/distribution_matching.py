@@ -22,13 +22,14 @@ DMD2, and why.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, check, unpack
 from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Predict, Tree
@@ -58,7 +59,7 @@ class Simulated:
   """
 
   teacher: str
-  schedule: Mapping[str, Any]
+  schedule: Fields
   steps: Steps
 
   def __post_init__(self):

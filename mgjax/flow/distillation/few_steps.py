@@ -16,13 +16,14 @@ of the teacher four times, and the next targets contain it.)
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Range, check, unpack
 from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Predict, Tree
@@ -53,7 +54,7 @@ class FewSteps:
 
   teacher: str
   guidance: Guidance
-  schedule: Mapping[str, Any]
+  schedule: Fields
   steps: Annotated[int, Range(least=4, most=1024)] = 32
 
   def __post_init__(self):

@@ -117,7 +117,7 @@ def make_mean_flow(
     )
     with forward_mode():
       _, slope = jax.jvp(
-        lambda *point: answers(*point, batch_rows, drop_rows),
+        lambda x, time, step: answers(x, time, step, batch_rows, drop_rows),
         (x_rows, start_rows, step_rows),
         (velocity_rows, jnp.ones_like(start_rows), -jnp.ones_like(step_rows)),
       )

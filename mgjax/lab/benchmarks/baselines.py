@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.settings import annotations
@@ -42,7 +43,7 @@ class Baseline:
   """
 
   name: str
-  make_programs: Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, Timed]]]
+  make_programs: Callable[[Fields], Mapping[str, Mapping[str, Timed]]]
   differs: str = ''
 
 
@@ -70,9 +71,7 @@ def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseli
   return loaded
 
 
-def make_task(
-  what: str, backbone: Transformer, latents: tuple[int, ...], context: int
-) -> dict[str, Any]:
+def make_task(what: str, backbone: Transformer, latents: tuple[int, ...], context: int) -> JSON:
   """Returns what a baseline of a flow model has to do, in plain values.
 
   Returns:
@@ -119,7 +118,7 @@ def make_forward_task(
   }
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> JSON:
   affinity = getattr(os, 'sched_getaffinity', None)
   return {
     'platform': jax.default_backend(),

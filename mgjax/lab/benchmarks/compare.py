@@ -9,12 +9,13 @@ import platform
 import re
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import first_line
+from mgjax.core.typing import Tree
 from mgjax.lab.benchmarks.baselines import Baseline
 from mgjax.lab.benchmarks.programs import Programs
 from mgjax.lab.benchmarks.report import OURS, rated, ratios
@@ -39,7 +40,7 @@ class PreparedPrograms:
   """Programs that are compiled, bound to arguments, and warm; `compiled` and `runs` are by name."""
 
   programs: Programs
-  arguments: Sequence[Any]
+  arguments: Sequence[Tree]
   compiled: Mapping[str, CompiledProgram]
   runs: Mapping[str, Timed]
 
@@ -86,7 +87,7 @@ def prepare(programs: Programs) -> PreparedPrograms:
 def compare_programs(
   ours: PreparedPrograms,
   baselines: Sequence[Baseline],
-  task: Mapping[str, Any],
+  task: Fields,
   compilations: Sequence[float],
   *,
   rounds: int,
@@ -128,7 +129,7 @@ def report_of(
   rounds: int,
   notes: Sequence[str],
   **counts: int,
-) -> dict[str, Any]:
+) -> JSON:
   """Returns what every report has, in plain JSON values."""
   kind = mesh.devices.flat[0].device_kind
   chip = find_chip(kind)
@@ -170,7 +171,7 @@ def report_of(
 
 
 def prepare_baselines(
-  baselines: Sequence[Baseline], task: Mapping[str, Any], check: Check | None
+  baselines: Sequence[Baseline], task: Fields, check: Check | None
 ) -> tuple[Runs, dict[str, str]]:
   """Makes baselines and warms them up; one that fails is named, and does not stop the others.
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.lab.benchmarks.baselines import find_baselines, make_task
 from mgjax.lab.benchmarks.compare import (
@@ -43,7 +44,7 @@ def measure_flow_model(
   layers: int | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-) -> dict[str, Any]:
+) -> JSON:
   """Times the programs of a flow model on random data; the devices of a mesh share the work.
 
   The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Array
+from mgjax.core.typing import Array, Tree
 from mgjax.lab.benchmarks.baselines import Baseline, find_baselines, make_forward_task
 from mgjax.lab.benchmarks.compare import (
   Check,
@@ -88,7 +88,7 @@ def make_forward_programs(what: str, forward: Forward, mesh: Mesh) -> Programs:
   inputs = [jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=rows) for shape in input_shapes]
   params = program_shapes(initialise, shardings)
 
-  def allocate() -> tuple[Any, ...]:
+  def allocate() -> tuple[Tree, ...]:
     random = np.random.default_rng(0)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> Array:

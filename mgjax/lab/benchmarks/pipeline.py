@@ -4,11 +4,11 @@ import functools
 import pathlib
 import tempfile
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.lab.benchmarks.timing import interleave, warm_up
 from mgjax.lab.report.tables import aligned
 from mgjax.sections.video.pipeline import VideoPipeline
@@ -54,7 +54,7 @@ def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
   }
 
 
-def describe_pipeline(report: Mapping[str, Any]) -> str:
+def describe_pipeline(report: Fields) -> str:
   """Returns what `measure_pipeline` found as a table for people."""
   rows = [('', 'median s', 'min s', 'processor s')]
   rows += [

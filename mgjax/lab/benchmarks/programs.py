@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Batch, Key, Tree
+from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.lab.benchmarks.timing import draw
 from mgjax.lab.planning.step_spec import StepSpec
 from mgjax.models.backbone.block import Block
@@ -47,12 +46,12 @@ class Programs:
     donates: the first argument is used up, and the first result takes its place.
   """
 
-  programs: Mapping[str, Callable[..., Any]]
+  programs: Mapping[str, Callable[..., Tree]]
   flops: Mapping[str, int]
-  shapes: tuple[Any, ...]
-  allocate: Callable[[], tuple[Any, ...]]
+  shapes: tuple[Tree, ...]
+  allocate: Callable[[], tuple[Tree, ...]]
   parameters: int = 0
-  out_shardings: Any = None
+  out_shardings: Tree = None
   donates: bool = False
 
 
@@ -112,7 +111,7 @@ def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   shapes = program_shapes(initialise, shardings)
   batch = make_batch(spec.model, latents, context, mesh)
 
-  def forward(params: Tree, batch: Batch) -> Any:
+  def forward(params: Tree, batch: Batch) -> Array:
     time = jnp.full(latents[0], 0.5)
     return spec.model.apply({'params': params}, batch['latents'], time, batch, {})
 
@@ -219,7 +218,7 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
 WHAT = {'step': _step, 'forward': _forward, 'blocks': _blocks, 'attention': _attention}
 
 
-def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):
+def _array(mesh: Mesh, shape: Sequence[int], dtype: object, entries: Sequence[Entry]):
   sharding = NamedSharding(mesh, spec(entries))
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError
 from mgjax.lab.planning.efficiency import BACKWARD, FORWARD, rates_of, words
 from mgjax.lab.report.tables import aligned, markdown
@@ -41,9 +42,7 @@ def rates(
   }
 
 
-def rated(
-  timings: Timings, flops: Mapping[str, int], **sizes: Any
-) -> dict[str, dict[str, dict[str, Any]]]:
+def rated(timings: Timings, flops: Mapping[str, int], **sizes: Any) -> dict[str, dict[str, JSON]]:
   """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median."""
   rated_programs: dict[str, dict[str, dict[str, Any]]] = {}
   for (name, program), times in timings.items():
@@ -77,13 +76,13 @@ def describe_benchmark(report: Mapping[str, Any]) -> str:
   return '\n'.join([*parts, report['counted'], *report['notes']])
 
 
-def _heading(report: Mapping[str, Any]) -> str:
+def _heading(report: Fields) -> str:
   mesh = ', '.join(f'{axis} {size}' for axis, size in report['mesh'].items() if size > 1)
   devices = f'{report["devices"]} x {report["device"]}' + (f' ({mesh})' if mesh else '')
   return f'{report["what"]} on {devices}: {_sizes(report)}'
 
 
-def _sizes(report: Mapping[str, Any]) -> str:
+def _sizes(report: Fields) -> str:
   if 'sizes' in report:
     return f'{" x ".join(map(str, report["sizes"]))}, {report["dtype"]}'
   rows = report['latents'][0]
@@ -93,7 +92,7 @@ def _sizes(report: Mapping[str, Any]) -> str:
   return f'{depth}{rows} x {tokens:,} tokens, {report["dtype"]}, {how}'
 
 
-def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _rows(report: Fields) -> list[tuple[str, ...]]:
   unit = report.get('unit', 'tokens')
   rows = [
     (
@@ -193,7 +192,7 @@ def describe_folder(folder: str | os.PathLike) -> str:
   return '\n'.join(lines)
 
 
-def _shares(report: Mapping[str, Any]) -> str:
+def _shares(report: Fields) -> str:
   """What attention alone says of two shares of `mgjax/lab/planning/efficiency.py`."""
   mfu = {name: numbers['mfu'] for name, numbers in report['programs'][OURS].items()}
   if report['what'] != 'attention' or not all(mfu.values()) or len(mfu) < 2:
@@ -202,7 +201,7 @@ def _shares(report: Mapping[str, Any]) -> str:
   return f'measures attention at {mfu["forward"]:.1%} of the peak forward, {backward:.1%} backward'
 
 
-def _times_ours(report: Mapping[str, Any], whose: str, program: str) -> str:
+def _times_ours(report: Fields, whose: str, program: str) -> str:
   """How many times our median and our processor seconds a baseline takes."""
   times = report.get('baseline_over_mgjax', {}).get(whose, {}).get(program)
   return f'{times["median"]:.2f}, {times["cpu"]:.2f}' if times else '-'

@@ -3,12 +3,12 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Tree
@@ -44,7 +44,7 @@ class Sampler:
         f'one of {", ".join(SOLVERS)}'
       )
 
-  def task(self) -> dict[str, Any]:
+  def task(self) -> JSON:
     """Returns what a baseline has to know beside `baselines.make_task`, in plain values.
 
     `times`, the schedule; `guidance`, the scale of a text, 1 where there is none; `solver`.

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, read_optional_json, write_json
 from mgjax.lab.benchmarks.compare import machine
@@ -87,7 +88,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
   return Answer(describe(numbers), numbers)
 
 
-def describe(numbers: Mapping[str, Any]) -> str:
+def describe(numbers: Fields) -> str:
   """Returns the row of docs/results/speedrun.md, with its header."""
   rows, bar = numbers['seeds'], numbers['bar']
   spent, scores = ([row[name] for row in rows] for name in ('processor_seconds', 'score'))
@@ -107,7 +108,7 @@ def describe(numbers: Mapping[str, Any]) -> str:
   return markdown([[*cells], [*cells.values()]])
 
 
-def _run(config: Mapping[str, Any], flags: Sequence[str], seed: int, bar: Bar) -> dict[str, float]:
+def _run(config: Fields, flags: Sequence[str], seed: int, bar: Bar) -> dict[str, float]:
   order, stages = config['order'], config['stages']
   seeded = [f'--config.stages.{name}.seed={seed}' for name in order if 'seed' in stages[name]]
   trained = f'--config.order={tuple(order[:-1])}'

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, is_out_of_memory
+from mgjax.core.typing import Tree
 from mgjax.parallel.compiler import compiler_options
 
 Timed = Callable[[], object]  # runs a program once and returns when it is done
@@ -35,18 +36,18 @@ class CompiledProgram:
   `temporary` those of what lives during the run alone.
   """
 
-  call: Callable[..., Any]
+  call: Callable[..., Tree]
   seconds: float
   bytes: int
   temporary: int
 
 
 def compile_program(
-  function: Callable[..., Any],
-  shapes: tuple[Any, ...],
+  function: Callable[..., Tree],
+  shapes: tuple[Tree, ...],
   *,
   donates: bool = False,
-  out_shardings: Any = None,
+  out_shardings: Tree = None,
 ) -> CompiledProgram:
   """Compiles a function for arguments that need not exist yet; shapes have their shardings.
 
@@ -63,7 +64,7 @@ def compile_program(
   return CompiledProgram(compiled, seconds, held + temporary, temporary)
 
 
-def draw(shapes: Any) -> Any:
+def draw(shapes: Tree) -> Tree:
   """Draws normal numbers into arrays of given shapes, types and shardings; bools are True."""
   leaves, structure = jax.tree.flatten(shapes)
 
@@ -79,7 +80,7 @@ def draw(shapes: Any) -> Any:
   return jax.tree.unflatten(structure, arrays)
 
 
-def repeated(call: Callable[..., Any], arguments: list[Any], *, donates: bool = False) -> Timed:
+def repeated(call: Callable[..., Tree], arguments: list[Tree], *, donates: bool = False) -> Timed:
   """Binds a program to its arguments; a first one that it donates is replaced by its result."""
 
   def run() -> None:

@@ -13,11 +13,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
@@ -48,7 +49,7 @@ CARRIED = {
   },
 }
 
-_Row = Mapping[str, Any]
+_Row = Fields
 
 
 def caption_clips(
@@ -179,7 +180,7 @@ def _frames(
   return or_reason(read, video, 'read', MemoryError)
 
 
-def _identity(settings: CaptionSettings) -> dict[str, Any]:
+def _identity(settings: CaptionSettings) -> JSON:
   """What captions depend on; not the template, nor how fast a server is asked."""
   fields = dataclasses.asdict(settings)
   del fields['template'], fields['prefix']

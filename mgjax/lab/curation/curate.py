@@ -15,8 +15,8 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError, check_one_of, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.data.ingest.entries import alike
@@ -162,10 +162,10 @@ class _Looked:
   """
 
   selection: Selection
-  rows: list[dict[str, Any]]
+  rows: list[JSON]
   waiting: int
   unanswered: int
-  counts: dict[str, Any]
+  counts: JSON
   lines: list[str]
 
 

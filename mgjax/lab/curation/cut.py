@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
@@ -23,7 +24,7 @@ from mgjax.lab.curation.settings import CUT, CutSettings
 from mgjax.lab.curation.shards import Executor, Seen, finish_jobs
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
-_Clip = tuple[Input | Rejected, Mapping[str, Any]]  # and its row
+_Clip = tuple[Input | Rejected, Fields]  # and its row
 _Job = tuple[int, list[_Clip]]  # the index of a shard of records, and its clips
 MORE = 'more'  # of a row: what its record has beside that
 
@@ -38,7 +39,7 @@ class CutResult:
 
 
 def write_records(
-  clips: Sequence[Mapping[str, Any]],
+  clips: Sequence[Fields],
   inputs: Inputs,
   directory: str | os.PathLike[str],
   executor: Executor,
@@ -81,7 +82,7 @@ def write_records(
 
 
 def _jobs(
-  clips: Sequence[Mapping[str, Any]], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
+  clips: Sequence[Fields], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
 ) -> Iterator[_Job]:
   for index in missing:
     rows = [clips[number] for number in writer.shard_rows(index)]
@@ -103,7 +104,7 @@ class _Cutter:
   def __call__(self, job: _Job) -> None:
     notes: list[list[Any]] = []  # [clip, whether it was copied, why it is no record]
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[JSON]:
       for clip in job[1]:
         name = clip[1]['clip']
         result = self._cut(clip)
@@ -127,7 +128,7 @@ def _cut(settings: CutSettings, clip: _Clip) -> tuple[dict[str, Any], bool] | st
   """Returns the row of a clip and whether its frames were copied, or why there is none."""
   video, row = clip
 
-  def cut() -> tuple[dict[str, Any], bool]:
+  def cut() -> tuple[JSON, bool]:
     how = {'gop': settings.gop, 'crf': settings.crf, 'anew': settings.anew}
     data, copied = cut_video(open_video(video), row['start'], row['end'], **how)
     return {**row.get(MORE, {}), **make_row(data, row['caption'], row['clip'])}, copied

@@ -7,11 +7,10 @@ so a changed threshold measures nothing twice; one that lets a gated video throu
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Bool
 from mgjax.lab.curation.filters.registry import FILTERS, filters_of
 from mgjax.lab.curation.filters.table import as_columns
@@ -27,15 +26,15 @@ class Gate:
   names: tuple[str, ...] = ()
   keep: KeepSettings = dataclasses.field(default_factory=KeepSettings)
 
-  def reason(self, row: Mapping[str, Any]) -> str:
+  def reason(self, row: Fields) -> str:
     """Says why the video of a row need not be decoded, '' if it has to be."""
     return self._reasons({name: [row[name]] for name in PROBED} | {'clip': ['']})[0]
 
-  def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
+  def opened(self, table: object) -> Bool[np.ndarray, 'n']:
     """Which rows of `Scores.gated`, of videos that were not decoded, it lets through now."""
     return self._reasons(table) == ''
 
-  def _reasons(self, table: Any) -> np.ndarray:
+  def _reasons(self, table: object) -> np.ndarray:
     columns = as_columns(table, (*PROBED, 'clip'))
     reasons = np.full(len(columns['clip']), '', object)
     for name in self.names:

@@ -14,15 +14,17 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from mgjax.core import files
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float
-from mgjax.lab.curation.filters.table import dense
+from mgjax.lab.curation.filters.table import Table, dense
 
 FORMAT = 1
 PLAN = 'plan.json'
@@ -36,7 +38,7 @@ _DIGITS = 12  # of a digest, in names
 Vectors = Mapping[str, Float[np.ndarray, 'n d']]
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
   """Names plain JSON values."""
   return _named(json.dumps(value, sort_keys=True).encode())
 
@@ -55,7 +57,7 @@ class Scores:
   def __init__(
     self,
     directory: str | os.PathLike[str],
-    identity: Mapping[str, Any],
+    identity: Fields,
     videos: int,
     videos_per_shard: int,
   ):
@@ -98,9 +100,7 @@ class Scores:
     names = sorted(entry.name for entry in os.scandir(self.directory))
     return {int(match[1]): match[0] for match in map(_SHARD.fullmatch, names) if match}
 
-  def write(
-    self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
-  ) -> None:
+  def write(self, index: int, rows: Sequence[Fields], seconds: float, instead_of: str = '') -> None:
     """Writes the rows of a shard, which took one worker `seconds`, instead of an older file."""
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
     table = pyarrow().table({name: [row.get(name) for row in rows] for name in names})
@@ -110,7 +110,7 @@ class Scores:
     if instead_of not in ('', name):
       (self.directory / instead_of).unlink(missing_ok=True)
 
-  def rows(self, index: int) -> tuple[list[dict[str, Any]], float, str]:
+  def rows(self, index: int) -> tuple[list[JSON], float, str]:
     """Returns the rows of a shard, the seconds that they took, and its file; none, 0.0 and ''."""
     if not (name := self.shards().get(index, '')):
       return [], 0.0, ''
@@ -149,7 +149,7 @@ class Scores:
       if path.name not in names:
         path.unlink()
 
-  def table(self) -> tuple[Any, Vectors]:
+  def table(self) -> tuple[Table, Vectors]:
     """Returns the rows of all finished shards without their pictures, a pyarrow.Table.
 
     Beside it come the columns of vectors that are not in it: all of them when all shards are there,
@@ -228,13 +228,13 @@ def _metadata(table: Any, name: str, default: Any) -> Any:
   return default if value is None else json.loads(value)
 
 
-def pyarrow() -> Any:
+def pyarrow() -> ModuleType:
   """The library of tables, with its part for parquet; a ConfigError where it is not installed."""
   load_package('pyarrow.parquet', 'curation needs pyarrow', 'curation')
   return load_package('pyarrow', 'curation needs pyarrow', 'curation')
 
 
-def to_parquet(table: Any) -> bytes:
+def to_parquet(table: object) -> bytes:
   """Returns the parquet file of a pyarrow.Table."""
   file = io.BytesIO()
   pyarrow().parquet.write_table(table, file, compression='zstd')

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.data.ingest.entries import alike
 from mgjax.lab.curation.filters.registry import filters_of
+from mgjax.lab.curation.filters.table import Table
 from mgjax.lab.curation.rows import Vectors, pyarrow
 from mgjax.lab.curation.settings import CurationSettings
 
@@ -37,7 +39,7 @@ class Step:
 class Selection:
   """What is kept, and what became of the rest."""
 
-  table: Any  # pyarrow.Table of all rows
+  table: Table  # pyarrow.Table of all rows
   dropped_by: np.ndarray  # objects: a filter, '' of what is kept, UNMEASURED of a broken video
   reasons: np.ndarray  # objects, why
   steps: list[Step]
@@ -67,7 +69,7 @@ class Selection:
     return np.flatnonzero(self.dropped_by == '')
 
   @property
-  def decisions(self) -> Any:
+  def decisions(self) -> Table:
     """The table (clip, filter, reason), a row for every clip."""
     fields = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
     return pyarrow().table({'clip': self.table.column('clip'), **fields})
@@ -89,7 +91,7 @@ class Selection:
     )
     return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
 
-  def funnel(self) -> dict[str, Any]:
+  def funnel(self) -> JSON:
     """Returns the counts in plain JSON values."""
     return {
       'clips': self.clips,

@@ -6,9 +6,9 @@ change without measuring anything again. Published numbers are those of Table 44
 
 import dataclasses
 import string
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Checked, Count, Fraction, Magnitude, Positive, Range
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
@@ -194,7 +194,7 @@ class CaptionSettings(Checked):
 
   kind: str = 'existing'
   # Fields of `EndpointSettings`.
-  endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  endpoint: Fields = dataclasses.field(default_factory=dict)
   frames: Positive = 8  # of a clip that the endpoint is shown; not in public sources
   # Longer side, in pixels; not in public sources.
   side: Annotated[int, Range(least=32, most=4096)] = 512

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.entries import RejectedEntry as Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
@@ -38,7 +39,7 @@ class Job:
   inputs: Inputs
 
 
-Measure = Callable[[tuple[Input | Rejected, int]], list[dict[str, Any]]]
+Measure = Callable[[tuple[Input | Rejected, int]], list[JSON]]
 Seen = Callable[[int], None]
 
 
@@ -71,7 +72,7 @@ class ShardWorker:
       self._seen(1)
     self._scores.write(job.index, rows, time.monotonic() - began, instead_of=name)
 
-  def _opened(self, row: dict[str, Any]) -> bool:
+  def _opened(self, row: JSON) -> bool:
     return bool(row.get(GATED)) and not self._gate.reason(row)
 
   def close(self) -> None:
@@ -150,7 +151,7 @@ def measure_all(
 
 def finish_jobs(
   missing: Callable[[], list[int]],
-  jobs: Callable[[list[int]], Iterator[Any]],
+  jobs: Callable[[list[int]], Iterator[object]],
   size: Callable[[int], int],
   make: Make,
   executor: Executor,

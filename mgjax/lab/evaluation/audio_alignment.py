@@ -9,8 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.media.audio import write_soundtrack
@@ -64,7 +65,7 @@ def judge_soundtracks(
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
-  choice: dict[str, Any] = {}
+  choice: JSON = {}
   if candidates > 1:
     moments = round(ALIGNMENT_RATE * pipeline.default_seconds)
     motions = [
@@ -172,7 +173,7 @@ def _write_heard(path: pathlib.Path, clip: JudgedClip, fps: float, rate: int) ->
 
 
 def _features(
-  pipeline: AudioPipeline, clips: Sequence[dict[str, Any]]
+  pipeline: AudioPipeline, clips: Sequence[Sample]
 ) -> Float[np.ndarray, 'b t e'] | None:
   if 'video' not in clips[0]:
     return None

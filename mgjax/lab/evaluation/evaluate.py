@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.clips import evenly
@@ -363,11 +364,11 @@ def evaluate_suite(
   return write_findings(folder, 'suite', measured, about, show=lambda index, _: paths[index])
 
 
-def _about(pipeline: Any, seed: int) -> dict[str, Any]:
+def _about(pipeline: Any, seed: int) -> JSON:
   return {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
 
 
-def _weights(workdir: pathlib.Path) -> dict[str, Any]:
+def _weights(workdir: pathlib.Path) -> JSON:
   step = open_checkpoints(workdir).steps()[-1]
   return {'workdir': os.fspath(workdir), 'step': step}
 
@@ -391,7 +392,7 @@ class Evaluation:
     """The names of all options, such as `samples`."""
     return [*self.changes, *list(inspect.signature(self.judge).parameters)[1:]]
 
-  def __call__(self, workdir: str | os.PathLike[str], **options: Any) -> Findings:
+  def __call__(self, workdir: str | os.PathLike[str], **options: object) -> Findings:
     """Loads the run in a work directory and judges it."""
     changes = {name: options.pop(name) for name in self.changes if name in options}
     return self.judge(self.load(workdir, **changes), **options)

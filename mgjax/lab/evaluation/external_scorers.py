@@ -46,7 +46,7 @@ class CommandScorer:
   patience: float = PATIENCE
 
   def __call__(
-    self, sounds: Float[np.ndarray, 'n s c'], rate: int, *, caption: str = '', **_: Any
+    self, sounds: Float[np.ndarray, 'n s c'], rate: int, *, caption: str = '', **_: object
   ) -> Float[np.ndarray, 'n']:
     """Scores candidates for one caption, as re-ranking asks; see `mgjax.sections.audio.rerank`.
 

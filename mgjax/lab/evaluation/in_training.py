@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Positive, checked, fields_of
@@ -29,10 +29,10 @@ class Evaluator:
   """
 
   every: Positive
-  options: Mapping[str, Any]
+  options: Fields
 
 
-def read_evaluators(fields: Mapping[str, Any]) -> dict[str, Evaluator]:
+def read_evaluators(fields: Fields) -> dict[str, Evaluator]:
   """Reads `evaluators` of a configuration: name -> {every, options of the evaluation}.
 
   Raises ConfigError if the component has no evaluation or the evaluation has no such option, or if

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, read_optional_json, write_json
 from mgjax.data.clips import evenly
@@ -103,7 +104,7 @@ def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   write_json(workdir / REPORT, report)
 
 
-def _about(stage: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int] | None:
+def _about(stage: Fields, workdir: pathlib.Path) -> dict[str, int] | None:
   model = workdir / stage['of']
   steps = open_checkpoints(model).steps() if model.exists() else []
   return {'step': steps[-1], 'samples': stage['samples']} if steps else None

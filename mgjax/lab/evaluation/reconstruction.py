@@ -4,13 +4,12 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8
 from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.media.contact_sheet import contact_sheet
@@ -184,7 +183,7 @@ def sample_clips(
   clips: str = '',
   frames: int | None = None,
   size: tuple[int, int] | None = None,
-) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
+) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], Sample]:
   """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
   `frames` and `size` are by default those of `longest`, the run's longest bucket. Returns a lazy

@@ -35,6 +35,7 @@ from typing import Annotated, Any
 import numpy as np
 from PIL import Image
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, printable
 from mgjax.core.files import WRONG, parse_json, read_json_lines, read_optional_json, write_bytes
 from mgjax.core.settings import Positive, Range, check
@@ -54,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 Seconds = Annotated[float, Range(above=0, most=86400)]
 Check = Callable[[Any], Any]
-Message = dict[str, Any]
+Message = JSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class EndpointSettings:
   model: str
   url: str = 'http://127.0.0.1:8000/v1'
   key_variable: str = ''
-  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  options: Fields = dataclasses.field(default_factory=dict)
   jpeg_quality: Annotated[int, Range(least=0, most=95)] = 0
   at_once: Annotated[int, Range(least=1, most=256)] = 8
   requests_a_minute: Annotated[float, Range(above=0, infinite=True)] = math.inf
@@ -443,7 +444,7 @@ def _worth(text: str, check: Check | None) -> Any:
   return value
 
 
-def _message(role: str, content: Any) -> Message:
+def _message(role: str, content: object) -> Message:
   return {'role': role, 'content': content}
 
 

@@ -19,9 +19,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, read_json_lines, write_bytes
 from mgjax.core.settings import Checked, Fraction, Positive, Range, unpack
@@ -68,7 +69,7 @@ class RewriteSettings(Checked):
     keep: least share of a prompt's longer words that must remain.
   """
 
-  endpoint: Mapping[str, Any]
+  endpoint: Fields
   words: Annotated[int, Range(least=5, most=500)] = 60
   most: Positive = 250
   examples: tuple[tuple[str, str], ...] = EXAMPLES
@@ -228,6 +229,6 @@ def _pair(row: Any) -> tuple[str, str] | None:
   return (row['prompt'] + '', clean_prompt(row['rewritten'])) if row['keep'] else None
 
 
-def _write_lines(path: str | os.PathLike[str], rows: Sequence[Any]) -> None:
+def _write_lines(path: str | os.PathLike[str], rows: Sequence[object]) -> None:
   lines = (json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
   write_bytes(path, ''.join(lines).encode())

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning import report
@@ -61,7 +62,7 @@ class Answer:
   """What a plan or a benchmark says: a table for people, and the same as plain JSON values."""
 
   text: str
-  numbers: dict[str, Any]
+  numbers: JSON
 
 
 def plan_any(

@@ -10,7 +10,7 @@ Whole training steps that others published are no part of any formula; they are 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mgjax.parallel.chips import CHIPS
 
@@ -29,7 +29,7 @@ class Ends(Generic[T]):
   slow: T
   fast: T
 
-  def map(self, function: Callable[[T], Any]) -> 'Ends':
+  def map(self, function: Callable[[T], object]) -> 'Ends':
     """Returns the function's value at both ends."""
     return Ends(function(self.slow), function(self.fast))
 

@@ -16,6 +16,7 @@ import jax.extend
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, checked, fields_of
 from mgjax.core.tree import count_parameters
@@ -157,7 +158,7 @@ def plan_forward(
   }
 
 
-def describe_forward(answer: Mapping[str, Any]) -> str:
+def describe_forward(answer: Fields) -> str:
   """Returns what `plan_forward` found as text."""
   flops = answer['flops_of_a_row']
   parts = ', '.join(f'{name} {value:.4g}' for name, value in flops.items())
@@ -183,7 +184,7 @@ def describe_forward(answer: Mapping[str, Any]) -> str:
   )
 
 
-def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
+def count_products(function: Callable[..., object], *arguments: Tree) -> int:
   """Counts the operations of a function's convolutions and matrix products; a multiply-add is two.
 
     2 |y| |k| / o    of a convolution with kernel k of o output channels and result y

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.lab.planning.communication import Collective
 from mgjax.lab.planning.efficiency import Ends, bounds, lasting, spread, words
 from mgjax.lab.planning.plan import ESTIMATED, Plan, recommended_remat
@@ -167,7 +168,7 @@ def table(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
   return [f'  {line}' for line in aligned(rows, names)]
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
+def plan_as_json(plan: Plan) -> JSON:
   """Returns a plan as one object of plain JSON values."""
   work = plan.work
   chosen = plan.chosen
@@ -218,7 +219,7 @@ def search_as_json(
   return _about(work, topology) | results
 
 
-def _about(work: Workload, topology: Topology) -> dict[str, Any]:
+def _about(work: Workload, topology: Topology) -> JSON:
   return {
     'topology': topology.name,
     'devices': topology.devices,

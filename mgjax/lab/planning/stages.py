@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import bounds, spread
 from mgjax.lab.planning.plan import Choices, Plan, make_plan
@@ -30,7 +30,7 @@ def read_stages(config: ConfigDict) -> dict[str, FlowRun]:
   }
 
 
-def plan_stages(runs: Mapping[str, FlowRun], topology: str) -> dict[str, Any]:
+def plan_stages(runs: Mapping[str, FlowRun], topology: str) -> JSON:
   """Plans stages that train a flow model, by formula.
 
   A mesh is the configured one if its groups divide the batch, else the fastest. A batch that does
@@ -99,7 +99,7 @@ def _takes(work: Workload, sizes: Mapping[str, int]) -> bool:
   return work.batch % math.prod(sizes[axis] for axis in BATCH) == 0
 
 
-def describe_stages(answer: Mapping[str, Any]) -> str:
+def describe_stages(answer: Fields) -> str:
   """Returns what `plan_stages` found as a table in Markdown, and the command that does it."""
   rows: list[Sequence[str]] = [_HEADER]
   for name, stage in answer['stages'].items():

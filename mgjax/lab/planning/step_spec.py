@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import optax
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.settings import fields_of, unpack
@@ -72,7 +72,7 @@ class FlowRun:
       rules=config.rules,
     )
 
-  def with_backbone(self, **changes: Any) -> 'FlowRun':
+  def with_backbone(self, **changes: object) -> 'FlowRun':
     """Returns the run of a model whose backbone has other fields, such as `remat`."""
     model = self.outline.model
     model = model.clone(backbone=model.backbone.clone(**changes))
@@ -88,10 +88,10 @@ class StepSpec:
   """
 
   model: nn.Module
-  inputs: tuple[Any, ...]
+  inputs: tuple[Tree, ...]
   objective: Objective
   optimizer: optax.GradientTransformation
-  options: Mapping[str, Any]
+  options: Fields
   lora: Lora = dataclasses.field(default_factory=Lora)
   reference: bool = False  # whether the objective asks the model that adapters change as well
 

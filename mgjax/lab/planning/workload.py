@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.models.flow_model.conditions import context_lengths, small_inputs
@@ -173,7 +174,7 @@ class _Sample(NamedTuple):
   shape: tuple[int, int, int]
   latents: tuple[int, int, int, int]
   tokens: int
-  batch: dict[str, Any]
+  batch: JSON
   context: int
   flops: Flops
 

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import printable
 from mgjax.lab.report.charts import format_number, histogram, interval_chart
 from mgjax.lab.report.page import Rows, data_url, render
 from mgjax.lab.report.preview import preview
 from mgjax.lab.report.tables import aligned, cells_of
 
-Record = Mapping[str, Any]
+Record = Fields
 
 SAMPLES = 12  # in the overview
 _BYTES = 24 * 2**20  # of all files on a page

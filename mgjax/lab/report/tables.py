@@ -3,7 +3,8 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from mgjax.core.configuration.keys import Fields
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
@@ -33,7 +34,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
   return '\n'.join(aligned([[*(f'| {cell}' for cell in row), '|'] for row in table], len(rule) + 1))
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Fields]) -> str:
   """Formats rows as CSV, with a header of the columns."""
   text = io.StringIO()
   writer = csv.DictWriter(text, columns, lineterminator='\n')

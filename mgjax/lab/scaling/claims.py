@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import unpack
@@ -142,7 +143,7 @@ class Verdict:
 
 
 def write_claims(
-  config: Mapping[str, Any], records: str | os.PathLike[str], out: str | os.PathLike[str]
+  config: Fields, records: str | os.PathLike[str], out: str | os.PathLike[str]
 ) -> list[pathlib.Path]:
   """Writes the page of all claims, Markdown with a picture a group beside it, from records alone.
 

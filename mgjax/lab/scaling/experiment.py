@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import mgjax
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.lab.evaluation.worlds.alignment import judge_for
@@ -61,10 +62,10 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
 
 
 def _judge(
-  options: Mapping[str, Any],
-  own: Mapping[str, Mapping[str, Any]],
+  options: Fields,
+  own: Mapping[str, Fields],
   of: Mapping[str, str],
-  reference: Mapping[str, Any],
+  reference: Fields,
   folder: pathlib.Path,
 ) -> dict[str, Any]:
   """Returns the scores of a run: their means over groups of captions.

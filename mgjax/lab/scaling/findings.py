@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.lab.report.tables import aligned
 from mgjax.lab.scaling.audit import FURTHEST, audit
@@ -56,7 +57,7 @@ class LawFindings:
   power_again: Sequence[PowerLaw]
   warnings: Sequence[str]
 
-  def interval(self, what: Callable[[Law], Any]) -> Interval:
+  def interval(self, what: Callable[[Law], object]) -> Interval:
     """Returns a number of the law with its interval of 80%."""
     return interval(what(self.fit.law), [what(fit.law) for fit in self.again])
 
@@ -118,7 +119,7 @@ class LawFindings:
     lines += self.powers()
     return '\n'.join([*lines, *(f'warning: {warning}' for warning in self.warnings)])
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values."""
     return {
       'law': dataclasses.asdict(self.fit.law),

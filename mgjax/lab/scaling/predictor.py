@@ -11,8 +11,8 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_json
 from mgjax.lab.report.tables import aligned
@@ -51,7 +51,7 @@ class Prediction:
     out = [f'left out, without these numbers: {", ".join(self.left_out)}'] if self.left_out else []
     return '\n'.join([*aligned(rows), note, *out])
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values."""
     return dataclasses.asdict(self)
 

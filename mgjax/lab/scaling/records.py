@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import parse_json
 from mgjax.core.typing import Float
@@ -90,7 +91,7 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
   tables, as 'Model Size' and 'Training FLOP'. It may have its `learning_rate`. Of rows with the
   same name in the column `run` the last is its end. Raises DataError for what cannot be read.
   """
-  arms: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+  arms: dict[str, list[JSON]] = collections.defaultdict(list)
   for number, row in enumerate(read_rows(path), 1):
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')
     arms[arm].append(_run(row, flops, f'{printable(os.fspath(path))}, row {number}'))
@@ -131,7 +132,7 @@ def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   return [row for row in rows if id(row) in last_ids]
 
 
-def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
+def _records(runs: Sequence[JSON], flops: float) -> Records:
   size, tokens, loss = (np.array([run[name] for run in runs]) for name in Runs._fields)
   has_rates = all('rate' in run for run in runs)
   rates = np.array([run['rate'] for run in runs]) if has_rates else None
@@ -156,7 +157,7 @@ def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
   return [{str(name).lower(): value for name, value in row.items()} for row in rows]
 
 
-def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
+def have_sizes(rows: Sequence[Fields]) -> bool:
   """Says whether rows tell tokens or operations, so that a law can be fitted to them."""
   return any(name in row for row in rows for name in (*_TOKENS, *_COMPUTE))
 

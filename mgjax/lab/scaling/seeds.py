@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import FURTHEST
 from mgjax.lab.report.tables import aligned
@@ -29,7 +30,7 @@ class Difference(NamedTuple):
 
 
 def compare_seeds(
-  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+  rows: Sequence[Fields], first: str, second: str, confidence: float = 0.95
 ) -> dict[str, tuple[float, float, Interval]]:
   """Compares two arms by the losses and scores of their seeds: number -> both means, and b - a.
 
@@ -70,7 +71,7 @@ def compare_seeds(
 
 
 def describe_seeds(
-  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+  rows: Sequence[Fields], first: str, second: str, confidence: float = 0.95
 ) -> str:
   """Formats what `compare_seeds` finds as a table."""
   table = [('', first, second, f'{second} - {first}')]
@@ -83,7 +84,7 @@ def describe_seeds(
   return '\n'.join([*aligned(table), note])
 
 
-def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, dict[str, float]]]:
+def rank_arms(rows: Sequence[Fields], score: str) -> list[tuple[str, dict[str, float]]]:
   """Returns (arm, seed -> number) by the mean of a number, the best arm first.
 
   Low losses and high scores are good. Raises ConfigError if fewer than two arms have the number,
@@ -127,7 +128,7 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
   return '\n'.join([*aligned(table), note])
 
 
-def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
+def runs_of(rows: Sequence[Fields], arm: str) -> dict[str, Fields]:
   """Seed -> row, of an arm's runs that came to their end."""
   return {str(row['seed']): row for row in rows if row['arm'] == arm and not row.get('error')}
 

@@ -38,7 +38,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.configuration.config_files import load_config
-from mgjax.core.configuration.keys import did_you_mean, flatten
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean, flatten
 from mgjax.core.configuration.renamed_keys import added
 from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError, first_line
 from mgjax.core.files import read_json_lines, read_optional_json, write_bytes, write_json
@@ -72,8 +72,8 @@ FREE = (
 _LOSSES = ('loss', 'validation_loss', 'validation_loss_raw')
 _PAUSE = 0.2  # seconds until the file of another process is asked for again
 
-Row = dict[str, Any]
-Evaluate = Callable[[pathlib.Path], Mapping[str, Any]]
+Row = JSON
+Evaluate = Callable[[pathlib.Path], Fields]
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def run_sweep(
   workdir: str | os.PathLike[str],
   *,
   evaluate: Evaluate | None = None,
-  about: Mapping[str, Mapping[str, Any]] = {},
+  about: Mapping[str, Fields] = {},
 ) -> bool:
   """Trains every arm with every seed, or resumes where an earlier call stopped.
 
@@ -191,7 +191,7 @@ def _put(workdir: pathlib.Path, row: Row) -> None:
       time.sleep(_PAUSE)
 
 
-def digest(config: Mapping[str, Any]) -> str:
+def digest(config: Fields) -> str:
   """Returns the SHA-256 of a configuration, but for how and where a run is done.
 
   A key that was added later does not count where it says what runs did before.
@@ -250,7 +250,7 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
   }
 
 
-def _vary(arm: Mapping[str, Any], folder: pathlib.Path) -> None:
+def _vary(arm: Fields, folder: pathlib.Path) -> None:
   """Makes a work directory of a run that was trained before, with changes of its configuration."""
   of = find_run(arm[OF].replace('{seed}', str(arm['seed'])))
   changed = _changed(read_config(of).to_dict(), arm.get('changes', {}))
@@ -286,7 +286,7 @@ def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
   return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
 
 
-def _plain(scores: Mapping[str, Any]) -> Any:
+def _plain(scores: Fields) -> JSON:
   """Scores as JSON would give them back, arrays as lists."""
   try:
     text = json.dumps(dict(scores), default=lambda x: np.asarray(x).tolist(), allow_nan=False)

@@ -8,13 +8,14 @@ resamples complete rows and complete columns.
 
 import dataclasses
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
 
@@ -82,7 +83,7 @@ class Difference:
 
 
 def compare(
-  first: Any, second: Any, *, same_seeds: bool = True, resamples: int = 10_000, seed: int = 0
+  first: object, second: object, *, same_seeds: bool = True, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 
@@ -165,13 +166,13 @@ def apart(
 
 
 def compare_rows(
-  rows: Iterable[Mapping[str, Any]],
+  rows: Iterable[Fields],
   first: str,
   second: str,
   score: str,
   *,
   seeds: Sequence[int] | None = None,
-  **options: Any,
+  **options: object,
 ) -> Difference:
   """Compares two arms of a sweep by one of their scores, with the options of `compare`.
 
@@ -202,7 +203,7 @@ def compare_rows(
 
 
 def _scores(
-  rows: Iterable[Mapping[str, Any]], arm: str, score: str, seeds: Sequence[int] | None
+  rows: Iterable[Fields], arm: str, score: str, seeds: Sequence[int] | None
 ) -> dict[int, Any]:
   """Returns seed -> scores of its prompts."""
   scores_by_seed = {}
@@ -229,7 +230,7 @@ def _scores(
   return scores_by_seed
 
 
-def _table(scores: Any, name: str) -> Float[np.ndarray, 's p']:
+def _table(scores: object, name: str) -> Float[np.ndarray, 's p']:
   try:
     table = np.asarray(scores, np.float64)
   except (TypeError, ValueError):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, Int
 from mgjax.lab.statistics.intervals import (
@@ -70,7 +71,7 @@ class Value(Interval):
       return f'{self.value:.4g} ({samples})'
     return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}] ({samples})'
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values, None for NaN."""
     return plain(self) | {'limit': plain(self.limit)}
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.configuration.keys import JSON
+from mgjax.core.typing import Float, Sample, UInt8
 
 Videos = Sequence[np.ndarray] | UInt8[np.ndarray, 'b t h w 3']
 
@@ -212,7 +213,7 @@ class PicturesJudge(Protocol):
     """The cosine by a CLIP's head from which on two pictures show one identity; NaN if unknown."""
 
   @property
-  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+  def choices(self) -> list[tuple[str, JSON]]:
     """Every caption there is, and what it says, name -> value."""
 
   def pictures(self, count: int) -> list[Picture]:
@@ -258,8 +259,8 @@ class SoundJudge(Protocol):
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping[str, Any]]) -> list[Any]:
     """Compares audio (s c) of 48 kHz with what is to be heard of as many samples."""
 
-  def scores(self, readings: Sequence[Any]) -> Any:
+  def scores(self, readings: Sequence[object]) -> Any:
     """Sums readings up; NaN where there was nothing to score."""
 
-  def long_clips(self, source: Any, times: int, count: int) -> list[dict[str, Any]]:
+  def long_clips(self, source: object, times: int, count: int) -> list[Sample]:
     """Samples of a source, `times` as long as training's, in which something is heard all along."""

@@ -2,10 +2,10 @@
 
 import dataclasses
 import operator
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Sample
 from mgjax.core.errors import ConfigError
 from mgjax.data.synthetic_datasets import RATE
 
@@ -36,7 +36,7 @@ class Source:
   def __len__(self) -> int:
     return self.length
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     return self.show(self.scene(index))
 
   def generator(self, index: int) -> np.random.Generator:

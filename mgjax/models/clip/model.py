@@ -1,13 +1,13 @@
 """CLIP's two towers side by side, with the temperature between them."""
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
@@ -97,7 +97,7 @@ def clip_model_inputs(model: ClipModel) -> tuple[Array, ...]:
   return (*clip_inputs(model.vision), *clip_inputs(model.text))
 
 
-def make_clip_model(fields: Mapping[str, Any]) -> ClipModel:
+def make_clip_model(fields: Fields) -> ClipModel:
   """Makes the module that a configuration's `model` describes, or raises ConfigError."""
   model = unpack(ClipModel, fields, 'model')
   text, vision = model.text.projection, model.vision.projection

@@ -1,7 +1,5 @@
 """The contrastive objective of images, their captions and their identities."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -94,7 +92,7 @@ def clip_objective(
   """
   del key
   images, texts, scale, *identity = predict(batch['images'], batch['tokens'], batch['tokens_mask'])
-  tokens: Any = jnp.where(batch['tokens_mask'], batch['tokens'], -1)
+  tokens: Array = jnp.where(batch['tokens_mask'], batch['tokens'], -1)
   same = (tokens[:, None] == tokens[None]).all(axis=2)
   loss, metrics = contrastive_loss(images, texts, scale, same)
   if 'identity' not in batch:

@@ -4,14 +4,14 @@ The networks of Radford et al. (2021), as OpenAI, OpenCLIP and MetaCLIP publish 
 Long-prompt MetaCLIP is the text tower with a table of 256 positions; its vision tower reads faces.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Count, Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
@@ -234,11 +234,11 @@ def clip_inputs(tower: ClipText | ClipVision) -> tuple[Array, ...]:
   return jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
 
 
-def make_clip_text(fields: Mapping[str, Any]) -> ClipText:
+def make_clip_text(fields: Fields) -> ClipText:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return unpack(ClipText, fields, 'model')
 
 
-def make_clip_vision(fields: Mapping[str, Any]) -> ClipVision:
+def make_clip_vision(fields: Fields) -> ClipVision:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return unpack(ClipVision, fields, 'model')

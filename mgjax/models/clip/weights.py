@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.safetensors_files import check_agrees, in_file, listed
@@ -174,8 +175,8 @@ _OWN = {
 
 
 def clip_fields(
-  tower: str, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+  tower: str, tensors: Mapping[str, np.ndarray], config: Fields | None = None
+) -> JSON:
   """Reads fields of `ClipText` or `ClipVision` ('text', 'vision') from the tensors and from
   config.json.
 
@@ -225,7 +226,7 @@ def expected(tower: str) -> str:
   return f"those of CLIP's {tower} tower by the names of transformers, OpenAI or OpenCLIP"
 
 
-def _of_tower(tower: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _of_tower(tower: str, config: Fields) -> Fields:
   """Returns what config.json says of one tower."""
   config = config.get(f'{tower}_config') or config
   kind = config.get('model_type', 'clip') if isinstance(config, Mapping) else config
@@ -236,7 +237,7 @@ def _of_tower(tower: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
   return config
 
 
-def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+def _from_config(tower: str, config: Fields, sizes: Fields) -> JSON:
   """Returns what config.json says beside sizes, or means where it is silent."""
   check_agrees({ours: config.get(_SIZES[ours]) for ours in _SIZES if ours in sizes}, sizes)
   activation = config.get('hidden_act', 'quick_gelu')
@@ -254,7 +255,7 @@ def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]
   return fields
 
 
-def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def clip_config(tower: str, fields: Fields) -> JSON:
   """Returns the config.json with which transformers reads a tower with these fields.
 
   By OpenAI's and OpenCLIP's own names only `clip_fields` understands it.
@@ -275,7 +276,7 @@ def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
   return config
 
 
-def _format(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> WeightFormat:
+def _format(tower: str, make: Callable[[Fields], nn.Module]) -> WeightFormat:
   return make_encoder_format(
     Family(
       make,
@@ -304,13 +305,11 @@ def _pair_rows() -> Sequence[TensorName]:
   return rows
 
 
-def _init_pair(model: ClipModel, _: Mapping[str, Any], key: jax.Array) -> Tree:
+def _init_pair(model: ClipModel, _: Fields, key: jax.Array) -> Tree:
   return nn.unbox(model.init(key, *clip_model_inputs(model))['params'])
 
 
-def _write_pair(
-  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
-) -> str:
+def _write_pair(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
   """Writes both towers of a trained CLIP as a folder of transformers' CLIPModel.
 
   From it `launch.weights import` makes a frozen encoder of either tower.

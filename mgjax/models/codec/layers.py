@@ -1,7 +1,6 @@
 """The layers of the audio codec: snake, and convolutions with weight norm (Movie Gen §6)."""
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,7 +18,7 @@ OUTPUTS, INPUTS = -1, -2  # axes of a kernel
 _FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-def keep_variance(key: Key, shape: tuple[int, int, int], dtype: Any) -> Array:
+def keep_variance(key: Key, shape: tuple[int, int, int], dtype: jnp.dtype) -> Array:
   """Initialises a transposed convolution's W (k i o) so that it keeps the variance of its input.
 
   Each sees two taps of i channels. PyTorch divides by all taps and the outputs instead: strides of

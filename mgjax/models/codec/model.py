@@ -1,8 +1,6 @@
 """The audio codec, a DAC-VAE: 48 kHz to 25 latents a second and back (Movie Gen §6)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -10,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key, Num
@@ -187,6 +186,6 @@ class Codec(nn.Module):
       )
 
 
-def make_codec(fields: Mapping[str, Any]) -> Codec:
+def make_codec(fields: Fields) -> Codec:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return unpack(Codec, fields, 'model')

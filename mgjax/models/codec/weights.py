@@ -12,13 +12,13 @@ import os
 import pathlib
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
 from mgjax.core.safetensors_files import Tensors, in_file, read_tensors
@@ -92,7 +92,7 @@ def _places(prefix: str, places: Collection[int], between: str = '.') -> list[st
   return [f'{prefix}{between}{arrange}' for arrange in places]
 
 
-def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def published_fields(tensors: Mapping[str, np.ndarray]) -> JSON:
   """Reads fields of `Codec` from a published DAC-VAE's tensors. Raises ConfigError if some lack."""
   # One figure: each level doubles the width, and is made before it is compared with its tensors.
   levels = sum(bool(re.fullmatch(r'encoder\.block\.\d\.block\.4\.bias', name)) for name in tensors)
@@ -115,7 +115,7 @@ def transformers_side(tensors: Collection[str]) -> str | None:
   return SIDES['block.0.conv_t1.bias' in tensors]
 
 
-def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[str, Any]:
+def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> JSON:
   """Reads fields of `Codec` from one side of transformers' DAC. Raises ConfigError if some lack."""
   levels = sum(bool(re.fullmatch(r'block\.\d\.snake1\.alpha', name)) for name in tensors)
   change = 'conv1' if side == 'encoder' else 'conv_t1'
@@ -247,13 +247,13 @@ def _as_theirs(name: str, array: np.ndarray) -> np.ndarray:
   return np.ascontiguousarray(array)
 
 
-def _init(codec: Codec, _: Mapping[str, Any], key: jax.Array) -> Tree:
+def _init(codec: Codec, _: Fields, key: jax.Array) -> Tree:
   sound = jnp.zeros((1, codec.compression, codec.channels))
   return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
 
 
 def _read_dac(
-  fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+  fields: Fields, source: str | os.PathLike[str], *, seed: int, keep_type: bool
 ) -> ImportedWeights:
   """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
   del keep_type  # trained, so float32
@@ -281,9 +281,7 @@ def _read_dac(
   )
 
 
-def _write_dac(
-  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
-) -> str:
+def _write_dac(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
   if (patch := fields.get('patch', 1)) != 1:
     raise ConfigError(
       f'the published codec folds no samples, this one has model.patch = {patch}; export it '

@@ -1,14 +1,14 @@
 """ByteText: a small byte-level text encoder, trained with the model (Movie Gen §3.1.4)."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive
 from mgjax.core.typing import Array, Batch, Bool, Float, Int
@@ -66,14 +66,14 @@ class ByteText(Conditioning):
     """Returns the tokens (m)."""
     return {self.key: array((self.length,), np.int32)}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
     size, tokens = self.tokens(self._text(sample))
     if size > self.length - 1:
       _warn_of_cut(size, self.length - 1, self.unit)
     return {self.key: tokens}
 
-  def cut(self, sample: Mapping[str, Any]) -> Cut | None:
+  def cut(self, sample: Fields) -> Cut | None:
     """Returns what it reads of a prompt that is too long; the caller says so."""
     text = self._text(sample)
     size, _ = self.tokens(text)
@@ -82,7 +82,7 @@ class ByteText(Conditioning):
     _warned.add((self.length - 1, self.unit))
     return Cut(size, self.length - 1, self.unit, self.head(text, self.length - 1), size + 1)
 
-  def _text(self, sample: Mapping[str, Any]) -> str:
+  def _text(self, sample: Fields) -> str:
     if self.reads not in READS:
       raise ConfigError(f'{self.name}.reads = {self.reads!r}; expected one of {", ".join(READS)}')
     return READS[self.reads](prompt_of(sample))

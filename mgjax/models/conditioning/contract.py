@@ -1,12 +1,13 @@
 """What a conditioning is: one Linen module in one file, which answers with `Ports`."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.ports import Ports
 
@@ -59,18 +60,18 @@ class Conditioning(nn.Module):
     """Names those of the arrays it requires that are latents of a clip, made by the codec."""
     return ()
 
-  def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the clips that the codec must encode, by the names of `encodes`; none if absent.
 
     A clip is what the codec reads: uint8 (t h w 3), or float32 (s c) of sound.
     """
     return {}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Turns a sample's fields into the other arrays that it requires, on the host."""
     return {}
 
-  def cut(self, sample: Mapping[str, Any]) -> Cut | None:
+  def cut(self, sample: Fields) -> Cut | None:
     """Returns what it reads of a sample's prompt where that is not all of it, else None."""
     return None
 
@@ -82,6 +83,6 @@ class Conditioning(nn.Module):
     raise NotImplementedError(f'{type(self).__name__}.__call__')
 
 
-def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+def array(shape: tuple[int, ...], dtype: object) -> jax.ShapeDtypeStruct:
   """Describes an array of one row, for `requires`."""
   return jax.ShapeDtypeStruct(shape, dtype)

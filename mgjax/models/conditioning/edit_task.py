@@ -1,13 +1,14 @@
 """EditTask: which kind of edit is asked for, as a learned vector (Movie Gen §5, Emu Edit)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
@@ -43,7 +44,7 @@ class EditTask(Conditioning):
     """Returns the field 'task', a name."""
     return {TASK_KEY: ()}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the number of a sample's task if it names one; ConfigError for an unknown one."""
     if TASK_KEY not in sample:
       return {}

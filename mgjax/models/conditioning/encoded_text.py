@@ -1,13 +1,13 @@
 """EncodedText: embeddings of prompts by frozen text encoders (Movie Gen §3.1.4, §6)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool, Float
@@ -48,7 +48,7 @@ class EncodedText(Conditioning):
       arrays[mask] = array((shape['length'],), bool)
     return arrays
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Turns a sample's 'embeddings' into the batch's arrays, padded, with their masks.
 
     Raises:

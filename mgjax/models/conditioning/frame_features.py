@@ -1,12 +1,13 @@
 """FrameFeatures: features of video frames, for the audio model (Movie Gen §6)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Finite, Positive
 from mgjax.core.typing import Array, Batch, Bool
@@ -45,7 +46,7 @@ class FrameFeatures(Conditioning):
     """Returns the field 'frame_features' (t e)."""
     return {FRAME_FEATURES_KEY: (latents[0], self.features)}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns a sample's 'frame_features' if any; DataError if they are of another encoder."""
     if FRAME_FEATURES_KEY not in sample:
       return {}

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Fraction, Positive
 from mgjax.core.typing import Array, Batch, Bool, UInt8
@@ -77,14 +78,14 @@ class Frames(Conditioning):
     """Names the latents of the clip of known frames."""
     return (CLIP,)
 
-  def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the clip of known frames; black where nothing is known, none if nothing was asked."""
     clip, known = self._known(sample)
     if known is None:
       return {}
     return {CLIP: nearest_known(clip, known) if known.any() else np.zeros_like(clip)}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns which frames are known, filled up to whole latents by the last of them."""
     known = sample.get(KNOWN) if 'latents' in sample else self._known(sample)[1]
     if known is None:
@@ -110,7 +111,7 @@ class Frames(Conditioning):
       known[:length] = True
     return known
 
-  def _known(self, sample: Mapping[str, Any]) -> Any:
+  def _known(self, sample: Fields) -> Any:
     """Returns a clip and which of its frames are known: given, or drawn; None if neither."""
     ends = {index: np.asarray(sample[n]) for index, n in ((0, FIRST), (-1, LAST)) if n in sample}
     if CLIP in sample:
@@ -130,7 +131,7 @@ class Frames(Conditioning):
       known[index] = True
     return clip, known
 
-  def _given(self, known: Any, frames: int) -> np.ndarray:
+  def _given(self, known: object, frames: int) -> np.ndarray:
     """Returns a mask that was given, without what `prepare` may have filled up."""
     known = _as_mask(known)
     if known.ndim != 1 or not 0 <= len(known) - frames < self.stride:
@@ -172,5 +173,5 @@ def nearest_known(
   return clip[places[away.argmin(1)]]
 
 
-def _as_mask(known: Any) -> np.ndarray:
+def _as_mask(known: object) -> np.ndarray:
   return np.asarray(known).astype(np.float32) > 0.5

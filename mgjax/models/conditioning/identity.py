@@ -1,12 +1,13 @@
 """Identity: who a video shows, from masked pictures of them (Movie Gen §4)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Positive
@@ -65,7 +66,7 @@ class Identity(Conditioning):
     """Returns the field 'reference' (r h w 3)."""
     return {REFERENCE_KEY: self.shape}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns a sample's 'reference' if it has one, pictures (_ h w 3) of any number and size."""
     if REFERENCE_KEY not in sample:
       return {}

@@ -9,10 +9,9 @@ import dataclasses
 import importlib
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.models.conditioning.contract import Conditioning
@@ -46,7 +45,7 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   return add
 
 
-def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) -> Conditioning:
+def make_conditioning(description: Fields, name: str, **handed: object) -> Conditioning:
   """Makes the module that `{'kind': ..., **fields}` describes.
 
   Args:

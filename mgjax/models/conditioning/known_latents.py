@@ -1,12 +1,13 @@
 """KnownLatents: latents that are already known, to extend or infill audio (Movie Gen §6)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
@@ -34,7 +35,7 @@ class KnownLatents(Conditioning):
     """Returns the field 'context' (t 1 1 c)."""
     return {CONTEXT_KEY: latents}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns a sample's 'context' if it has one."""
     return (
       {CONTEXT_KEY: np.asarray(sample[CONTEXT_KEY], np.float32)} if CONTEXT_KEY in sample else {}

@@ -1,12 +1,13 @@
 """TemporalPlace: where in the table of temporal positions a row begins (Movie Gen §5)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
@@ -31,7 +32,7 @@ class TemporalPlace(Conditioning):
     """Returns the field 'temporal_place', a number."""
     return {TEMPORAL_PLACE_KEY: ()}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns a sample's entry if it has one."""
     return (
       {TEMPORAL_PLACE_KEY: np.array(sample[TEMPORAL_PLACE_KEY], np.int32)}

@@ -126,7 +126,7 @@ def align(
   ) -> tuple[Array, Metrics]:
     projections = []
 
-    def tapped(x: Array, time: Array, batch: Batch, drop: Any) -> Array:
+    def tapped(x: Array, time: Array, batch: Batch, drop: object) -> Array:
       velocity, projected = predict(x, time, batch, drop, settings.layer)
       projections.append(projected)
       return velocity

@@ -1,13 +1,13 @@
 """Builds flow models and their samplers from settings, and checks what they learned from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import Fields, differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Tree
@@ -27,7 +27,7 @@ from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.foreign_weights.format import WeightFormat
 
 
-def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
+def make_flow_model(fields: Fields) -> FlowModel:
   """Makes the module that the fields of `config.model` describe.
 
   They are those of `Transformer`, `dtype` by its name, and `conditionings`: name -> `kind`
@@ -40,7 +40,7 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   return _conditioned(unpack(Transformer, fields, 'model', name='backbone'), described)
 
 
-def make_discriminator(fields: Mapping[str, Any], model: Mapping[str, Any]) -> FlowModel:
+def make_discriminator(fields: Fields, model: Fields) -> FlowModel:
   """Makes the discriminator of samples of a flow model, under the same conditions.
 
   Args:
@@ -51,7 +51,7 @@ def make_discriminator(fields: Mapping[str, Any], model: Mapping[str, Any]) -> F
   return _conditioned(backbone, model['conditionings'])
 
 
-def _conditioned(backbone: Any, described: Mapping[str, Any]) -> FlowModel:
+def _conditioned(backbone: nn.Module, described: Fields) -> FlowModel:
   handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
   conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
   return FlowModel(backbone, tuple(conditionings))
@@ -113,7 +113,7 @@ def make_sampler_of(
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   """Makes the function from a prepared batch to the operations of a training step on it."""
-  known: dict[Any, int] = {}
+  known: dict[Hashable, int] = {}
 
   def flops(batch: Batch) -> int:
     shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
@@ -127,9 +127,7 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   return flops
 
 
-def check_records(
-  meta: Mapping[str, Any], fingerprints: Sequence[str], expected: Mapping[str, Any], name: str
-) -> None:
+def check_records(meta: Fields, fingerprints: Sequence[str], expected: Fields, name: str) -> None:
   """Checks that latents on disk are those that a configuration asks for.
 
   Args:
@@ -181,7 +179,7 @@ def check_training_inputs(
     )
 
 
-def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
+def _init(model: FlowModel, notes: Fields, key: jax.Array) -> Tree:
   inputs = small_inputs(model, len(notes['latents']['mean']))
   return nn.unbox(model.init(key, *inputs)['params'])
 

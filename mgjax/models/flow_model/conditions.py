@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Batch
+from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.models.conditioning.contract import Conditioning, Latents
 from mgjax.models.conditioning.ports import Ports, combine
 from mgjax.models.flow_model.model import FlowModel
@@ -28,7 +29,7 @@ def encoded_names(conditionings: Iterable[Conditioning]) -> tuple[str, ...]:
 
 
 def arrays_of(
-  conditionings: Sequence[Conditioning], sample: Mapping[str, Any]
+  conditionings: Sequence[Conditioning], sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Turns a sample into the arrays that conditionings read, on the host.
 
@@ -48,7 +49,7 @@ def arrays_of(
 
 
 def derived_fields(
-  conditionings: Iterable[Conditioning], sample: Mapping[str, Any]
+  conditionings: Iterable[Conditioning], sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Returns the fields, other than clips, that conditionings of clips derive from a sample.
 
@@ -65,14 +66,14 @@ def derived_fields(
 
 
 def row_of(
-  conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, Any]
+  conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
   """Returns a sample's latents, or its clip `raw` where it has none, and its `arrays_of`."""
   name = LATENTS if LATENTS in sample else raw
   return {name: np.asarray(sample[name])} | arrays_of(conditionings, sample)
 
 
-def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> dict[str, Any]:
+def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> JSON:
   """Returns {'clips': {name: shape of its latents}}, of those of `encoded_names`; {} if none.
 
   Args:
@@ -101,7 +102,7 @@ def encode_clips(batch: Batch, raw: str, encode: Encode) -> Batch:
 
 
 def prepare_samples(
-  model: FlowModel, samples: Sequence[Mapping[str, Any]], encode: Encode | None = None
+  model: FlowModel, samples: Sequence[Mapping[str, object]], encode: Encode | None = None
 ) -> Batch:
   """Turns samples into the arrays that the model's conditionings read.
 
@@ -150,9 +151,7 @@ def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
   return tuple(condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)))
 
 
-def spread_conditions(
-  conditions: Mapping[str, Any], fields: Fields, count: int
-) -> list[dict[str, Any]]:
+def spread_conditions(conditions: Mapping[str, Any], fields: Fields, count: int) -> list[Sample]:
   """Returns the conditions of each of `count` samples, without opening files.
 
   Args:
@@ -164,7 +163,7 @@ def spread_conditions(
     ConfigError: a condition that the model does not read, or not as many as there are samples.
     DataError: a file is not there.
   """
-  samples: list[dict[str, Any]] = [{} for _ in range(count)]
+  samples: list[Sample] = [{} for _ in range(count)]
   for name, condition in conditions.items():
     if condition is None:
       continue
@@ -187,7 +186,7 @@ def spread_conditions(
   return samples
 
 
-def check_condition(condition: Any, shape: tuple[int, ...], name: str) -> Any:
+def check_condition(condition: object, shape: tuple[int, ...], name: str) -> object:
   """Returns a condition of one sample, which is no file, as an array of `shape`.
 
   Raises ConfigError if it has another shape; () accepts anything.
@@ -218,7 +217,7 @@ def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows
   return batch | prepare_samples(model, samples)
 
 
-def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
+def small_inputs(model: FlowModel, channels: int) -> tuple[Tree, ...]:
   """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
   latents = (*model.backbone.patch, channels)
   return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
@@ -247,7 +246,7 @@ def _are_pictures(shape: tuple[int, ...]) -> bool:
   return len(shape) == 4 and shape[-1] == 3
 
 
-def is_file(condition: Any, shape: tuple[int, ...]) -> bool:
+def is_file(condition: object, shape: tuple[int, ...]) -> bool:
   """Says whether a condition of this shape is given as a file of pictures."""
   return isinstance(condition, str | os.PathLike) and _are_pictures(shape)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Objective, Predict, Tree
@@ -42,8 +41,8 @@ class Objectives:
 
   train: Objective
   validate: Objective
-  student: Callable[..., Any] | None = None
-  critic: Callable[..., Any] | None = None
+  student: Callable[..., Tree] | None = None
+  critic: Callable[..., Tree] | None = None
 
 
 def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> Objectives:

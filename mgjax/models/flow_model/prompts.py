@@ -2,9 +2,9 @@
 
 import logging
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import printable
 from mgjax.models.conditioning.contract import Conditioning, Cut
 from mgjax.models.text.vocabulary import (
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def study_captions(
-  sources: Iterable[Iterable[Mapping[str, Any]] | None], conditionings: Sequence[Conditioning]
+  sources: Iterable[Iterable[Fields] | None], conditionings: Sequence[Conditioning]
 ) -> list[str] | None:
   """Returns the words of the captions of training, and warns if the model cannot read some whole.
 
@@ -30,7 +30,7 @@ def study_captions(
   is said. `sources` are of each {'caption'} and perhaps 'fps' of its samples; None where that is
   costly.
   """
-  samples: dict[Any, Mapping[str, Any]] = {}
+  samples: dict[Hashable, Fields] = {}
   for captions in sources:
     if captions is None:
       return None
@@ -43,15 +43,13 @@ def study_captions(
   return learn_words(caption for caption, _ in samples)
 
 
-def cuts_of(conditionings: Sequence[Conditioning], sample: Mapping[str, Any]) -> dict[str, Cut]:
+def cuts_of(conditionings: Sequence[Conditioning], sample: Fields) -> dict[str, Cut]:
   """Returns the cut of a sample's prompt by each conditioning that cuts it, by its name."""
   cuts = {str(conditioning.name): conditioning.cut(sample) for conditioning in conditionings}
   return {name: cut for name, cut in cuts.items() if cut is not None}
 
 
-def describe_cuts(
-  samples: Sequence[Mapping[str, Any]], conditionings: Sequence[Conditioning]
-) -> list[str]:
+def describe_cuts(samples: Sequence[Fields], conditionings: Sequence[Conditioning]) -> list[str]:
   """Describes how many of the samples' captions each conditioning cuts; [] if none does."""
   cuts_of_name: dict[str, list[Cut]] = {}
   for sample in samples:
@@ -69,7 +67,7 @@ def describe_cuts(
 
 
 def describe_prompt(
-  sample: Mapping[str, Any], words: Sequence[str], conditionings: Sequence[Conditioning]
+  sample: Fields, words: Sequence[str], conditionings: Sequence[Conditioning]
 ) -> list[str]:
   """Describes the words of a sample's prompt that are not in the training data, and its cuts."""
   prompt = sample['caption']
@@ -83,7 +81,7 @@ def describe_prompt(
 
 
 def tell_prompts(
-  samples: Sequence[Mapping[str, Any]],
+  samples: Sequence[Fields],
   words: Sequence[str],
   conditionings: Sequence[Conditioning],
   model: str,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mgjax.core.configuration.keys import did_you_mean, join_list, split_list
+from mgjax.core.configuration.keys import Fields, did_you_mean, join_list, split_list
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import (
@@ -86,21 +86,19 @@ class ObjectiveSettings:
   """
 
   dropout: Mapping[str, Fraction]
-  time: Mapping[str, Any]
-  validation_time: Mapping[str, Any] = dataclasses.field(
-    default_factory=lambda: {'name': 'stratified'}
-  )
+  time: Fields
+  validation_time: Fields = dataclasses.field(default_factory=lambda: {'name': 'stratified'})
   drop_all_probability: Fraction = 0.0
-  prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
+  prediction: Fields = dataclasses.field(default_factory=lambda: {'name': 'flow'})
   min_snr: Magnitude = 0.0
   time_places: Count = 0
-  alignment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  distribution_matching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  adversarial: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  preference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  mean_flow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  alignment: Fields = dataclasses.field(default_factory=dict)
+  few_steps: Fields = dataclasses.field(default_factory=dict)
+  distribution_matching: Fields = dataclasses.field(default_factory=dict)
+  adversarial: Fields = dataclasses.field(default_factory=dict)
+  guidance_distillation: Fields = dataclasses.field(default_factory=dict)
+  preference: Fields = dataclasses.field(default_factory=dict)
+  mean_flow: Fields = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -191,7 +189,7 @@ class SampleSettings:
   """
 
   guidance: Guidance
-  schedule: Mapping[str, Any]
+  schedule: Fields
   solver: str
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
@@ -276,7 +274,7 @@ class SampleSettings:
       raise ConfigError(f'reuse = {self.reuse:g} of a film that is made in windows; give 0')
     return self.solver
 
-  def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':
+  def changed(self, changes: Fields) -> 'SampleSettings':
     """Returns them with changes; None keeps a value.
 
     For `guidance`, pairs replace all of it, and one scale becomes that of every condition. A
@@ -295,7 +293,7 @@ class SampleSettings:
     if 'schedule' in fields:
       schedule = fields['schedule']
       schedule = {'name': schedule} if isinstance(schedule, str) else schedule
-      schedule = checked(Mapping[str, Any], schedule, 'schedule')
+      schedule = checked(Fields, schedule, 'schedule')
       fields['schedule'] = changed_schedule(self.schedule, schedule)
     hints = annotations(type(self))
     if unknown := sorted(fields.keys() - hints):

@@ -4,8 +4,9 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.safetensors_files import Tensors, listed, read_tensors, shown
@@ -19,7 +20,7 @@ class WeightFile(NamedTuple):
 
   tensors: Tensors  # by their names, in their types
   # The object in config.json of the folder, or None: a file given by itself has none.
-  config: dict[str, Any] | None
+  config: JSON | None
   digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
 
   def types(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.settings import checked
 from mgjax.core.typing import Tree
@@ -18,17 +19,17 @@ from mgjax.core.typing import Tree
 class ImportedWeights(NamedTuple):
   """What was read from a file of another project."""
 
-  model: dict[str, Any]  # all fields of `config.model`
+  model: JSON  # all fields of `config.model`
   params: Tree
   # What goes along in every checkpoint and file: statistics of latents, or a source.
-  notes: dict[str, Any]
+  notes: JSON
 
 
 class WeightFormat(NamedTuple):
   """The functions that initialise, read and write the weights of a section."""
 
-  make: Callable[[Mapping[str, Any]], nn.Module]  # the module that `config.model` describes
-  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]  # model, notes, key -> its parameters
+  make: Callable[[Fields], nn.Module]  # the module that `config.model` describes
+  init: Callable[[nn.Module, Fields, jax.Array], Tree]  # model, notes, key -> its parameters
   # `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the seed of
   # what the file lacks, and whether parameters stay in its types. None where no other project has
   # such a model.
@@ -36,7 +37,7 @@ class WeightFormat(NamedTuple):
   form: str = ''  # the word for what `write` makes
   folder: bool = False  # whether that is a folder, not a file
   # Parameters, fields of `config.model`, notes and path -> what was written, for the log.
-  write: Callable[[Tree, Mapping[str, Any], Mapping[str, Any], pathlib.Path], str] | None = None
+  write: Callable[[Tree, Fields, Fields, pathlib.Path], str] | None = None
   noted: tuple[str, ...] = ('latents',)  # the names of notes that there must be
   frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
   # Fields of `config.model` that say how it is computed, and stay as they are configured.
@@ -45,9 +46,7 @@ class WeightFormat(NamedTuple):
   maps: Mapping[str, str] = types.MappingProxyType({})
 
 
-def parameter_shapes(
-  weight_format: WeightFormat, fields: Mapping[str, Any], notes: Mapping[str, Any]
-) -> Tree:
+def parameter_shapes(weight_format: WeightFormat, fields: Fields, notes: Fields) -> Tree:
   """Returns the shapes of the parameters of the model that fields of `config.model` describe."""
   init = functools.partial(weight_format.init, weight_format.make(fields), notes)
   return jax.eval_shape(init, jax.random.key(0))

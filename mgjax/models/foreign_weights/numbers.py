@@ -15,7 +15,7 @@ def is_number(value: Any) -> bool:
   return is_real and abs(value) <= _LARGEST
 
 
-def number_in(text: str, kind: type = float) -> Any:
+def number_in(text: str, kind: type = float) -> int | float:
   """Returns the number of a text, as JSON and other languages write it.
 
   Raises ValueError for all else: Python alone also reads 1_000, digits of other scripts, blanks,

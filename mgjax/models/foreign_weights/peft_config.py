@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.models.foreign_weights.numbers import is_number
 
@@ -47,7 +48,7 @@ _MATCH = (
 )
 
 
-def check_settings(settings: Mapping[str, Any], what: str) -> None:
+def check_settings(settings: Fields, what: str) -> None:
   """Raises ConfigError, which begins with `what`, if a field says what is not read here."""
   for field, value in {'peft_type': None, **settings}.items():  # the kind is told first
     says_nothing = value in (None, False, '', [], {}) or value == _DEFAULTS.get(field)
@@ -69,7 +70,7 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
 
 
 def scales_of_maps(
-  settings: Mapping[str, Any], maps: Mapping[str, Mapping[str, np.ndarray]], what: str
+  settings: Fields, maps: Mapping[str, Mapping[str, np.ndarray]], what: str
 ) -> dict[str, float]:
   """Returns how many times B A counts in each map.
 
@@ -113,9 +114,7 @@ def scales_of_maps(
   return scales
 
 
-def _left_out(
-  settings: Mapping[str, Any], names: Sequence[str], what: str
-) -> Iterator[tuple[str, str]]:
+def _left_out(settings: Fields, names: Sequence[str], what: str) -> Iterator[tuple[str, str]]:
   """Yields maps that settings do not reach, with the field: peft would drop their tensors."""
   for field, is_included in (('target_modules', True), ('exclude_modules', False)):
     value = settings.get(field)
@@ -140,7 +139,7 @@ def _left_out(
 
 
 def _of_maps(
-  settings: Mapping[str, Any], pattern: str, field: str, names: Sequence[str], what: str
+  settings: Fields, pattern: str, field: str, names: Sequence[str], what: str
 ) -> list[Any]:
   """Returns for each map the value of the first pattern that fits, or else of the field."""
   several = settings.get(pattern) or {}

@@ -122,7 +122,7 @@ def _exactly(kind: type[_T], value: Any) -> _T:
   return value
 
 
-def _set(target: Any, keys: list[Any], values: list[Any]) -> None:
+def _set(target: object, keys: list[Any], values: list[Any]) -> None:
   # The hash of a deep tuple overflows the stack, that of one made of pairs of itself never ends.
   if not all(type(key) in _KEYS for key in keys):
     raise ValueError('its pickle has a dictionary with other keys than texts and numbers')

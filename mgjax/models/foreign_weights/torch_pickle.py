@@ -128,7 +128,7 @@ class _Storages:
     if order in archive.namelist() and archive.read(order) != b'little':
       raise ValueError('its numbers begin with their highest bytes')
 
-  def load(self, pid: Any) -> _Storage:
+  def load(self, pid: object) -> _Storage:
     """Returns the storage that ('storage', type, key, device, count) stands for."""
     if type(pid) is not tuple or len(pid) != 5:
       raise ValueError('it asks for something that is no storage')

@@ -1,8 +1,6 @@
 """The temporal autoencoder, TAE (Movie Gen §3.1.1)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import einops
 import flax.linen as nn
@@ -10,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key
@@ -237,6 +236,6 @@ class Autoencoder(nn.Module):
       raise ConfigError(f'patches do not fold time; got patch {self.patch}')
 
 
-def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:
+def make_autoencoder(fields: Fields) -> Autoencoder:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return unpack(Autoencoder, fields, 'model')

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.safetensors_files import Tensors, listed, read_tensors
@@ -217,7 +218,7 @@ class ImageAutoencoderFiles(NamedTuple):
   the names in the file; statistics are None where no config.json tells them.
   """
 
-  fields: dict[str, Any]
+  fields: JSON
   tensors: Tensors
   statistics: Statistics | None
 
@@ -250,7 +251,7 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
   return ImageAutoencoderFiles(fields, tensors, statistics)
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
+def _read_config(path: pathlib.Path) -> JSON:
   mend = 'give a folder that diffusers wrote, or a .safetensors file alone'
   config = read_json(path, mend=mend)
   _check_config(config, FIXED)
@@ -264,7 +265,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
   return config
 
 
-def _check_config(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _check_config(config: Fields, expected: Fields) -> None:
   for name, value in expected.items():
     if config.get(name, value) != value:
       raise ConfigError(
@@ -273,7 +274,7 @@ def _check_config(config: Mapping[str, Any], expected: Mapping[str, Any]) -> Non
       )
 
 
-def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
+def _read_fields(tensors: Tensors, groups: int) -> JSON:
   def width(name: str) -> int:
     if f'{name}.weight' not in tensors:
       raise ConfigError(

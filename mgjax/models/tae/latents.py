@@ -5,12 +5,12 @@ import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Bool, Float, Tree, UInt8
 from mgjax.flow.windows import Cover
@@ -51,7 +51,7 @@ class Statistics:
     return {'mean': list(self.mean), 'std': list(self.std)}
 
   @classmethod
-  def from_dict(cls, values: Any, channels: int | None = None) -> 'Statistics':
+  def from_dict(cls, values: object, channels: int | None = None) -> 'Statistics':
     """Reads what `as_dict` gave, of `channels` if they are known.
 
     Raises ConfigError if these are not as many means as deviations, finite and the latter above
@@ -131,12 +131,12 @@ class Sums:
     std = np.sqrt(np.maximum(np.asarray(self.squares) / self.count - mean**2, 1e-12))
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values."""
     return {'count': self.count, 'total': list(self.total), 'squares': list(self.squares)}
 
   @classmethod
-  def from_dict(cls, values: Mapping[str, Any]) -> 'Sums':
+  def from_dict(cls, values: Fields) -> 'Sums':
     """Reads what `as_dict` gave."""
     return cls(values['count'], tuple(values['total']), tuple(values['squares']))
 

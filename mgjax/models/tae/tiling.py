@@ -9,13 +9,13 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Count, Positive, unpack
 from mgjax.core.typing import Array, Float, Num
@@ -44,7 +44,7 @@ class Tiling(Checked):
   feather: Count = 64
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'Tiling':
+  def of(cls, fields: Fields) -> 'Tiling':
     """Makes it of a configuration's `tiling`."""
     return unpack(cls, fields, 'tiling')
 

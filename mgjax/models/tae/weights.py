@@ -7,13 +7,12 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.safetensors_files import in_file
@@ -28,13 +27,13 @@ from mgjax.models.tae.latents import Statistics
 _log = logging.getLogger(__name__)
 
 
-def _init(model: Autoencoder, _: Mapping[str, Any], key: jax.Array) -> Tree:
+def _init(model: Autoencoder, _: Fields, key: jax.Array) -> Tree:
   video = jnp.zeros((1, *model.compression, 3))
   return nn.unbox(model.init(key, video, jax.random.key(0))['params'])
 
 
 def _read_image(
-  fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+  fields: Fields, source: str | os.PathLike[str], *, seed: int, keep_type: bool
 ) -> ImportedWeights:
   del keep_type  # trained, so float32
   if fields.get('temporal') == FULL:
@@ -72,9 +71,7 @@ def _with_temporal(model: Autoencoder, params: Tree, key: jax.Array) -> Tree:
   return jax.tree.unflatten(jax.tree.structure(params), values.values())
 
 
-def _write_image(
-  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
-) -> str:
+def _write_image(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
   if fields.get('temporal') == FULL:
     raise ConfigError(f'temporal = {FULL!r}: a 3D autoencoder holds no image model to export')
   tensors, left_out = deflate(params)
@@ -94,7 +91,7 @@ def _write_image(
   return 'the image model'
 
 
-def _image_config(fields: Mapping[str, Any], statistics: Statistics) -> dict[str, Any]:
+def _image_config(fields: Fields, statistics: Statistics) -> JSON:
   """Returns the config.json of the image model; one scale for all channels is written as that."""
   levels = len(fields['widths'])
   mean, std = list(statistics.mean), list(statistics.std)

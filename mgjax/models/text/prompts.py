@@ -4,9 +4,9 @@ import hashlib
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, checked
 
@@ -51,7 +51,7 @@ def clean_prompt(prompt: str) -> str:
   return text
 
 
-def answered(answer: Mapping[str, Any], name: str) -> str:
+def answered(answer: Fields, name: str) -> str:
   """Returns the text by a name of a language model's answer, cleaned.
 
   Raises ValueError if there is none or it is too long; the language model receives its message.
@@ -98,6 +98,6 @@ def split_frame_rate(prompt: str) -> tuple[float | None, str]:
   return (float(match[1]), prompt[match.end() :]) if match else (None, prompt)
 
 
-def prompt_of(sample: Mapping[str, Any]) -> str:
+def prompt_of(sample: Fields) -> str:
   """Returns the prompt of a sample: its 'caption', of videos with their 'fps' in front."""
   return with_frame_rate(sample['caption'], sample.get('fps'))

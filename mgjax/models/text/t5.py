@@ -6,14 +6,14 @@ elsewhere, norms before each half of a layer. An encoder that reads prompts is f
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
@@ -177,7 +177,7 @@ def buckets_of(length: int, buckets: int, distance: int) -> np.ndarray:
   return (np.where(far < exact, far, large) + half * (ahead > 0)).astype(np.int32)
 
 
-def make_t5(fields: Mapping[str, Any]) -> T5Encoder:
+def make_t5(fields: Fields) -> T5Encoder:
   """Makes the encoder that `config.model` describes; `dtype` by its name."""
   return unpack(T5Encoder, fields, 'model')
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.safetensors_files import check_agrees, listed
 from mgjax.core.settings import Positive
@@ -62,7 +62,7 @@ _UP = 'layers/feed_forward/up/kernel'
 _PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
-def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
+def t5_rows(fields: Fields) -> Sequence[TensorName]:
   """Returns the table of names of an encoder; ConfigError where T5 has none with these fields."""
   activation, gated = fields['activation'], fields['gated']
   if (activation, gated) not in PROJECTIONS.values():
@@ -74,9 +74,7 @@ def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
   return ROWS if gated else [_PLAIN if row.ours == _UP else row for row in ROWS]
 
 
-def t5_fields(
-  tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def t5_fields(tensors: Mapping[str, np.ndarray], config: Fields | None = None) -> JSON:
   """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
 
   Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
@@ -105,7 +103,7 @@ def t5_fields(
   return fields if config is None else fields | _from_config(config, fields)
 
 
-def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+def t5_config(fields: Fields) -> JSON:
   """Returns the config.json with which transformers reads an encoder with these fields."""
   in_every_layer = fields['bias_in_every_layer']
   projection_names = {answer: name for name, answer in PROJECTIONS.items()}
@@ -127,7 +125,7 @@ def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
   raise ConfigError(f'there is no matrix {names[0]} among {there}; expected {EXPECTED}')
 
 
-def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _from_config(config: Fields, fields: JSON) -> JSON:
   family = config.get('model_type', 't5')
   projection = config.get('feed_forward_proj', 'relu')
   subject = f'config.json has feed_forward_proj = {projection!r:.100}'

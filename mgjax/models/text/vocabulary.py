@@ -4,7 +4,6 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 _MOST = 2000  # words; beyond that a list tells little
 _NAMED = 8  # unknown words of a prompt that are named
@@ -46,7 +45,7 @@ def learn_words(captions: Iterable[str]) -> list[str] | None:
   return sorted(words)
 
 
-def words_in(notes: Any) -> tuple[str, ...]:
+def words_in(notes: object) -> tuple[str, ...]:
   """Returns the words that the notes of a checkpoint have; () if they have none, or no words."""
   words = notes.get(WORDS) if isinstance(notes, dict) else None
   good = isinstance(words, list) and len(words) <= _MOST

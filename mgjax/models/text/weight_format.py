@@ -4,12 +4,13 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.safetensors_files import in_file, listed
 from mgjax.core.settings import Range
@@ -41,22 +42,22 @@ class Family(NamedTuple):
     expected: whose tensors these should be, for messages.
   """
 
-  make: Callable[[Mapping[str, Any]], nn.Module]
-  inputs: Callable[[Any], tuple[Any, ...]]
-  fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
-  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[TensorName]]
-  config: Callable[[Mapping[str, Any]], dict[str, Any]]
+  make: Callable[[Fields], nn.Module]
+  inputs: Callable[[Tree], tuple[Tree, ...]]
+  fields: Callable[[Mapping[str, np.ndarray], Fields | None], JSON]
+  rows: Callable[[Fields, Collection[str]], Sequence[TensorName]]
+  config: Callable[[Fields], JSON]
   expected: str
 
 
 def make_encoder_format(family: Family) -> WeightFormat:
   """Makes the format of a frozen encoder, which is exported as it came: names, types and bits."""
 
-  def init(model: nn.Module, _: Mapping[str, Any], key: jax.Array) -> Tree:
+  def init(model: nn.Module, _: Fields, key: jax.Array) -> Tree:
     return nn.unbox(model.init(key, *family.inputs(model))['params'])
 
   def read(
-    fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+    fields: Fields, source: str | os.PathLike[str], *, seed: int, keep_type: bool
   ) -> ImportedWeights:
     del seed  # the file holds everything
     weights = read_weights(source)
@@ -83,9 +84,7 @@ def make_encoder_format(family: Family) -> WeightFormat:
     types = {name: dtype for name, dtype in weights.types().items() if name not in left_out}
     return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
 
-  def write(
-    params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
-  ) -> str:
+  def write(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
     types = notes['source']['types']
     tensors = export_tensors(family.rows(fields, types), params, types)
     write_json(out / 'config.json', family.config(fields))

@@ -7,12 +7,12 @@ programs for GPUs can be traced and lowered on machines without one.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
@@ -121,7 +121,7 @@ def _bind(which: str, q: Array, k: Array, v: Array, lengths: Array | None, *more
     ) from error
 
 
-def _later_parameters() -> dict[str, Any]:
+def _later_parameters() -> JSON:
   return {'score_mod': None} if jax.__version_info__ >= (0, 12) else {}
 
 

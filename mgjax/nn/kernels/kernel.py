@@ -34,7 +34,7 @@ class AttentionKernel:
   the W of T tiles that each tile reads.
   """
 
-  forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
-  backward: Callable[[Saved, Array], tuple[Array, Array, Array]]
+  forward: Callable[..., tuple[Array, Array]]
+  backward: Callable[..., tuple[Array, Array, Array]]
   takes_output: bool = False
   takes_tiles: Callable[[int, int, int], bool] | None = None

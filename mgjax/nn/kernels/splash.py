@@ -186,7 +186,7 @@ def _pad(x: Float[Array, 'b g n'], length: int) -> Array:
   return jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2])))
 
 
-def _no_mask() -> Any:
+def _no_mask() -> 'splash_attention_mask_info.MaskInfo':
   """Returns an empty static mask: masks here are segment ids, so no table of blocks is built."""
   return splash_attention_mask_info.MaskInfo(None, None, None, None, None)
 

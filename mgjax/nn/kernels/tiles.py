@@ -58,12 +58,14 @@ class Tiles:
   @property
   def counts(self) -> TileSizes:
     """Tiles along t, h, w; the last ones may reach beyond the grid."""
-    return tuple(-(-size // tile) for size, tile in zip(self.grid, self.tile, strict=True))
+    t, h, w = (-(-size // tile) for size, tile in zip(self.grid, self.tile, strict=True))
+    return t, h, w
 
   @property
   def read(self) -> TileSizes:
     """Tiles that are read along t, h, w."""
-    return tuple(map(min, self.window, self.counts))
+    t, h, w = map(min, self.window, self.counts)
+    return t, h, w
 
   @property
   def keys(self) -> int:
@@ -177,7 +179,8 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
     arrays, index = inputs(*saved[:4])
     sums = [cut.line(x) if x.ndim == 4 else turn(cut.line(turn(x))) for x in saved[4:]]
     gradients = kernel.backward((*arrays, *sums), cut.line(dy), index=index)
-    return tuple(map(cut.back, gradients, saved[:3]))
+    dq, dk, dv = map(cut.back, gradients, saved[:3])
+    return dq, dk, dv
 
   return AttentionKernel(forward, backward, kernel.takes_output)
 

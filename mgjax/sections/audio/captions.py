@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.models.text.prompts import clean_prompt
 
@@ -169,14 +170,14 @@ def _is_whole(text: str) -> bool:
   return text.strip().startswith(_START) or _CAPTION.fullmatch(text.strip()) is not None
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
+def _number(row: Fields, name: str) -> float | None:
   try:
     return float(row[name]) if name in row else None
   except (TypeError, ValueError, OverflowError):
     raise DataError(f'{name} is {row[name]!r:.40}, expected a number') from None
 
 
-def _truth(row: Mapping[str, Any], name: str) -> bool | None:
+def _truth(row: Fields, name: str) -> bool | None:
   if name not in row:
     return None
   known = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}

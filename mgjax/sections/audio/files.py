@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Positive, Range
@@ -70,7 +71,7 @@ class Soundtrack(Request):
   scorer: Scorer | None = None
   loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
   gain_limit: Annotated[float, Range(least=0, most=60)] = GAIN_LIMIT
-  conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  conditions: Fields = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     super().__post_init__()
@@ -120,7 +121,7 @@ class Soundtrack(Request):
     kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
     return [out.with_suffix(kind) for kind in kinds]
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model and where the sound goes; see `Request.check`."""
     super().check(workdir, changes)
     self.paths()
@@ -249,7 +250,7 @@ class Soundtrack(Request):
 
 
 def write_soundtracks(
-  pipeline: Any, videos: Mapping[pathlib.Path, str], seed: int = 0
+  pipeline: object, videos: Mapping[pathlib.Path, str], seed: int = 0
 ) -> list[pathlib.Path]:
   """Makes the soundtrack of each of several videos in files beside them.
 

@@ -1,10 +1,10 @@
 """Turns video frames into one feature vector per audio latent (Movie Gen §6)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields, Sample
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float
@@ -77,8 +77,8 @@ FRAME_ENCODERS: dict[str, tuple[See, int]] = {
 
 
 def see_samples(
-  samples: Sequence[Mapping[str, Any]], see: See, width: int, fps: float, count: int, rate: float
-) -> list[dict[str, Any]]:
+  samples: Sequence[Fields], see: See, width: int, fps: float, count: int, rate: float
+) -> list[Sample]:
   """Replaces the 'video' of samples by 'frame_features' (n e); zeros where there are no pictures.
 
   All frames, of `fps`, are seen at once; `count` is that of the latents of each sample, `rate` in

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class AudioPipeline(FlowPipeline):
 
   def _use(self, settings: SampleSettings) -> None:
     super()._use(settings)
-    self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
+    self._programs: dict[Hashable, Callable[[Batch, Array], Array]] = {}
 
   @property
   def codec(self) -> AudioCodec:

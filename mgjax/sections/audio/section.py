@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import arguments, fields_of
-from mgjax.core.typing import Array, Objective, Tree
+from mgjax.core.typing import Array, Objective, Sample, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.ingest.entries import Captions
@@ -81,7 +82,7 @@ class AudioSection(FlowSection):
     frames = check_length(settings.model, codec, seconds, f'bucket {bucket!r}')
     return (frames, 1, 1), (frames, 1, 1, codec.latent_channels)
 
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     seconds = self.settings.shapes[bucket].seconds
     latents = (self._latents(bucket), 1, 1, self.codec.model.latent_channels)
     seen = {VISION: self.seen_by} if self.seen_by else {}
@@ -147,14 +148,14 @@ class AudioSection(FlowSection):
         write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
     return path
 
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterator[Any]:
+  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]) -> Iterator[Any]:
     check_same_shape(clips)
     yield self.codec.encode(put(np.stack(clips)))
 
   def tile(self, bucket: str) -> tuple[int, ...]:
     return (round(self.settings.shapes[bucket].seconds * self.codec.rate),)
 
-  def complete(self, samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+  def complete(self, samples: Sequence[Sample]) -> Sequence[Sample]:
     """Lets the encoder of frames, if there is one, see the samples' pictures."""
     if self.seen_by in FRAME_ENCODERS:
       return samples
@@ -184,17 +185,17 @@ class WithFeatures:
     self.source, self._how = source, how
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 
-  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+  def every_caption(self) -> Iterator[Sample] | None:
     """Yields those of the source."""
     return captions_of(self.source)
 
   def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     (sample,) = see_samples([self.source[index]], *self._how)
     return sample

@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.batch_order import ShapeBucket
@@ -179,7 +180,7 @@ def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place]
   return start
 
 
-def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
+def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> JSON | None:
   """Notes on the run whose encoder this one has, frozen: models of its latents take this one."""
   source = parse_sources(settings.start_from).get('')
   encoder = [name for name in named_leaves(params) if name.startswith(('encoder/', 'shortcut_in/'))]

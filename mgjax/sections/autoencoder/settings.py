@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
+
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.settings import fields_of, unpack
 from mgjax.data.settings import DataSettings, data_settings
 from mgjax.training.optimizers.rates import Rates
@@ -28,23 +31,23 @@ class ReconstructionSettings:
   """
 
   component: str
-  start_from: Any
-  model: Any
+  start_from: object
+  model: nn.Module
   data: DataSettings
-  shapes: Mapping[str, Any]
+  shapes: Fields
   buckets: Mapping[str, BucketSettings]
   rates: Rates
   weights: Any
-  discriminator: Any
+  discriminator: nn.Module
   adversary: AdversarySettings
 
   @classmethod
   def of(
     cls,
-    fields: Mapping[str, Any],
+    fields: Fields,
     *,
-    make_model: Callable[[dict[str, Any]], Any],
-    shapes: Callable[..., Mapping[str, Any]],
+    make_model: Callable[[JSON], Any],
+    shapes: Callable[..., Fields],
     weights: type[Any],
     discriminator: type[Any],
   ) -> 'ReconstructionSettings':

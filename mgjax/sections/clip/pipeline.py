@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import averaging
 from mgjax.core.settings import fields_of
@@ -184,7 +184,7 @@ def find_frame_encoder(
   return FrameEncoder(read_needed(workdir, tower, 'the encoder of frames', identity, read))
 
 
-def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+def _read_tower(workdir: str | os.PathLike[str]) -> tuple[JSON, str]:
   """Returns the fields of a vision tower, and the subtree that its parameters are in."""
   if not os.path.exists(os.path.join(find_run(workdir), 'config.json')):
     raise ConfigError(

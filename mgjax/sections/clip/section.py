@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Batch
@@ -30,13 +31,13 @@ class ClipSettings:
   """What the training of a CLIP reads of a configuration beside `train` and `optimizer`."""
 
   component: str
-  start_from: Any
+  start_from: object
   model: ClipModel
   tokenizer: Tokenizer
   data: DataSettings
   shapes: Mapping[str, Shape]
   buckets: Mapping[str, BucketSettings]
-  objective: Mapping[str, Any]
+  objective: Fields
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
@@ -116,7 +117,7 @@ class ClipSection:
 
 
 def _tokenize(
-  tokenizer: Tokenizer, length: int, names: Sequence[str], sample: Mapping[str, Any]
+  tokenizer: Tokenizer, length: int, names: Sequence[str], sample: Fields
 ) -> dict[str, np.ndarray]:
   tokens, mask = encode_texts(tokenizer, [sample[name] for name in names], length)
   return {'tokens': tokens, 'tokens_mask': mask}

@@ -123,7 +123,7 @@ class _Reconstructions(Callbacks):
     return {'latents': latent_statistics(self._buckets, run, _STATISTICS_BATCHES).as_dict()}
 
 
-def codec_inputs(codec: Codec) -> tuple[Any, ...]:
+def codec_inputs(codec: Codec) -> tuple[Tree, ...]:
   """Returns what `codec.init` wants beside a key."""
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 

@@ -47,7 +47,7 @@ class Edited(Change):
     fields = super().described()
     return fields | ({'task': self._task(pipeline)} if pipeline else {})
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model, the video and where it goes; see `Request.check`."""
     if read_config(workdir).component != 'video':
       read_config_of(workdir, 'editing', 'a video editor')

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 
 _COLOURS = (
@@ -72,7 +73,7 @@ class Instruction(NamedTuple):
 
 
 # indices, samples of a source -> what to do with each; None where nobody knows.
-Write = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], list[Instruction | None]]
+Write = Callable[[Sequence[int], Sequence[Fields]], list[Instruction | None]]
 
 
 def guess_task(instruction: str, tasks: Sequence[str]) -> str:
@@ -91,7 +92,7 @@ def _pattern(phrase: str) -> re.Pattern[str]:
   return re.compile(''.join(parts))
 
 
-def write_of_world(source: Any) -> Write:
+def write_of_world(source: object) -> Write:
   """Returns what writes the instructions of a source of edits, from what its scenes are.
 
   Of a pair (before, after) only 'video', the clip after, is given: it is edited by what undoes the
@@ -128,7 +129,7 @@ def make_request(caption: str, task: str) -> str:
   return _REQUEST.format(caption=caption, task=task, examples=examples)
 
 
-def read_answer(answer: Mapping[str, Any], tasks: Sequence[str] = tuple(GRAMMAR)) -> Instruction:
+def read_answer(answer: Fields, tasks: Sequence[str] = tuple(GRAMMAR)) -> Instruction:
   """Makes an instruction, without a caption, of what a language model answered.
 
   Args:

@@ -79,7 +79,7 @@ class Editor(VideoPipeline):
   component = 'editing'
   noun = 'a video editor'
 
-  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
+  def __init__(self, workdir: str | os.PathLike[str], **options: object):
     """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
 
     Of `mesh`, 'data' shares out videos and windows.

@@ -3,10 +3,10 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, fields_of, unpack
 from mgjax.data.settings import DataSettings
@@ -33,7 +33,7 @@ class Edits(Checked):
   random_place: bool = True
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'Edits':
+  def of(cls, fields: Fields) -> 'Edits':
     """Reads `edits` of a configuration as a plain dictionary.
     Raises ConfigError if a field is unknown or out of its range, or a bucket is not there.
     """
@@ -55,7 +55,7 @@ class EditingSection(VideoSection):
     super().__init__(config)
     self.edits = Edits.of(config.to_dict())
 
-  def describe_records(self, bucket: str) -> dict[str, Any]:
+  def describe_records(self, bucket: str) -> JSON:
     return self.about(bucket) | {'edits': dataclasses.asdict(self.edits)}
 
   def sources(

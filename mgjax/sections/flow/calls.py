@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
@@ -63,7 +64,7 @@ def prompt_list(prompts: Any) -> list[str]:
   return [str(text) for text in texts]
 
 
-def seeds_for(seed: Any, count: int) -> Any:
+def seeds_for(seed: object, count: int) -> int | list[int]:
   """Returns a seed, or a list with one for each of `count`; None and -1 are drawn, and logged.
   Raises ConfigError for what is no seed, or not one for each.
   """
@@ -115,7 +116,7 @@ class _Arguments:
   own: Mapping[str, inspect.Parameter]
   rest: inspect.Parameter | None
   positional: tuple[str, ...]
-  hints: Mapping[str, Any]
+  hints: Fields
 
   @classmethod
   def of(cls, method: Callable[..., Any], like: Callable[..., Any] | None) -> '_Arguments':
@@ -167,7 +168,7 @@ class _Arguments:
     }
     return renamed({**placed, **named})
 
-  def check(self, options: dict[str, Any], typed: Mapping[str, str], pipeline: Any) -> None:
+  def check(self, options: JSON, typed: Mapping[str, str], pipeline: Any) -> None:
     """Checks the arguments of a call and brings them into their form.
 
     `typed` are the names of the call, for messages. Raises ConfigError if an argument is unknown
@@ -186,7 +187,7 @@ class _Arguments:
         options[name] = checked(hint, _plain(name, value, count), typed.get(name, name))
 
 
-def _plain(name: str, value: Any, count: int) -> Any:
+def _plain(name: str, value: object, count: int) -> Any:
   """Returns an argument as Python's own types. Raises ConfigError for what it cannot be."""
   if name == 'seed':
     return seeds_for(value, count)

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_json, write_bytes, write_json
 from mgjax.core.precision import LORA_A, LORA_B
@@ -308,7 +309,7 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
 
 
 def _scales(
-  described: Mapping[str, Mapping[str, Any]],
+  described: Mapping[str, Fields],
   metadata: Mapping[str, str],
   keys_by_map: Mapping[_Map, Mapping[str, str]],
   tensors: Mapping[_Map, Mapping[str, np.ndarray]],

@@ -5,15 +5,15 @@ import copy
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Self, TypeVar
 
 import jax
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, checked, fields_of, unpack
-from mgjax.core.typing import Array, Batch, Tree
+from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
 from mgjax.models.conditioning.numbers.number import Number
@@ -46,6 +46,8 @@ from mgjax.training.checkpoints.find_run import find_beside
 from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.workdir import read_config_of, read_notes
 
+T = TypeVar('T')
+
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs
 _MOST_REPORTED = 10_000
@@ -72,7 +74,7 @@ class FlowPipeline:
     workdir: str | os.PathLike[str],
     *,
     mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
+    **changes: object,
   ):
     """Reads the averaged weights and the autoencoder.
 
@@ -106,7 +108,7 @@ class FlowPipeline:
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self._use(settings)
-    self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
+    self._stepwise: dict[Hashable, Stepwise] = {}  # shared by all that `changed` returns
     self._variants: dict[str, Self] = {}
     self._reported: set[str] = set()  # prompts that `tell` has reported
     self._mesh = None if mesh is None else make_mesh(mesh)
@@ -131,7 +133,7 @@ class FlowPipeline:
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], self.read_codec)
 
-  def changed(self, **changes: Any) -> Self:
+  def changed(self, **changes: object) -> Self:
     """Returns a pipeline of the same weights in memory with changes of `config.sample`.
 
     Those are solver, schedule, steps and guidance. Raises ConfigError if the model cannot.
@@ -140,7 +142,7 @@ class FlowPipeline:
     other._use(self._settings.changed(changes))
     return other
 
-  def variant(self, **changes: Any) -> Self:
+  def variant(self, **changes: object) -> Self:
     """Returns what `changed` does, and for the same changes the same, with its programs."""
     settings = self._settings.changed(changes)
     if settings == self._settings:
@@ -152,11 +154,11 @@ class FlowPipeline:
       self._variants[key] = self.changed(**changes)
     return self._variants[key]
 
-  def __call__(self, *args: Any, **options: Any) -> Any:
+  def __call__(self, *args: object, **options: object) -> Any:
     """Returns what `generate` does."""
     return self.generate(*args, **options)
 
-  def generate(self, *args: Any, **options: Any) -> Any:
+  def generate(self, *args: object, **options: object) -> Any:
     """Makes what a section's pipeline makes."""
     raise NotImplementedError
 
@@ -232,7 +234,7 @@ class FlowPipeline:
     return None if self._mesh is None else dict(self._mesh.shape)
 
   @property
-  def provenance(self) -> dict[str, Any]:
+  def provenance(self) -> JSON:
     """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
     return {'weights': self.weights, 'settings': self.settings, 'version': __version__}
 
@@ -311,7 +313,7 @@ class FlowPipeline:
   def _samples(
     self,
     prompts: Sequence[str],
-    conditions: Mapping[str, Any],
+    conditions: Mapping[str, object],
     fields: Fields,
     rates: Sequence[float] | None = None,
     negative: str = '',
@@ -324,7 +326,7 @@ class FlowPipeline:
       DataError: a file is not there.
     """
     self.tell(prompts, rates)
-    samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
+    samples: list[Sample] = [{'caption': prompt} for prompt in prompts]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
@@ -349,12 +351,10 @@ class FlowPipeline:
       for sample, states, extra in zip(samples, embeddings, sample_conditions, strict=True)
     ]
 
-  def _read_conditions(
-    self, samples: Sequence[Mapping[str, Any]], fields: Fields
-  ) -> list[dict[str, Any]]:
+  def _read_conditions(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> list[JSON]:
     """Reads the conditions of samples of `_samples`."""
 
-    def read(sample: Mapping[str, Any]) -> dict[str, Any]:
+    def read(sample: Mapping[str, Any]) -> JSON:
       rate = sample.get('fps', 0)
       values = {name: sample[name] for name in fields if name in sample}
       return {n: _read_condition(value, fields[n], n, rate) for n, value in values.items()}
@@ -374,7 +374,7 @@ class FlowPipeline:
     """Makes latents (b t h w c) of clips, for conditionings."""
     return self._codec.encode(clips)
 
-  def _with_expert(self, notes: Mapping[str, Any]) -> Experts:
+  def _with_expert(self, notes: Mapping[str, object]) -> Experts:
     """Reads the expert of late times, which must be a model as this one of the same latents."""
     workdir, since = self._settings.expert_since
     other = read_config_of(workdir, self.component, self.noun)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import check_places, parse_json, write_json
 from mgjax.core.settings import Positive, Range, Seed, check, fields_of, unpack
@@ -78,7 +79,7 @@ class Request:
       raise ConfigError(f'{len(self.prompts)} prompts; this model makes one thing at a time')
     return self.prompts[0]
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks whether the model of a run can do it; needs no weights.
 
     `changes` are of `config.sample`, as of a pipeline. Raises ConfigError if it cannot, and
@@ -86,7 +87,7 @@ class Request:
     """
     model_of(workdir, changes)
 
-  def write(self, pipeline: Any) -> list[pathlib.Path]:
+  def write(self, pipeline: object) -> list[pathlib.Path]:
     """Makes what is asked for and writes it, the json last.
 
     Args:
@@ -201,7 +202,7 @@ class Change(Request):
     pairs = [list(frames) for frames in zip(*sheet_pairs, strict=True)]
     return pairs, {name: digest.hexdigest()[:16] for name, digest in digests.items()}
 
-  def _finish(self, paths: list[pathlib.Path], record: Mapping[str, Any]) -> list[pathlib.Path]:
+  def _finish(self, paths: list[pathlib.Path], record: Fields) -> list[pathlib.Path]:
     """Signs the video and its picture, writes the json, the last of the paths, and returns all."""
     release.sign(paths[:-1], made_from=self.video)
     write_json(paths[-1], {**record, **release.described()})
@@ -209,7 +210,7 @@ class Change(Request):
 
 
 def model_of(
-  workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}
+  workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}
 ) -> tuple[FlowModel, Any]:
   """Returns the network of a run, without weights, and the run's configuration.
   Raises ConfigError if there is no such run, or it cannot be sampled with these changes.

@@ -6,14 +6,16 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Batch, Objective, Tree
+from mgjax.core.typing import Array, Batch, Metrics, Objective, Sample, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, video_shapes
@@ -76,7 +78,7 @@ class FlowSection(abc.ABC):
   raw: ClassVar[str]
   starts: ClassVar[Sequence[str]] = ()
   stand_in: ClassVar[Any]
-  shapes: ClassVar[Callable[..., Mapping[str, Any]]] = staticmethod(video_shapes)
+  shapes: ClassVar[Callable[..., Fields]] = staticmethod(video_shapes)
 
   def __init__(self, config: ConfigDict):
     """Reads a configuration; see `mgjax.training.spec.Section`."""
@@ -91,11 +93,11 @@ class FlowSection(abc.ABC):
 
   @staticmethod
   @abc.abstractmethod
-  def make_codec(fields: Mapping[str, Any]) -> Any:
+  def make_codec(fields: Fields) -> nn.Module:
     """Makes the model of an autoencoder of the fields of its `config.model`."""
 
   @abc.abstractmethod
-  def sizes(self, codec: Any, bucket: str) -> Sizes:
+  def sizes(self, codec: object, bucket: str) -> Sizes:
     """Returns the sizes of samples of a bucket and their latents, by the model of the autoencoder.
     Raises ConfigError if the flow model cannot have them.
     """
@@ -113,7 +115,7 @@ class FlowSection(abc.ABC):
     """
 
   @abc.abstractmethod
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     """Returns what latents depend on beside the data and the autoencoder, as plain JSON values.
 
     Training checks that records of latents say the same.
@@ -126,7 +128,7 @@ class FlowSection(abc.ABC):
     """Writes samples of the conditions of a bucket, `generate(params, batch, noise)` each."""
 
   @abc.abstractmethod
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterable[Any]:
+  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]) -> Iterable[Any]:
     """Yields latents of one tile of time after another, each with all rows.
 
     `put` brings an array with a row a clip onto the devices.
@@ -159,11 +161,11 @@ class FlowSection(abc.ABC):
     """Returns identities of the frozen encoders that it reads beside those of text, by name."""
     return {}
 
-  def describe_records(self, bucket: str) -> dict[str, Any]:
+  def describe_records(self, bucket: str) -> JSON:
     """Returns what records of latents say of themselves: `about`, and what nothing checks."""
     return self.about(bucket)
 
-  def complete(self, samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+  def complete(self, samples: Sequence[Sample]) -> Sequence[Sample]:
     """Returns samples of a batch with what devices compute of them beside latents."""
     return samples
 
@@ -267,7 +269,7 @@ class FlowSection(abc.ABC):
     }
     return batch | latents
 
-  def _start(self, start_from: Any) -> Callable[..., Tree] | None:
+  def _start(self, start_from: object) -> Callable[..., Tree] | None:
     return make_start(
       start_from,
       component=self.settings.component,
@@ -275,7 +277,7 @@ class FlowSection(abc.ABC):
       adapt=lambda params: self.adapt(without_projector(params)),
     )
 
-  def _adversary(self, inputs: tuple[Any, ...]) -> Adversary | None:
+  def _adversary(self, inputs: tuple[object, ...]) -> Adversary | None:
     settings = self.settings
     if settings.critic is None:
       return None
@@ -327,7 +329,7 @@ def _words_of(start_from: Any) -> Vocabulary:
   return words
 
 
-def _without_autoencoder(validate: Objective) -> Callable[..., Any]:
+def _without_autoencoder(validate: Objective) -> Callable[..., tuple[Array, Metrics]]:
   return lambda predict, batch, key, autoencoder: validate(predict, batch, key)
 
 
@@ -341,7 +343,7 @@ def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> di
   return {'teacher': load_params(teacher, sharding_of=sharding_of)[0]}
 
 
-def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
+def captions_of(source: Source) -> Iterator[JSON] | None:
   """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
   if hasattr(source, 'every_caption'):
     return source.every_caption()

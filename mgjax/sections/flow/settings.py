@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
@@ -44,7 +44,7 @@ class FlowSettings:
   component: str
   seed: int
   autoencoder: str
-  start_from: Any
+  start_from: object
   model: FlowModel
   objective: ObjectiveSettings
   objectives: Objectives
@@ -53,13 +53,11 @@ class FlowSettings:
   sample: SampleSettings
   data: DataSettings
   buckets: Mapping[str, BucketSettings]
-  shapes: Mapping[str, Any]
+  shapes: Fields
   text: TextSettings
 
   @classmethod
-  def of(
-    cls, fields: Mapping[str, Any], shapes: Callable[..., Mapping[str, Any]] = video_shapes
-  ) -> 'FlowSettings':
+  def of(cls, fields: Fields, shapes: Callable[..., Fields] = video_shapes) -> 'FlowSettings':
     """Reads a configuration as a plain dictionary, and nothing else: no data, no weights.
 
     `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate. Raises ConfigError if a
@@ -90,7 +88,7 @@ class FlowSettings:
 
 
 def _read_critic(
-  fields: Mapping[str, Any], model: FlowModel, objective: ObjectiveSettings
+  fields: Fields, model: FlowModel, objective: ObjectiveSettings
 ) -> tuple[AdversarySettings, FlowModel]:
   critic, others = adversary_settings(fields_of(fields, 'discriminator'))
   if objective.kind == 'adversarial':

@@ -151,7 +151,7 @@ class PersonalSamples(Samples):
   reference: Any = None
   deny_list: str | os.PathLike[str] | None = None
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model, the person and where videos go; see `Request.check`."""
     if self.reference is None:
       raise ConfigError(

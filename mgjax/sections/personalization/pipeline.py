@@ -29,7 +29,7 @@ class PersonalizationPipeline(VideoPipeline):
     workdir: str | os.PathLike[str],
     *,
     deny_list: str | os.PathLike[str] | None = None,
-    **options: Any,
+    **options: object,
   ):
     """Reads the averaged weights; see `FlowPipeline`, and of `deny_list` `ReferenceReader`."""
     super().__init__(workdir, **options)
@@ -37,7 +37,7 @@ class PersonalizationPipeline(VideoPipeline):
 
   @functools.partial(callable_as, like=VideoPipeline.stream)
   def stream(
-    self, prompts: Sequence[str] | None = None, *, reference: Any = None, **options: Any
+    self, prompts: Sequence[str] | None = None, *, reference: object = None, **options: object
   ) -> Iterator[Any]:
     """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
     if isinstance(reference, list):
@@ -46,7 +46,7 @@ class PersonalizationPipeline(VideoPipeline):
       crops = None if reference is None else [self._read(reference)] * len(prompts or [''])
     return super().stream(prompts, **options, **{REFERENCE_KEY: crops})
 
-  def _read(self, reference: Any) -> Any:
+  def _read(self, reference: object) -> Any:
     """Reads the pictures of a person, images of PIL as well."""
     if isinstance(reference, tuple):
       return self.reader.read(tuple(map(_pixels, reference)))
@@ -54,9 +54,9 @@ class PersonalizationPipeline(VideoPipeline):
 
   generate = callable_as(inspect.unwrap(VideoPipeline.generate), like=stream)
 
-  def _request(self) -> Any:
+  def _request(self) -> type[PersonalSamples]:
     return PersonalSamples
 
 
-def _pixels(picture: Any) -> Any:
+def _pixels(picture: Any) -> object:
   return np.asarray(picture.convert('RGB')) if hasattr(picture, 'convert') else picture

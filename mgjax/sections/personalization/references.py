@@ -1,9 +1,9 @@
 """Settings of the pictures of people that personalized models read."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Positive, Range, fields_of, unpack
 from mgjax.models.conditioning.identity import Identity
@@ -26,7 +26,7 @@ class References(Checked):
   margin: Annotated[float, Range(least=0, most=2)] = 0.3
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'References':
+  def of(cls, fields: Fields) -> 'References':
     """Reads `references` of a configuration as a plain dictionary."""
     return unpack(cls, fields_of(fields, 'references'), 'references')
 

@@ -2,12 +2,11 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.typing import Wrapped
+from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
 from mgjax.models.conditioning.identity import REFERENCE_KEY
@@ -57,7 +56,7 @@ class ReferencePairs(Wrapped):
   def __len__(self) -> int:
     return len(self.source) * self.references
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     clip, first = divmod(index, self.references)
     sample = self.source[clip]
     count = min(1 + (clip + first) % self.read, self.references)

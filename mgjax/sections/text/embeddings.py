@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, StorageError, check_one_of
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import unpack
+from mgjax.core.typing import Sample
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
 from mgjax.data.records.storage import inside, open_storage
@@ -80,7 +82,7 @@ class TextSettings:
       check_one_of(f'config.text.{name}.reads = {encoder.reads!r}', encoder.reads, READS)
 
   @classmethod
-  def of(cls, config: Mapping[str, Any]) -> 'TextSettings':
+  def of(cls, config: Fields) -> 'TextSettings':
     """Reads `text`, `embeddings` and `data.latents` of a configuration as a plain dictionary."""
     text = config.get('text') or {}
     encoders = {name: unpack(EncoderSettings, text[name], f'text.{name}') for name in sorted(text)}
@@ -245,19 +247,19 @@ class WithEmbeddings:
     self.source, self._lookup = source, lookup
 
   @property
-  def fingerprint(self) -> Any:
+  def fingerprint(self) -> object:
     """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 
   @property
-  def meta(self) -> dict[str, Any]:
+  def meta(self) -> JSON:
     """That of the records."""
     return self.source.meta
 
   def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> Sample:
     sample = self.source[index]
     return {**sample, EMBEDDINGS: self._lookup(prompt_of(sample))}
 
@@ -285,7 +287,7 @@ class Lookup:
       self._stores[name] = Embeddings(directory)
       self.identities[name] = identity
 
-  def __call__(self, prompt: str) -> dict[str, Any]:
+  def __call__(self, prompt: str) -> JSON:
     """Returns {encoder: states (m e)}; StorageError if a store lacks the text."""
     states = {}
     for name, reads in self._reads.items():
@@ -315,7 +317,7 @@ def with_embeddings(
   lookup = Lookup(text)
 
   @functools.wraps(make)
-  def sources(*args: Any) -> dict[str, Source]:
+  def sources(*args: object) -> dict[str, Source]:
     return {name: WithEmbeddings(source, lookup) for name, source in make(*args).items()}
 
   return sources
@@ -386,7 +388,7 @@ class Embedder:
       text = TextSettings(text.encoders)
     self._text, self._workdir, self._identities = text, workdir, identities
 
-  def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+  def __call__(self, prompts: Sequence[str]) -> list[JSON]:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
 
     Raises ConfigError if an encoder that is needed is missing, or not the one of the model's
@@ -401,7 +403,7 @@ class Embedder:
           row[name] = states[text]
     return embeddings
 
-  def _states(self, name: str, texts: Sequence[str]) -> dict[str, Any]:
+  def _states(self, name: str, texts: Sequence[str]) -> JSON:
     stored = self._stored(name)
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
     states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.core.settings import fields_of
@@ -37,7 +38,7 @@ TokenizerFiles = dict[str, bytes]
 def find_tokenizer(
   component: str,
   tokenizer: str | None,
-  model: Mapping[str, Any],
+  model: Fields,
   source: str | os.PathLike[str],
   tokenizer_path: str | os.PathLike[str] | None,
 ) -> TokenizerFiles:
@@ -83,7 +84,7 @@ def find_tokenizer(
   return {file.name: read_tokenizer_file(file) for file in files}
 
 
-def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
+def make_tokenizer(name: str, text: Fields) -> Tokenizer:
   """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
 
   Raises ConfigError if it is not there, or makes tokens that `text`, which is `config.model.text`,

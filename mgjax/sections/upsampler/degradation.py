@@ -6,11 +6,12 @@ frames (`recipe.py`), but for the noise, which is new in each.
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields, Sample
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize, round_to_bytes
 from mgjax.core.typing import Float, UInt8, Wrapped
@@ -127,7 +128,7 @@ class Degraded(Wrapped):
   def __len__(self) -> int:
     return len(self.source) * self._variants
 
-  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+  def __getitem__(self, index: SupportsIndex) -> Sample:
     index = operator.index(index)
     if not 0 <= index < len(self):
       raise IndexError(f'sample {index} of a source of {len(self)}')
@@ -142,7 +143,7 @@ class Degraded(Wrapped):
     """Returns the low-resolution clip of a sample before it is enlarged."""
     return self._degraded(self.source[index % len(self.source)], index)
 
-  def _degraded(self, sample: Mapping[str, Any], index: int) -> Bytes:
+  def _degraded(self, sample: Fields, index: int) -> Bytes:
     video = sample['video']
     fps = float(sample.get('fps', _FPS))
     return degrade(video, self._size(video), self.recipe(index), self._compressors, fps=fps)

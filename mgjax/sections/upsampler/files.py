@@ -47,7 +47,7 @@ class Enlarged(Change):
     check_size(size)
     return size
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the model, the video and where it goes; see `Request.check`."""
     super().check(workdir, changes)
     video = self.probe()

@@ -1,9 +1,9 @@
 """Windows of time and tiles of space, and the sizes that there are (Movie Gen §3.1.5)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Count, fields_of, unpack
 from mgjax.flow.windows import Cover, windows
@@ -26,7 +26,7 @@ class Windows(Checked):
   feather: Count = 64
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'Windows':
+  def of(cls, fields: Fields) -> 'Windows':
     """Reads `windows` of a configuration as a plain dictionary."""
     return unpack(cls, fields_of(fields, 'windows'), 'windows')
 

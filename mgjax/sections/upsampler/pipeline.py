@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Positive, fields_of
@@ -271,7 +272,7 @@ class Upsampler(FlowPipeline):
     ]
     return jnp.asarray(np.pad(large, ((0, 0), (0, 0), *edges, (0, 0)), mode='edge'))
 
-  def _text(self, prompts: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:
+  def _text(self, prompts: Sequence[str], rates: Sequence[float]) -> JSON:
     """Returns what the model reads of prompts, a row each, at so many frames a second."""
     batch = self._batch(self._samples(prompts, {}, {}, rates))
     return {name: np.asarray(value) for name, value in batch.items()}

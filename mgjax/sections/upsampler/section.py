@@ -5,16 +5,17 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Fraction, Magnitude, Positive, Range, check, fields_of, unpack
-from mgjax.core.typing import UInt8
+from mgjax.core.typing import Sample, UInt8
 from mgjax.data.media import compression
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import DataSettings
@@ -71,7 +72,7 @@ class Pairs:
       )
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'Pairs':
+  def of(cls, fields: Fields) -> 'Pairs':
     """Makes it of the fields of a configuration's `pairs`."""
     return unpack(cls, fields, 'pairs')
 
@@ -116,7 +117,7 @@ class UpsamplerSection(VideoSection):
         'made; give data.latents, or take pairs.reconstructed = 0'
       )
 
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     return super().about(bucket) | {'pairs': dataclasses.asdict(self.pairs)}
 
   def sources(
@@ -138,7 +139,7 @@ class UpsamplerSection(VideoSection):
     return dict(degraded)
 
   def draw(
-    self, samples: Sequence[dict[str, Any]], videos: np.ndarray, directory: pathlib.Path
+    self, samples: Sequence[Sample], videos: np.ndarray, directory: pathlib.Path
   ) -> pathlib.Path:
     """Writes a picture of inputs, outputs and ground truth."""
     truth = 'latents' if 'latents' in samples[0] else 'video'
@@ -157,7 +158,7 @@ class UpsamplerSection(VideoSection):
       contact_sheet(path, rows, titles)
     return path
 
-  def complete(self, samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+  def complete(self, samples: Sequence[Sample]) -> Sequence[Sample]:
     """Replaces some low-resolution clips by the temporal autoencoder's reconstructions.
 
     Samples of shrunk clips get them, enlarged: what text-to-video models make has the artefacts of
@@ -172,7 +173,7 @@ class UpsamplerSection(VideoSection):
   def _temporal(self) -> LatentCodec:
     return load_codec(self.pairs.temporal_autoencoder)
 
-  def _reconstructed(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+  def _reconstructed(self, sample: Fields) -> Sample:
     small = sample[SMALL]
     size = sample['video'].shape[1:3]
     latents = self._temporal.encode(small[None])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Positive, fields_of
@@ -58,9 +59,9 @@ class Samples(Request):
   negative: str = ''
   upsampler: Any = None
   typed: Sequence[str] | None = None
-  conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  conditions: Fields = dataclasses.field(default_factory=dict)
 
-  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, object] = {}) -> None:
     """Checks the shape, the conditions and where videos go; see `Request.check`."""
     model, config = model_of(workdir, changes)
     for prompt in self.prompts:

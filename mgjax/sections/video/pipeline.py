@@ -5,13 +5,14 @@ import functools
 import operator
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, Batch, Float, Int, Key, Tree, UInt8
@@ -290,7 +291,7 @@ class VideoPipeline(FlowPipeline):
         videos = put_back(videos, np.asarray(self._codec.decode(latents, frames)), by)
     return latents
 
-  def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
+  def _fit_known(self, latents: Array, samples: Sequence[Fields]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""
     frames = next(
       (

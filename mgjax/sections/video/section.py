@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Array, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.buckets import Shape
@@ -54,7 +55,7 @@ class VideoSection(FlowSection):
   ) -> Mapping[str, Source]:
     return make_sources(data, self.settings.shapes, split, report)
 
-  def about(self, bucket: str) -> dict[str, Any]:
+  def about(self, bucket: str) -> JSON:
     settings = self.settings
     return about_videos(settings.shapes[bucket], settings.model.conditionings, self.codec)
 
@@ -86,7 +87,9 @@ class VideoSection(FlowSection):
         write_clip(directory / f'{index:03d}.mp4', video, rate)
     return path
 
-  def encode(self, clips: Sequence[Any], put: Callable[[np.ndarray], Any]) -> Iterator[np.ndarray]:
+  def encode(
+    self, clips: Sequence[Any], put: Callable[[np.ndarray], Array]
+  ) -> Iterator[np.ndarray]:
     return encode_videos(self.codec, clips, put)
 
   def tile(self, bucket: str) -> tuple[int, ...]:
@@ -94,16 +97,14 @@ class VideoSection(FlowSection):
     return min(shape.frames, self.codec.tiling.frames), *shape.size
 
 
-def about_videos(
-  shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec
-) -> dict[str, Any]:
+def about_videos(shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec) -> JSON:
   """Returns what latents of videos depend on beside the data and the autoencoder."""
   clips = clip_shapes(conditionings, codec.latent_shape(_thw(shape)))
   return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps), **clips}
 
 
 def encode_videos(
-  codec: LatentCodec, videos: Sequence[Any], put: Callable[[np.ndarray], Any]
+  codec: LatentCodec, videos: Sequence[Any], put: Callable[[np.ndarray], Array]
 ) -> Iterator[np.ndarray]:
   """Yields latents of one tile of time after another; see `FlowSection.encode`.
 
@@ -117,7 +118,7 @@ def _thw(shape: Shape) -> tuple[int, int, int]:
   return shape.frames, *shape.size
 
 
-def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
+def _tiles(videos: Sequence[object], frames: int) -> Iterator[np.ndarray]:
   """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
   rows = [regroup(_chunks(video), frames) for video in videos]
   for tiles in itertools.zip_longest(*rows):

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG
@@ -22,9 +22,7 @@ _MAX_DEPTH = 64  # of nested groups: the functions that read a configuration rec
 _KINDS = ((dict,), (list, tuple), (str,), (bool,), (int, float))
 
 
-def parse_config(
-  fields: Mapping[str, Any], name: str, expected: Mapping[str, Any] | None
-) -> ConfigDict:
+def parse_config(fields: Fields, name: str, expected: Fields | None) -> ConfigDict:
   """Makes a configuration of the fields of a file, under the keys of this version.
 
   Args:
@@ -54,7 +52,7 @@ def parse_config(
   return config
 
 
-def check_same_model(config: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+def check_same_model(config: Fields, header: Fields) -> None:
   """Checks that a configuration has the model that the header of its weights describes.
 
   How the model is computed may differ. Raises ConfigError, which names the fields that differ.
@@ -74,9 +72,9 @@ def _is_deeper(value: Any, levels: int) -> bool:
   return is_group and (levels == 0 or any(_is_deeper(child, levels - 1) for child in children))
 
 
-def _example(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _example(fields: Fields) -> JSON:
   """Returns a configuration with empty values of the kinds that `fields` must have."""
-  example: dict[str, Any] = {'component': ''}
+  example: JSON = {'component': ''}
   example |= {key: {} for key in _GROUPS if key in fields}
   if 'sample' in fields:  # of a flow model
     example |= {'autoencoder': '', 'data': {'fps': 0, 'kind': ''}, 'buckets': {}, 'objective': {}}
@@ -86,13 +84,13 @@ def _example(fields: Mapping[str, Any]) -> dict[str, Any]:
     *outer, key = name.split('.')
     group, kinds = fields, example
     for part in outer:
-      group, kinds = group.get(part), kinds.get(part)
+      group, kinds = group.get(part, {}), kinds.get(part, {})
     if isinstance(group, Mapping) and key in group:
       kinds[key] = {name: {} for name in group[key]} if isinstance(group[key], Mapping) else {}
   return example
 
 
-def _first_difference(value: Any, expected: Any, name: str = '') -> str:
+def _first_difference(value: object, expected: object, name: str = '') -> str:
   """Says which field is missing or not as expected: the first one, '' if there is none."""
   if expected is None:
     return ''
@@ -102,13 +100,13 @@ def _first_difference(value: Any, expected: Any, name: str = '') -> str:
     return f'{name or "it"} is {actual}, expected {type(expected).__name__}'
   if isinstance(value, int | float) and name.startswith('model.') and value != expected:
     return f'{name} is {value:.9g}, and {expected:.9g} in the checkpoint'
-  if isinstance(expected, dict):
+  if isinstance(expected, dict) and isinstance(value, dict):
     for key, field in expected.items():
       if key not in value:
         return f'{name}{"." * bool(name)}{key} is missing'
       if problem := _first_difference(value[key], field, f'{name}{"." * bool(name)}{key}'):
         return problem
-  if isinstance(expected, list | tuple) and expected:
+  if isinstance(expected, list | tuple) and isinstance(value, list | tuple) and expected:
     is_of_model = name.startswith('model.')
     if is_of_model and len(value) != len(expected):
       return f'{name} has {len(value)} entries, and {len(expected)} in the checkpoint'

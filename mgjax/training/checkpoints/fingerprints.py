@@ -46,7 +46,7 @@ def fingerprint(x: Array) -> Array:
   return _mixed_sum(word, index)
 
 
-def _mixed_sum(word: Any, index: Any) -> Any:
+def _mixed_sum(word: Tree, index: Tree) -> Tree:
   """Ends `fingerprint`, for arrays of JAX and of NumPy alike."""
   mixed = word + index * np.uint32(0x9E3779B9)
   mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)
@@ -113,7 +113,7 @@ def check_same_leaves(
   return jax.tree.unflatten(structure, list(map(_typed, leaves, types)))
 
 
-def _typed(leaf: Any, dtype: str) -> jax.ShapeDtypeStruct:
+def _typed(leaf: Tree, dtype: str) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=getattr(leaf, 'sharding', None))
 
 
@@ -128,7 +128,7 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
     )
 
 
-def fingerprint_of(values: Any, params: Tree = None) -> str:
+def fingerprint_of(values: object, params: Tree = None) -> str:
   """Returns the fingerprint of JSON values and weights: 16 hexadecimal digits of a SHA-256.
 
   Weights are rounded to bfloat16, so that a run and a file exported from it have the same

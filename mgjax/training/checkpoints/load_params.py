@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import JSON, Fields, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.tree import named_leaves, nest, subtrees, within
@@ -45,7 +45,7 @@ def load_params(
   sharding_of: Place | None = None,
   step: int | None = None,
   subtree: str = '',
-) -> tuple[Tree, dict[str, Any]]:
+) -> tuple[Tree, JSON]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
   For a run that trained adapters (`nn/lora.py`), these are the parameters of its model with the
@@ -72,7 +72,7 @@ def load_params(
 
 def load_adapters(
   workdir: str | os.PathLike[str], which: str = 'average', step: int | None = None
-) -> tuple[Tree, dict[str, Any]]:
+) -> tuple[Tree, JSON]:
   """Reads the adapters of a run that trained adapters, and the checkpoint's meta.
   Raises ConfigError if it trained parameters, and CheckpointError as `load_params` does.
   """
@@ -103,7 +103,7 @@ def load_base(
   return load_params(start_from, sharding_of=sharding_of)
 
 
-def identity_of(base: Tree, meta: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(base: Tree, meta: Fields) -> JSON:
   """Returns the note (`BASE`) by which a run of adapters identifies the model that it changes."""
   return {'fingerprint': fingerprint_of({}, base), 'step': meta['step']}
 

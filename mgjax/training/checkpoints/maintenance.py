@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import CheckpointError
 from mgjax.training.checkpoints.fingerprints import Damaged
 from mgjax.training.checkpoints.folders import remove_checkpoint, size_and_time
@@ -62,7 +62,7 @@ def verify_all(
   checkpoints: Checkpoints,
   steps: list[int] | None = None,
   report: Callable[[int, str], None] = lambda step, problem: None,
-  config: Mapping[str, Any] | None = None,
+  config: Fields | None = None,
 ) -> dict[int, str]:
   """Reads all arrays of checkpoints, and returns the problem of each step, '' if it has none.
 

@@ -11,13 +11,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.typing import Tree
 from mgjax.parallel.distributed import lost_peer
@@ -36,6 +37,8 @@ from mgjax.training.checkpoints.orbax_io import (
   read_record,
   verify_checkpoint,
 )
+
+T = TypeVar('T')
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
 _PATIENCE = 60  # seconds for a save, where this process failed and others may have too
@@ -64,7 +67,7 @@ class Checkpoints:
     self._failed: list[Exception] = []
     self._sweeping: threading.Thread | None = None
 
-  def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
+  def save(self, state: Tree, meta: JSON, loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
     Other fields of this Flax dataclass are the items; those without leaves are left out. `meta`,
@@ -113,7 +116,7 @@ class Checkpoints:
       raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
     return self.directory / str(step)
 
-  def look_at(self, step: int) -> dict[str, Any]:
+  def look_at(self, step: int) -> JSON:
     """Returns what a step says of itself; raises Damaged if not all its files are there."""
     return on_all_hosts(check_files, self.directory / str(step))
 
@@ -131,7 +134,7 @@ class Checkpoints:
     loss = self._losses[step]
     return loss if loss is not None and np.isfinite(loss) else None
 
-  def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
+  def restore(self, abstract_state: Tree) -> tuple[Tree, JSON] | None:
     """Reads state and meta of the newest checkpoint that is as it was written; None without any.
 
     Damaged checkpoints newer than that are renamed to `<step>.corrupt`. Where a leaf of
@@ -152,7 +155,7 @@ class Checkpoints:
 
   def restore_params(
     self, abstract_params: Target, which: str = 'average', step: int | None = None
-  ) -> tuple[Tree, dict[str, Any]]:
+  ) -> tuple[Tree, JSON]:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
     `abstract_params` are as in `restore`, but of any floating types: once they are verified, the
@@ -170,14 +173,14 @@ class Checkpoints:
     _, items, record, _ = newest
     return items[which], record['meta']
 
-  def restore_record(self) -> dict[str, Any]:
+  def restore_record(self) -> JSON:
     """Reads what the newest good checkpoint says of itself. Raises CheckpointError without one."""
     newest = self._read_newest_good({})
     if newest is None:
       raise self.nothing()
     return newest[2]
 
-  def newest_record(self) -> dict[str, Any] | None:
+  def newest_record(self) -> JSON | None:
     """Returns what the newest checkpoint says of itself that says anything; asks no other process.
 
     Unlike `restore_record` it never raises: it returns None if there is no record.
@@ -249,7 +252,7 @@ class Checkpoints:
 
   def _read_newest_good(
     self, targets: Mapping[str, Target], cast: bool = False
-  ) -> tuple[int, dict[str, Tree], dict[str, Any], list[int]] | None:
+  ) -> tuple[int, dict[str, Tree], JSON, list[int]] | None:
     """Returns step, items, record, and the newer steps that are damaged."""
     damaged: list[int] = []
     while (step := _first_says(lambda: self._next(damaged))) >= 0:
@@ -279,7 +282,7 @@ class Checkpoints:
     # Checkpoints set aside count: a run must never silently begin again beside them.
     return _NONE_GOOD if steps or self.aside() else _NONE
 
-  def _read_exactly(self, step: int, targets: Mapping[str, Target]) -> tuple[Tree, dict[str, Any]]:
+  def _read_exactly(self, step: int, targets: Mapping[str, Target]) -> tuple[Tree, JSON]:
     path = self.path_of(step)
     try:
       items, record = read_items(path, targets, cast=True)
@@ -309,7 +312,7 @@ def _is_url(directory: str | os.PathLike[str]) -> bool:
   return '://' in os.fspath(directory)
 
 
-def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
+def _asked(directory: epath.Path, question: Callable[[], T]) -> T:
   """Asks about a directory; without a way to its URL nothing may pass for an empty one."""
   try:
     return question()
@@ -323,7 +326,7 @@ def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
     ) from error
 
 
-def _items(state: Any) -> dict[str, Tree]:
+def _items(state: Tree) -> dict[str, Tree]:
   """The fields of a state, each an item of the checkpoint; the step names its directory."""
   return {name: getattr(state, name) for name in state.__dataclass_fields__ if name != 'step'}
 

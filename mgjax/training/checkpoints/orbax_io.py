@@ -28,6 +28,7 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import Checked, Count, Positive, annotations, unpack
@@ -81,7 +82,7 @@ class Keep(Checked):
   keep_best: Count = 0  # so many of those with the lowest validation losses; 0 for none
 
 
-def keep_settings(train: Mapping[str, Any]) -> Keep:
+def keep_settings(train: Fields) -> Keep:
   """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
   return unpack(Keep, {key: train[key] for key in annotations(Keep) if key in train}, 'train')
 
@@ -154,7 +155,7 @@ def open_manager(
   # cost more than they save.
   arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SMALL)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
-  handlers = {
+  handlers: dict[str, ocp.AsyncCheckpointHandler] = {
     name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
     for name in names
   }
@@ -192,26 +193,26 @@ def begin_write(
   manager: 'ocp.CheckpointManager',
   step: int,
   items: Mapping[str, Tree],
-  meta: dict[str, Any],
+  meta: JSON,
   loss: float | None,
 ) -> bool:
   """Starts to write a checkpoint; returns False where the manager has a newer one."""
   leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
   record = json.loads(json.dumps({'step': step, 'meta': meta, 'loss': loss, 'leaves': leaves}))
-  saves: dict[str, Any] = {
+  saves: JSON = {
     name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
   }
   saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
   return manager.save(step, args=ocp.args.Composite(**saves))
 
 
-def _digest(record: dict[str, Any]) -> str:
+def _digest(record: JSON) -> str:
   return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_items(
   path: epath.Path, targets: Mapping[str, Target], cast: bool = False
-) -> tuple[dict[str, Tree], dict[str, Any]]:
+) -> tuple[dict[str, Tree], JSON]:
   """Reads items of one checkpoint and its record.
 
   Targets are abstract items, or functions that make them from the saved leaves; see `Checkpoints`.
@@ -277,7 +278,7 @@ def verify_checkpoint(path: epath.Path) -> None:
     if sorted(names) != sorted(saved):
       raise Damaged(f'{name} has other leaves than were saved')
     for portion in _portions([leaf_bytes(saved[leaf]) for leaf in names]):
-      targets = [ocp.PLACEHOLDER] * len(leaves)
+      targets: list[object] = [ocp.PLACEHOLDER] * len(leaves)
       for index in portion:
         targets[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
       item = jax.tree.unflatten(structure, targets)
@@ -290,7 +291,7 @@ def verify_checkpoint(path: epath.Path) -> None:
       check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
 
 
-def check_files(path: epath.Path) -> dict[str, Any]:
+def check_files(path: epath.Path) -> JSON:
   """Returns the record of a checkpoint that has all its files, unread; raises Damaged if not."""
   record = read_record(path)
   for name, saved in record['leaves'].items():
@@ -319,7 +320,9 @@ def _portions(sizes: Sequence[int]) -> list[list[int]]:
   return portions
 
 
-def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
+def on_all_hosts(
+  load: Callable[..., object], path: epath.Path, *rest: object, **requests: object
+) -> Any:
   """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
   loaded = None
   problem = None
@@ -353,7 +356,7 @@ def _alone() -> 'ocp.options.MultiprocessingOptions':
   )
 
 
-def _load(path: epath.Path, **requests: Any) -> Any:
+def _load(path: epath.Path, **requests: object) -> Any:
   alone = _alone()
   options = ocp.CompositeOptions(multiprocessing_options=alone)
   handler = ocp.CompositeCheckpointHandler(composite_options=options)
@@ -367,7 +370,7 @@ def _structure(path: epath.Path, name: str) -> Tree:
   class Shapes(ocp.type_handlers.ArrayHandler):
     """Reads only the shapes of JAX arrays, not the shardings that they were saved with."""
 
-    async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+    async def metadata(self, infos: Sequence[Any]) -> Sequence[object]:
       return await ocp.type_handlers.NumpyHandler().metadata(infos)
 
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, Shapes()))
@@ -378,7 +381,7 @@ def _structure(path: epath.Path, name: str) -> Tree:
   return metadata.tree
 
 
-def read_record(path: epath.Path) -> dict[str, Any]:
+def read_record(path: epath.Path) -> JSON:
   """Reads the record of a checkpoint. A damaged file may raise any exception."""
   if '://' not in os.fspath(path):
     for folder, _, names in os.walk(path):
@@ -395,7 +398,7 @@ def read_record(path: epath.Path) -> dict[str, Any]:
   return record
 
 
-def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
+def _restore_args(leaf: Tree) -> 'ocp.RestoreArgs':
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from mgjax.core.configuration.keys import differences, flatten
+from mgjax.core.configuration.keys import JSON, Fields, differences, flatten
 from mgjax.core.configuration.renamed_keys import added, migrate
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
@@ -64,7 +64,7 @@ _WAYS = {
 
 
 def claim_workdir(
-  config: Mapping[str, Any],
+  config: Fields,
   workdir: pathlib.Path,
   *,
   new_data: bool = False,
@@ -97,8 +97,8 @@ def claim_workdir(
 
 
 def check_same(
-  before: Mapping[str, Any],
-  config: Mapping[str, Any],
+  before: Fields,
+  config: Fields,
   where: str,
   new_data: bool = False,
   new_rate: bool = False,
@@ -119,18 +119,18 @@ def check_same(
     )
 
 
-def changed_rates(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+def changed_rates(before: Fields, config: Fields) -> list[str]:
   """Lists what `new_rate` let change between a checkpoint's configuration and this one."""
   fixed = (_fixed(fields, True, False) for fields in (before, config))
   return differences(*({k: v for k, v in fields.items() if _RATE.match(k)} for fields in fixed))
 
 
-def lasting_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+def lasting_differences(before: Fields, config: Fields) -> list[str]:
   """Lists how two configurations differ in what no run changes as it goes on, with any flag."""
   return differences(*(_fixed(migrate(fields), True, True) for fields in (before, config)))
 
 
-def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[str, Any]:
+def _fixed(config: Fields, new_data: bool, new_rate: bool) -> JSON:
   """What a resumption must not change, by name."""
   free = (*FREE_SECTIONS, *(('data.', 'buckets.') if new_data else ()))
   flat = flatten(config)
@@ -172,9 +172,7 @@ def _of_moments(flat: Mapping[str, Any]) -> dict[str, Any]:
   return decisive
 
 
-def is_finished(
-  config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
-) -> bool:
+def is_finished(config: Fields, workdir: str | os.PathLike[str], **allowed: bool) -> bool:
   """Says whether a run has come to its end.
 
   `allowed` are `new_data` and `new_rate` of `check_same`. Raises ConfigError if it began with
@@ -188,7 +186,9 @@ def is_finished(
 def save_interval(workdir: pathlib.Path, save_every: int) -> int:
   """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
   path = workdir / 'config.json'
-  before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
+  before = (
+    read_config(workdir).to_dict().get('train', {}).get('save_every') if path.exists() else None
+  )
   intervals = [interval for interval in (before, save_every) if isinstance(interval, int)]
   return max(intervals) if all(intervals) else 0
 

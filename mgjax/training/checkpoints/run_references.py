@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.run_names import RunName, is_name, read_name
 
@@ -129,7 +130,7 @@ def is_pinned(name: str | os.PathLike[str]) -> bool:
   return is_name(name) and bool(read_name(name).digest)
 
 
-def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str) -> None:
+def check_fixed(config: Fields, has: Callable[[str], bool], run: str) -> None:
   """Checks that a published run's configuration names nothing that may change.
 
   `has` says whether there is something by a name in the run's folder; `run` is for the message.

@@ -90,7 +90,8 @@ def parse_sources(start_from: Any) -> dict[str, WarmStartSource]:
   if isinstance(start_from, str):
     is_map = '=' in start_from and not os.path.isdir(start_from)
     parts = start_from.split(',') if is_map else [f'={start_from}']
-    start_from = dict(_PART.fullmatch(part.strip()).groups('') for part in parts)
+    matches = (_PART.fullmatch(part.strip()) for part in parts)
+    start_from = {match[1] or '': match[2] for match in matches if match}
   elif not hasattr(start_from, 'items'):
     raise ConfigError(f'config.start_from = {start_from!r}; expected a work directory or a map')
   sources = {}
@@ -109,7 +110,7 @@ def parse_sources(start_from: Any) -> dict[str, WarmStartSource]:
 
 
 def make_start(
-  start_from: Any,
+  start_from: object,
   component: str,
   adapt: Callable[[Tree], Tree] = lambda params: params,
   others: Sequence[str] = (),

@@ -16,13 +16,13 @@ of digits/autoencoder 0.968 instead of 0.976). Nothing trains in such a director
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json
 from mgjax.core.safetensors_files import (
@@ -68,7 +68,7 @@ class WeightsFile(Checkpoints):
     super().path_of(step)
     return epath.Path(self._path)
 
-  def look_at(self, step: int) -> dict[str, Any]:
+  def look_at(self, step: int) -> JSON:
     """Returns what `restore_record` returns: the file is one."""
     return self.restore_record()
 
@@ -92,7 +92,7 @@ class WeightsFile(Checkpoints):
       f'another --workdir, and --config.start_from={self._path.parent} to go on from them'
     )
 
-  def restore_record(self) -> dict[str, Any]:
+  def restore_record(self) -> JSON:
     """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays."""
     name = f'the header of {os.fspath(self._path)!r}'
     mend = 'install mgjax again, or export the weights again'
@@ -121,7 +121,7 @@ class WeightsFile(Checkpoints):
       )
     return {'meta': meta, 'leaves': {'average': leaves}}
 
-  def _type_of(self, name: str, described: Mapping[str, tuple[str, Any]]) -> str:
+  def _type_of(self, name: str, described: Mapping[str, tuple[str, object]]) -> str:
     """Returns the type that a tensor is read in. Raises ConfigError if no weights are of its."""
     if name + SCALE_SUFFIX in described:
       return 'float32'
@@ -134,13 +134,13 @@ class WeightsFile(Checkpoints):
       )
     return known[kind]
 
-  def newest_record(self) -> dict[str, Any] | None:
+  def newest_record(self) -> JSON | None:
     """Returns what `restore_record` returns."""
     return self.restore_record()
 
   def restore_params(
     self, abstract_params: Target, which: str = 'average', step: int | None = None
-  ) -> tuple[Tree, dict[str, Any]]:
+  ) -> tuple[Tree, JSON]:
     """Reads parameters as `Checkpoints.restore_params`; there is none but the average."""
     record = self.restore_record()
     there = record['meta']['step']

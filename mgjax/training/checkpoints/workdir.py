@@ -6,14 +6,14 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_json
@@ -99,7 +99,7 @@ def read_config_of(
   return config
 
 
-def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
+def saved_config(workdir: str | os.PathLike[str]) -> JSON | None:
   """Returns the configuration that the newest good checkpoint in a work directory was saved with.
 
   None if there is none, or its checkpoints are in another folder (`train.checkpoints`). Each
@@ -108,19 +108,19 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
   return _config_in(_newest_record(workdir))
 
 
-def _newest_record(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def _newest_record(workdir: str | os.PathLike[str]) -> JSON:
   """Returns the record of the newest checkpoint, or of a file of weights; {} if there is none."""
   with contextlib.suppress(ConfigError):  # of a damaged file, which is refused when it is read
     return open_checkpoints(workdir, '').newest_record() or {}
   return {}
 
 
-def _config_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def _config_in(record: Fields) -> JSON | None:
   config = (record.get('meta') or {}).get('config')
   return migrate(config) if config and 'component' in migrate(config) else None
 
 
-def read_notes(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def read_notes(workdir: str | os.PathLike[str]) -> JSON:
   """Reads the notes of a component beside its weights, {} if there are none. Reads no arrays."""
   return (open_checkpoints(workdir).newest_record() or {}).get('meta', {}).get('notes', {})
 
@@ -173,12 +173,12 @@ class _Untrained:
 
 
 def write_workdir(
-  config: Mapping[str, Any],
+  config: Fields,
   params: Tree,
-  notes: Mapping[str, Any],
+  notes: Fields,
   workdir: pathlib.Path,
   *,
-  origin: Mapping[str, Any],
+  origin: Fields,
   loss: float | None = None,
   frozen: bool = False,
 ) -> None:

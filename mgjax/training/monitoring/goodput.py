@@ -11,11 +11,12 @@ import itertools
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.training.monitoring.phases import PHASES, Phases
 
@@ -109,19 +110,19 @@ def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
   return add_up(lines) if lines else None
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_lines(path: pathlib.Path) -> list[JSON]:
   """Returns the whole lines of a ledger; damaged ones are left out, with a warning."""
   return [line for line, _ in read_json_lines(path, _whole)]
 
 
-def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
+def add_up(lines: Sequence[Fields]) -> Goodput:
   """Adds up the lines of a ledger.
 
   Steps that a later attempt did again are lost: of the seconds that the steps between two lines
   took, as large a share as of these steps. Of attempts after the one that finished a run, which
   find nothing to do, nothing is counted.
   """
-  seconds = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
+  seconds: dict[str, float] = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
   spans: list[tuple[float, float, float]] = []  # of steps: first, last, and seconds they took
   attempts = 0
   again = 0.0
@@ -148,15 +149,15 @@ def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
   return Goodput(attempts, again, seconds)
 
 
-def _attempts(lines: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+def _attempts(lines: Sequence[Fields]) -> list[list[Fields]]:
   """The lines of each attempt, in the order in which they began."""
-  attempts: dict[str, list[Mapping[str, Any]]] = {}
+  attempts: dict[str, list[Fields]] = {}
   for line in lines:
     attempts.setdefault(line['attempt'], []).append(line)
   return sorted(attempts.values(), key=lambda attempt: attempt[0]['began'])
 
 
-def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float, float]]:
+def _spans(attempt: Sequence[Fields]) -> Iterator[tuple[float, float, float]]:
   known = [line for line in attempt if line.get('step') is not None]
   for one, other in itertools.pairwise(known):
     if other['step'] > one['step']:
@@ -178,7 +179,7 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
   return cut_spans, steps, lost
 
 
-def _whole(line: Any) -> dict[str, Any]:
+def _whole(line: Any) -> JSON:
   """Returns a complete line; ValueError, KeyError or TypeError for another."""
   steps = [line['step'], line.get('from')]
   times = [line['began'], line['at'], *line['seconds'].values()]

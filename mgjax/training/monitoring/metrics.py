@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.files import append_json_line, read_json_lines, write_bytes
 
 _FILE = 'metrics.jsonl'
@@ -42,7 +43,7 @@ class Means:
   def __init__(self):
     self._sums: dict[str, np.ndarray] = {}
 
-  def add(self, metrics: Mapping[str, Any]) -> None:
+  def add(self, metrics: Fields) -> None:
     """Adds the metrics of one step."""
     for name, value in metrics.items():
       value = np.asarray(value, np.float64)
@@ -80,7 +81,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
   return ((step, line) for step, line in read_json_lines(path, _step_of) if line[-1:] == b'\n')
 
 
-def validation_loss(metrics: Mapping[str, Any], of: str = 'validation') -> float | None:
+def validation_loss(metrics: Fields, of: str = 'validation') -> float | None:
   """Returns the mean of the buckets' losses among validation metrics; None if there is none.
 
   `of` is 'validation', by averaged parameters, or 'validation_raw', by those themselves.

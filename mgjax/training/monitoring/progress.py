@@ -9,9 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+
+from mgjax.core.configuration.keys import Fields
+
+T = TypeVar('T')
 
 FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
 _BAR = 0.5  # seconds between two looks of a bar
@@ -51,23 +55,23 @@ class Progress:
     A `clock` that stands still while programs compile keeps that out of the speed. With another
     `unit` than 'step', such as row or file, the speed counts these.
     """
-    stream = stream or sys.stderr
+    shown = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._waited, self._next = 0.0, 0.0
     self._notes: list[str] = []
-    self._unseen: tuple[int, Mapping[str, Any]] | None = None
+    self._unseen: tuple[int, Fields] | None = None
     self._validated: dict[str, float] = {}
-    self._stream = stream if jax.process_index() == 0 else None
+    self._stream = shown if jax.process_index() == 0 else None
     self._bar = None
-    if self._stream is not None and stream.isatty():
+    if self._stream is not None and shown.isatty():
       import tqdm
 
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
         total=steps,
         initial=start,
-        file=stream,
+        file=shown,
         bar_format=layout,
         dynamic_ncols=True,
         desc=_STAGE.get(),
@@ -77,7 +81,7 @@ class Progress:
     """Whether a report would be shown now, so that others need not be made."""
     return self._stream is not None and (not self._marks or self._now() >= self._next)
 
-  def report(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
+  def report(self, step: int, metrics: Fields | None = None) -> None:
     """Tells that `step` steps are done; shows loss and gradient_norm of the metrics with it."""
     if self._stream is None:
       return
@@ -90,7 +94,7 @@ class Progress:
     if step >= self._steps or now >= self._next:
       self._show(step, metrics, now)
 
-  def validated(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def validated(self, step: int, metrics: Fields) -> None:
     """Shows the losses among validation metrics, and whether they are better than the last."""
     names = [name for name in metrics if name.startswith('validation/') and name.endswith('/loss')]
     losses = {name.split('/', 1)[1].removesuffix('/loss'): float(metrics[name]) for name in names}
@@ -146,7 +150,7 @@ class Progress:
   def _now(self) -> float:
     return self._clock() - self._waited
 
-  def _show(self, step: int, metrics: Mapping[str, Any], now: float) -> None:
+  def _show(self, step: int, metrics: Fields, now: float) -> None:
     self._next = now + (OFTEN if self._bar is None else _BAR)
     self._unseen = None
     if step > self._marks[-1][0]:
@@ -190,7 +194,7 @@ class Progress:
     return f'validation loss at step {step}: {texts}'
 
 
-def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Iterator[Any]:
+def track(items: Iterable[T], total: int, unit: str, first: str = '') -> Iterator[T]:
   """Yields items and shows how many are done; `first` says what the first one waits for."""
   with contextlib.closing(Progress(total, unit=unit)) as progress:
     for done, item in enumerate(items, 1):

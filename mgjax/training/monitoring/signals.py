@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ _polls = itertools.count(1)  # over all runs of this process: see `stop_signal`
 
 @contextlib.contextmanager
 def stop_signal(
-  heard: Callable[[], None] = lambda: None, leave: Callable[[int], Any] = os._exit
+  heard: Callable[[], None] = lambda: None, leave: Callable[[int], object] = os._exit
 ) -> Iterator[Callable[[], bool]]:
   """Turns the first SIGTERM or Ctrl-C into a request to stop; a second Ctrl-C quits at once.
 
@@ -40,7 +41,7 @@ def stop_signal(
   several = jax.distributed.is_initialized()
   received: list[int] = []
 
-  def handle(number: int, frame: Any) -> None:
+  def handle(number: int, frame: FrameType | None) -> None:
     if received:
       signal.default_int_handler(number, frame)
     received.append(number)
@@ -75,7 +76,7 @@ def stop_signal(
 
 @contextlib.contextmanager
 def _listening(
-  numbers: tuple[int, ...], heard: Callable[[], None], leave: Callable[[int], Any]
+  numbers: tuple[int, ...], heard: Callable[[], None], leave: Callable[[int], object]
 ) -> Iterator[None]:
   """Hears signals in a thread, through the pipe that Python writes their numbers to."""
   ours, pythons = socket.socketpair()

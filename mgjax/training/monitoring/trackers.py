@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import PIL.Image
 
-from mgjax.core.configuration.keys import flatten
+from mgjax.core.configuration.keys import Fields, flatten
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import create, read_json
 from mgjax.data.media.video import stream_frames
@@ -49,7 +49,7 @@ class Run(NamedTuple):
   workdir: pathlib.Path
   name: str
   id: str
-  config: Mapping[str, Any]
+  config: Fields
   step: int  # from which this process goes on; 0 at the beginning
 
 
@@ -86,7 +86,10 @@ class TensorBoard(Tracker):
     from tensorboardX import event_file_writer, summary  # slow to import
     from tensorboardX.proto import event_pb2, summary_pb2
 
-    self._scalar, self._event, self._kinds = summary.scalar, event_pb2.Event, summary_pb2.Summary
+    self._scalar = summary.scalar
+    # protobuf makes these classes at import.
+    self._event = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
+    self._kinds = summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
     folder = run.workdir / 'tensorboard'
     held = set()
     for path in sorted(folder.glob('events*')):
@@ -110,7 +113,7 @@ class TensorBoard(Tracker):
     """Closes the file."""
     self._file.close()
 
-  def _write(self, step: int, **what: Any) -> None:
+  def _write(self, step: int, **what: object) -> None:
     self._file.write_event(self._event(wall_time=time.time(), step=step, **what))
 
 
@@ -124,7 +127,7 @@ def _event_records(data: bytes) -> Iterator[bytes]:
     at = end + 4
 
 
-def _shown(kinds: Any, name: str, path: pathlib.Path) -> Any:
+def _shown(kinds: Any, name: str, path: pathlib.Path) -> object:
   """Makes a value of TensorBoard's summary of a file."""
   if path.suffix == '.wav':
     with wave.open(os.fspath(path)) as sound:
@@ -335,7 +338,7 @@ class RunLog:
     workdir: str | os.PathLike[str],
     resume_step: int | None = None,
     trackers: Sequence[Tracker] = (),
-    config: Mapping[str, Any] | None = None,
+    config: Fields | None = None,
   ):
     """Opens the file and starts the trackers."""
     self._first = jax.process_index() == 0
@@ -352,7 +355,7 @@ class RunLog:
       run = Run(workdir, name, identity, config or {}, resume_step or 0)
       self._feeds = [_Feed(tracker, run) for tracker in trackers]
 
-  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def write(self, step: int, metrics: Fields) -> None:
     """Writes the metrics of one step: name -> number or scalar array."""
     if self._first:
       values = {name: float(value) for name, value in metrics.items()}
@@ -383,7 +386,7 @@ class _Feed:
     self._thread = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
-  def put(self, *call: Any) -> None:
+  def put(self, *call: object) -> None:
     """Has the tracker log: step, metrics, files."""
     if not self._failed:
       self._calls.put(call)
@@ -410,6 +413,7 @@ class _Feed:
       return
     self._held = held
     workdir = self._run.workdir
+    before: list[tuple[int, Mapping[str, float], MediaFiles]]
     before = [(step, metrics, {}) for step, metrics in read_metrics(workdir)]
     for folder in sorted(workdir.glob('samples/step_*')):
       before.append((int(folder.name.removeprefix('step_')), {}, _files(folder)))

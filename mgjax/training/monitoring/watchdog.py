@@ -119,7 +119,7 @@ def _tell(message: str, stacks: bool) -> None:
   with contextlib.suppress(Exception):
     stream = sys.__stderr__
     print(f'watchdog: {message}.', file=stream, flush=True)
-    if stacks:
+    if stacks and stream is not None:
       print('Where its threads are:', file=stream, flush=True)
       faulthandler.dump_traceback(file=stream, all_threads=True)
       stream.flush()

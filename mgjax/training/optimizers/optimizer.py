@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.typing import Array, Tree
@@ -33,7 +34,7 @@ OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation
 }
 
 
-def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Array | int], Array]:
+def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[ArrayLike], Array]:
   """Makes a learning rate, a float32 scalar of the step s, that warms up and then stays or decays.
 
     r(s) = learning_rate min(1, (s + 1) / warmup) shape(u)
@@ -55,7 +56,7 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
     )
   shape = _SHAPES[settings.schedule]
 
-  def rate(step: Array | int) -> Array:
+  def rate(step: ArrayLike) -> Array:
     step = jnp.asarray(step, jnp.float32)
     progress = jnp.clip((step - warmup) / (steps - warmup), 0, 1)
     warm = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
@@ -96,8 +97,10 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
   def prepared(tree: Tree) -> Tree:
     return mask_frozen(jax.tree.map(lambda x: x.astype(jnp.float32), tree), settings.rates)
 
-  def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
-    updates, state = chain.update(prepared(gradients), state, prepared(params))
+  def update(
+    updates: Tree, state: optax.OptState, params: Tree = None
+  ) -> tuple[Tree, optax.OptState]:
+    updates, state = chain.update(prepared(updates), state, prepared(params))
     return scale_by_rates(updates, settings.rates), state
 
   return optax.GradientTransformation(lambda params: chain.init(prepared(params)), update)

@@ -5,15 +5,17 @@ validation data is flat. What decides lies in the optimizer's state, so it is sa
 same on all hosts; the rate is a number in the step's program, which is compiled once.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
+from jax.typing import ArrayLike
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Metrics, Tree
@@ -46,7 +48,7 @@ def scale_by_plateau() -> optax.GradientTransformation:
     best = jnp.full((), jnp.inf, jnp.float32)
     return Plateau(one, best, jnp.zeros((), jnp.int32))
 
-  def update(updates: Tree, state: Plateau, params: Tree = None) -> tuple[Tree, Plateau]:
+  def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
     return jax.tree.map(lambda leaf: leaf * state.factor, updates), state
 
   return optax.GradientTransformation(init, update)
@@ -95,10 +97,11 @@ def make_react(
       )
     if jax.process_count() > 1:  # one loss for all, bit by bit
       loss = float(multihost_utils.broadcast_one_to_all(np.float32(loss)))
-    state = state.replace(opt_state=_updated(state.opt_state, loss, own))
+    state = dataclasses.replace(state, opt_state=_updated(state.opt_state, loss, own))
     if state.discriminator is not None:
       opt_state = _updated(state.discriminator['opt_state'], loss, other)
-      state = state.replace(discriminator={**state.discriminator, 'opt_state': opt_state})
+      discriminator = {**state.discriminator, 'opt_state': opt_state}
+      state = dataclasses.replace(state, discriminator=discriminator)
     return state
 
   return react
@@ -107,16 +110,16 @@ def make_react(
 def restarted(state: State) -> State:
   """Returns the state before its first validation: a new rate is not lowered by old stalls."""
 
-  def first(leaf: Any) -> Any:
+  def first(leaf: Tree) -> Tree:
     if not isinstance(leaf, Plateau):
       return leaf
-    return jax.jit(lambda: scale_by_plateau().init(None), out_shardings=shardings_of(leaf))()
+    return jax.jit(lambda: scale_by_plateau().init(()), out_shardings=shardings_of(leaf))()
 
   return jax.tree.map(first, state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
 
 
 def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
-  def update(leaf: Any) -> Any:
+  def update(leaf: Tree) -> Tree:
     if not isinstance(leaf, Plateau):
       return leaf
     jitted = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))
@@ -133,7 +136,7 @@ def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
   return jax.tree.map(update, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
 
 
-def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:
+def learning_rate(opt_state: Tree, rate: Callable[[ArrayLike], Array]) -> Array:
   """Returns the rate of the next update: that of the schedule, times the factor of a plateau."""
   kinds = (optax.ScaleByScheduleState, Plateau)
   parts = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kinds))

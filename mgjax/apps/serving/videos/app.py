@@ -8,8 +8,7 @@ import inspect
 import json
 import pathlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -24,7 +23,7 @@ from mgjax.apps.serving.videos.access import Access
 from mgjax.apps.serving.videos.jobs import Jobs
 from mgjax.apps.serving.videos.models import Models
 from mgjax.apps.serving.videos.schema import ApiError, choose, number, public
-from mgjax.core.configuration.keys import LARGEST_SEED
+from mgjax.core.configuration.keys import JSON, LARGEST_SEED, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.provenance import release
 
@@ -77,7 +76,7 @@ class Service:
     self._origins = origins
     self._watchers = 0
 
-  def app(self) -> Any:
+  def app(self) -> http.ASGI:
     """Returns the application (ASGI)."""
     video = '/v1/videos/{id}'
     open_to_all = {
@@ -120,7 +119,9 @@ class Service:
     body = {'error': {'message': sentence, 'type': kind, 'param': param, 'code': code}}
     return JSONResponse(body, status, headers)
 
-  def _open(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+  def _open(
+    self, answer: Callable[[Request], Awaitable[Response]]
+  ) -> Callable[[Request], Awaitable[Response]]:
     """Answers all clients, except pages of other sites."""
 
     async def handle(request: Request) -> Response:
@@ -129,7 +130,9 @@ class Service:
 
     return handle
 
-  def _guarded(self, answers: Mapping[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
+  def _guarded(
+    self, answers: Mapping[str, Callable[[Request], object]]
+  ) -> Callable[[Request], Awaitable[Response]]:
     """Checks the client, and finds the job of an id in the path; `answers` are by HTTP method."""
 
     async def handle(request: Request) -> Response:
@@ -164,7 +167,7 @@ class Service:
     self,
     request: Request,
     jobs: list[schema.Job],
-    fields: Mapping[str, Any],
+    fields: Fields,
     data: bytes | None = None,
     kind: str = 'video',
   ) -> list[str]:
@@ -202,13 +205,13 @@ class Service:
     picture = None if data is None else await self._bodies.decode(data)
     return await run_in_threadpool(store, checked)
 
-  async def _create(self, request: Request) -> Any:
+  async def _create(self, request: Request) -> JSON | None:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits)
       ids = await self._add(request, [job], fields, data)
     return await run_in_threadpool(self._jobs.describe, *ids)
 
-  async def _remix(self, request: Request) -> Any:
+  async def _remix(self, request: Request) -> JSON | None:
     async with self._read(request, pictures=False) as (fields, _):
       video = _completed(request)
       schema.check_fields(fields, ('prompt',))
@@ -229,7 +232,7 @@ class Service:
       ids = await self._add(request, [job], fields)
     return await run_in_threadpool(self._jobs.describe, *ids)
 
-  async def _make_images(self, request: Request) -> Any:
+  async def _make_images(self, request: Request) -> JSON:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits, image=True)
       count = number(fields, 'n', 1, 1, _IMAGES, int)
@@ -248,7 +251,7 @@ class Service:
       images.append({'b64_json': base64.b64encode(picture or b'').decode()})
     return {'created': int(time.time()), 'data': images}
 
-  def _list(self, request: Request) -> Any:
+  def _list(self, request: Request) -> JSON:
     query = request.query_params
     limit = number(query, 'limit', 20, 1, 100, int)
     after = query.get('after')
@@ -262,14 +265,14 @@ class Service:
     ends = {'first_id': videos[0]['id'], 'last_id': videos[-1]['id']} if videos else {}
     return {'object': 'list', 'data': videos, 'has_more': has_more, **ends}
 
-  def _show(self, request: Request) -> Any:
+  def _show(self, request: Request) -> Response:
     return JSONResponse(request.state.video, headers={'openai-poll-after-ms': '250'})
 
-  def _delete(self, request: Request) -> Any:
+  def _delete(self, request: Request) -> JSON:
     id = request.state.video['id']
     return {'id': id, 'object': 'video.deleted', 'deleted': self._jobs.delete(id)}
 
-  def _content(self, request: Request) -> Any:
+  def _content(self, request: Request) -> Response:
     variant = request.query_params.get('variant', 'video')
     name, kind = choose('variant', variant, files.VARIANTS)
     video = _completed(request)
@@ -282,17 +285,17 @@ class Service:
     etag = f'"{video["id"]}-{video["completed_at"]}-{variant}"'  # finished files never change
     return http.file_response(request, path, kind, etag)
 
-  def _preview(self, request: Request) -> Any:
+  def _preview(self, request: Request) -> Response:
     if data := self._jobs.preview(request.state.video['id']):
       return Response(data, media_type='image/webp')
     raise ApiError('There is a preview after the first step and before the end.', 'video_id', 404)
 
-  async def _watch(self, request: Request) -> Any:
+  async def _watch(self, request: Request) -> Response:
     if self._watchers >= _WATCHERS:
       raise ApiError('Too many streams of events are open; ask GET /v1/videos/ID.', None, 503, 5)
     return StreamingResponse(self._events(request.state.video), media_type='text/event-stream')
 
-  async def _events(self, video: dict[str, Any] | None) -> AsyncIterator[str]:
+  async def _events(self, video: JSON | None) -> AsyncIterator[str]:
     """Yields server-sent events of a job, one for each change, until it ends."""
     self._watchers += 1
     last_sent = None
@@ -320,10 +323,10 @@ class Service:
     finally:
       self._watchers -= 1
 
-  def _list_models(self, request: Request) -> Any:
+  def _list_models(self, request: Request) -> JSON:
     return {'object': 'list', 'data': [offer.to_json() for offer in self._offers.values()]}
 
-  def _show_model(self, request: Request) -> Any:
+  def _show_model(self, request: Request) -> JSON:
     return choose('model', request.path_params['model'], self._offers, 404).to_json()
 
   async def _health(self, request: Request) -> Response:
@@ -340,7 +343,7 @@ class Service:
     return http.page_response(_PAGE)
 
 
-def _completed(request: Request) -> dict[str, Any]:
+def _completed(request: Request) -> JSON:
   if error := request.state.video['error']:
     raise ApiError(f'This video failed and has no files: {error["message"]}', 'video_id')
   if (video := request.state.video)['status'] != 'completed':

@@ -21,6 +21,7 @@ from starlette.requests import Request
 
 from mgjax.apps.serving.videos.schema import ApiError, quoted
 from mgjax.apps.serving.videos.uploads import CHILDREN, decode_picture
+from mgjax.core.configuration.keys import JSON
 
 PICTURE = 'input_reference'
 SMALL = 128_000  # bytes of a body without its picture
@@ -32,7 +33,7 @@ _JSON, _FORM = 'application/json', 'multipart/form-data'
 _MARK = 'data:'  # stands for a picture that was cut out
 _DIGITS = re.compile(r'\d{1,15}', re.ASCII)
 
-Found = tuple[dict[str, Any], bytes | None]  # fields, and the picture as it came
+Found = tuple[JSON, bytes | None]  # fields, and the picture as it came
 
 
 class Bodies:
@@ -88,7 +89,7 @@ class Bodies:
     """Returns a picture as a PNG; see `decode_picture`. Raises ApiError if too many wait."""
     return await self._run(decode_picture, picture)
 
-  async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
+  async def _run(self, work: Callable[..., object], *args: object) -> Any:
     if self._waiting >= _WAITING:
       raise ApiError('Too many pictures are being read; try again.', None, 503, 2)
     self._waiting += 1
@@ -140,7 +141,7 @@ def _picture_in(data: bytearray) -> tuple[int, int]:
   return 0, 0
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> JSON:
   fields = dict(pairs)
   if len(fields) < len(pairs):
     raise ApiError('A field comes twice; send each once.')

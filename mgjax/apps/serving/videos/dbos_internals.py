@@ -9,7 +9,7 @@
 import contextlib
 import functools
 import logging
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy
 from dbos import DBOS, DBOSPortableJSONSerializer, _serialization
@@ -62,7 +62,7 @@ def _check_stored(database: str) -> None:
         )
 
 
-def _refuse_pickle(_: Any, text: str) -> Any:
+def _refuse_pickle(_: Any, text: str) -> NoReturn:
   del text
   _warn_of_pickle()
   raise ValueError('a pickle, which can run any code, is not read')

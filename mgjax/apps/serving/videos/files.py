@@ -5,12 +5,12 @@ import io
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mgjax.apps.serving.videos.schema import Job
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.typing import UInt8
 from mgjax.data.media.provenance import release
@@ -32,8 +32,8 @@ def write_files(
   folder: pathlib.Path,
   video: UInt8[np.ndarray, 't h w 3'],
   job: Job,
-  track: Callable[[pathlib.Path], Any] | None = None,
-) -> dict[str, Any]:
+  track: Callable[[pathlib.Path], object] | None = None,
+) -> JSON:
   """Writes all files of a job into a folder, checked, marked and signed as the pipelines do it.
 
   `track` writes audio.mp4 and audio.wav beside a video. Returns the record, in job.json as well.
@@ -66,6 +66,6 @@ def preview(colours: UInt8[np.ndarray, 't h w 3']) -> bytes:
   return _encoded(pages[0], 'WEBP', save_all=True, append_images=pages[1:], duration=250, loop=0)
 
 
-def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
   picture.save(buffer := io.BytesIO(), kind, quality=85, **options)
   return buffer.getvalue()

@@ -4,11 +4,12 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mgjax.apps.serving.videos.schema import Job
+from mgjax.core.configuration.keys import JSON
 
 _MAX_FINISHED = 1000  # results that are kept until the database has them
 
@@ -49,7 +50,7 @@ class Queued(NamedTuple):
 class Finished(NamedTuple):
   """The result of a job, and when it ended."""
 
-  result: dict[str, Any]
+  result: JSON
   ended: float
 
 
@@ -75,7 +76,7 @@ class JobStates:
     self._running[id] = live
     self._queued.pop(id, None)
 
-  def finish(self, id: str, result: dict[str, Any]) -> None:
+  def finish(self, id: str, result: JSON) -> None:
     """Notes the result of a job, and forgets the oldest of many."""
     with self._lock:
       self._finished[id] = Finished(result, time.time())

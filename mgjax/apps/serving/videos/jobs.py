@@ -30,6 +30,7 @@ from mgjax.apps.serving.videos.job_states import CancelledError, JobStates, Live
 from mgjax.apps.serving.videos.models import Models
 from mgjax.apps.serving.videos.results import Results
 from mgjax.apps.serving.videos.schema import ApiError, Job, Limits, public, video_object
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
 KINDS = 'video', 'image'  # of jobs, whose ids begin so
@@ -184,7 +185,7 @@ class Jobs:
     if problem:
       raise ApiError(f'This Idempotency-Key {problem}; send another key.', None, 409)
 
-  def describe(self, id: str) -> dict[str, Any] | None:
+  def describe(self, id: str) -> JSON | None:
     """Returns a job as the API shows it; None if there is none."""
     live = self.states.running(id)
     if live is not None and not live.cancelled:
@@ -195,7 +196,7 @@ class Jobs:
     row = DBOS.get_workflow_status(id)
     return None if row is None else self._describe_row(row)
 
-  def page(self, after: str | None, limit: int, newest: bool) -> tuple[list[dict[str, Any]], bool]:
+  def page(self, after: str | None, limit: int, newest: bool) -> tuple[list[JSON], bool]:
     """Returns the videos after the id `after`, sorted by time, and whether there are more.
     Raises KeyError if there is no such job.
     """
@@ -271,7 +272,7 @@ class Jobs:
       self.results.put(_WORKERS, self._worker, b'gone')
     return not self.states.all_running()
 
-  def _produce(self, job: dict[str, Any]) -> dict[str, Any]:
+  def _produce(self, job: JSON) -> JSON:
     """Runs a job and returns its result, or its error."""
     self._models.ready.wait()
     id = str(DBOS.workflow_id)
@@ -281,7 +282,7 @@ class Jobs:
     self.states.finish(id, result)
     return result
 
-  def _run_until_stored(self, step: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+  def _run_until_stored(self, step: Callable[[Job], JSON], job: Job) -> JSON:
     """Runs the step of a job until its result is in the database, whose disk may be full."""
     while True:
       try:
@@ -290,7 +291,7 @@ class Jobs:
         if not _is_full(error) or self._stopped.wait(_BEAT):
           raise
 
-  def _attempt(self, id: str, job: dict[str, Any]) -> dict[str, Any]:
+  def _attempt(self, id: str, job: JSON) -> JSON:
     created = 0.0
     if queued := self.states.queued(id):
       created = queued.created
@@ -329,7 +330,7 @@ class Jobs:
     self.results.remove(id)  # some files may be there
     return {'error': {'code': code, 'message': message}}
 
-  def _make(self, id: str, live: Live, folder: pathlib.Path) -> dict[str, Any]:
+  def _make(self, id: str, live: Live, folder: pathlib.Path) -> JSON:
     file = None
     source = live.job['source']
     if live.job['picture']:
@@ -345,7 +346,7 @@ class Jobs:
       self.results.remove(id)
     return record
 
-  def _describe_row(self, row: Any) -> dict[str, Any] | None:
+  def _describe_row(self, row: Any) -> JSON | None:
     """Returns a job of the database as the API shows it; None if it was cancelled, or expired."""
     if row.status not in _STATES or not isinstance(row.input, dict):  # DBOS could not read it
       return None
@@ -444,7 +445,7 @@ class Jobs:
         dbos_internals.recover(name)
 
 
-def _keep_log_small(connection: Any, _: Any) -> None:
+def _keep_log_small(connection: Any, _: object) -> None:
   connection.execute(f'PRAGMA wal_autocheckpoint={_LOG}')
 
 

@@ -35,6 +35,7 @@ from mgjax.apps.serving.videos.schema import (
   plain_job,
   public,
 )
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import video_shapes
@@ -56,7 +57,7 @@ class Device:
     self._waiting: dict[Hashable, list[tuple[Any, concurrent.futures.Future]]] = {}
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'device')
 
-  def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]], item: Any) -> Any:
+  def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[object]], item: object) -> Any:
     """Returns the result of `work` for an item; `work` may get it with others of the same key."""
     future: concurrent.futures.Future = concurrent.futures.Future()
     with self._adding:
@@ -64,7 +65,7 @@ class Device:
     self._thread.submit(self._run_next, key, work)  # does nothing if the item was in a batch
     return future.result()
 
-  def _run_next(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]]) -> None:
+  def _run_next(self, key: Hashable, work: Callable[[list[Any]], Sequence[object]]) -> None:
     with self._adding:
       waiting = self._waiting.pop(key, [])
       if later := waiting[self._batch_size :]:
@@ -74,7 +75,7 @@ class Device:
 
   def _run(
     self,
-    work: Callable[[list[Any]], Sequence[Any]],
+    work: Callable[[list[Any]], Sequence[object]],
     batch: list[tuple[Any, concurrent.futures.Future]],
   ) -> None:
     try:
@@ -104,7 +105,7 @@ class Models:
     self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
     self._workdirs: dict[str, str] = {}  # by model
-    self._without_weights: dict[str, Any] = {}  # model -> pipeline that checks requests
+    self._without_weights: JSON = {}  # model -> pipeline that checks requests
     for workdir in names:
       config = read_config(workdir)
       check_one_of(f'--model={workdir}: a run of {config.component}', config.component, _COMPONENTS)
@@ -155,9 +156,7 @@ class Models:
     # The words that an adapter was trained on are not known here.
     return pipeline.describe_prompt(job['prompt'], rate, words=not job['lora'])
 
-  def make(
-    self, live: Live, folder: pathlib.Path, input: pathlib.Path | None = None
-  ) -> dict[str, Any]:
+  def make(self, live: Live, folder: pathlib.Path, input: pathlib.Path | None = None) -> JSON:
     """Writes all files of a job to a folder, and returns their record for the API.
 
     `input` is the picture to start from, or the video to edit.
@@ -207,7 +206,7 @@ class Models:
       if all(live.cancelled for live in lives):
         raise CancelledError
 
-    options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
+    options: JSON = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
     with self._timed('sample'):
       if job['source']:
         videos = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
@@ -329,7 +328,7 @@ class Models:
     decoded video, averaged over the pixels of the position.
     """
     previews: list[Any] = []
-    options: dict[str, Any] = {
+    options: JSON = {
       'callback': lambda *step: previews.append(step[2].latents),
       'batch_size': rows,
     }

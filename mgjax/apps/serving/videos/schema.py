@@ -4,13 +4,15 @@ import dataclasses
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from mgjax.apps.serving.http import Refused
-from mgjax.core.configuration.keys import LARGEST_SEED
+from mgjax.core.configuration.keys import JSON, LARGEST_SEED, Fields
 from mgjax.core.errors import ConfigError, printable
 from mgjax.models.foreign_weights.numbers import number_in
 from mgjax.models.text.prompts import clean_prompt, frame_rate_of
+
+T = TypeVar('T')
 
 # Paths from the root, of which the last name is kept; in quotes they may hold blanks.
 _QUOTED = re.compile(r"'(?:file://)?/(?:[^/']*/)*([^/']*)'")
@@ -18,7 +20,7 @@ _PATH = re.compile(r"""(?<![\w/.:~<'-])(?:file://)?/(?:[^\s/'",;:()]+/)*([^\s/'"
 _CONTROL = re.compile(r'[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]')  # but for blanks of any kind
 _LONGEST = 1000  # characters of an error
 ID = re.compile('(video|image)_[0-9a-f]{32}')
-Job = Mapping[str, Any]  # plain JSON values with nothing left open, of `plain_job`
+Job = Fields  # plain JSON values with nothing left open, of `plain_job`
 _FIELDS = (
   'prompt',
   'model',
@@ -89,7 +91,7 @@ class Offer:
     """Whether prompts alone are enough."""
     return self.component in ('video', 'personalization')
 
-  def to_json(self) -> dict[str, Any]:
+  def to_json(self) -> JSON:
     """Returns the offer as a model of the API."""
     fields = dataclasses.asdict(self)
     renamed = {'id': fields.pop('name'), 'reads_picture': bool(fields.pop('reads'))}
@@ -130,8 +132,8 @@ def plain_job(offer: Offer, prompt: str, **fields: Any) -> dict[str, Any]:
 
 
 def parse_job(
-  fields: Mapping[str, Any], offers: Mapping[str, Offer], limits: Limits, *, image: bool = False
-) -> dict[str, Any]:
+  fields: Fields, offers: Mapping[str, Offer], limits: Limits, *, image: bool = False
+) -> JSON:
   """Returns the job that a client asks for.
   Raises ApiError for a field that is unknown or out of its range.
   """
@@ -179,7 +181,7 @@ def parse_job(
   )
 
 
-def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
+def parse_prompt(prompt: object, limits: Limits, name: str = 'prompt') -> str:
   """Returns a cleaned prompt. Raises ApiError for one that is missing, empty or too long."""
   if prompt is None:
     raise ApiError(f'{name} is missing; say what the video shows', name)
@@ -195,7 +197,7 @@ def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
     raise ApiError(str(error), name) from error
 
 
-def text(fields: Mapping[str, Any], name: str) -> str:
+def text(fields: Fields, name: str) -> str:
   """Returns the text of a field, '' where there is none. Raises ApiError if it is no text."""
   value = fields.get(name)
   if not isinstance(value, str | None):
@@ -203,7 +205,7 @@ def text(fields: Mapping[str, Any], name: str) -> str:
   return value or ''
 
 
-def choose(field: str, value: Any, able: Mapping[str, Any], status: int = 400) -> Any:
+def choose(field: str, value: object, able: Mapping[str, T], status: int = 400) -> T:
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
     names = ', '.join(filter(None, able)) or 'nothing, this server has none'
@@ -212,7 +214,7 @@ def choose(field: str, value: Any, able: Mapping[str, Any], status: int = 400) -
 
 
 def number(
-  fields: Mapping[str, Any], name: str, usual: Any, least: float, most: float, kind: Any = float
+  fields: Fields, name: str, usual: object, least: float, most: float, kind: Any = float
 ) -> Any:
   """Returns a number of a request, `usual` where there is none.
   Raises ApiError if it is no such number, or out of its range.
@@ -231,7 +233,7 @@ def number(
   raise ApiError(f'{name} {quoted(value)}; expected {what} from {least} to {most}', name)
 
 
-def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
+def video_object(id: str, job: Job, **state: object) -> JSON:
   """Returns a job as the API shows it; `state` has its status, its times and so on."""
   factor = 2 if job['upscale'] else 1
   return {
@@ -260,12 +262,12 @@ def public(error: Exception) -> str:
   return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', line))
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
   """Returns a value of a client as errors quote it."""
   return repr(printable(value[:60] if isinstance(value, str) else repr(value)[:60]))
 
 
-def check_fields(fields: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_fields(fields: Fields, known: Sequence[str]) -> None:
   """Raises ApiError for a field that is none of the known, or is a list or an object."""
   if unknown := sorted(set(fields) - set(known)):
     raise ApiError(
@@ -319,7 +321,7 @@ def find_other(
 
 def _other(
   field: str,
-  fields: Mapping[str, Any],
+  fields: Fields,
   offers: Mapping[str, Offer],
   maker: Offer,
   size: tuple[int, int],
@@ -336,7 +338,7 @@ def _other(
   return find_other(component, offers, maker, size, value).name
 
 
-def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
+def _size(fields: Fields, offer: Offer) -> tuple[int, int]:
   """Returns height and width, of `size` or of `width` and `height`."""
   sizes = {f'{width}x{height}': (height, width) for _, height, width in offer.shapes}
   size = fields.get('size')
@@ -352,7 +354,7 @@ def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
   return choose('size', next(iter(sizes)) if size in (None, '', 'auto') else size, sizes)
 
 
-def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer: Offer) -> int:
+def _frames(fields: Fields, fps: float, size: tuple[int, int], offer: Offer) -> int:
   able = sorted({frames for frames, *other in offer.shapes if tuple(other) == size})
   name = 'num_frames'
   frames = number(fields, 'num_frames', None, 1, 100_000, int)

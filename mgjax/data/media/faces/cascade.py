@@ -7,6 +7,7 @@ frontal faces, and the histogram recognises a person under the same light from t
 
 import functools
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ _BINS = 59
 
 
 @functools.cache
-def _scikit_image() -> Any:
+def _scikit_image() -> ModuleType:
   purpose = 'finding faces needs scikit-image'
   for part in ('skimage.data', 'skimage.feature'):
     load_package(part, purpose, 'faces')

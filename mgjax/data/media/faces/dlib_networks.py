@@ -10,6 +10,7 @@ import importlib.util
 import pathlib
 import threading
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ _EMBEDDER = 'dlib_face_recognition_resnet_model_v1.dat'
 _LOCK = threading.Lock()  # dlib's networks keep what they compute in themselves
 
 
-def _dlib() -> Any:
+def _dlib() -> ModuleType | None:
   """The module of the distribution dlib-bin; None where it is not installed."""
   try:
     return importlib.import_module('dlib')

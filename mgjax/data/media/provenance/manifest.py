@@ -12,11 +12,13 @@ import mimetypes
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import replaced
 from mgjax.core.plug_ins import load_package
@@ -45,7 +47,7 @@ _PARENT = 'parent'  # the ingredient that a file was made from, in its manifest
 _log = logging.getLogger(__name__)
 
 
-def load_c2pa() -> Any:
+def load_c2pa() -> ModuleType:
   """Imports c2pa; ConfigError if c2pa-python is not installed."""
   return load_package('c2pa', 'C2PA needs c2pa-python', 'provenance')
 
@@ -211,8 +213,8 @@ def sign(
 
 def _sign(
   certificate: Certificate,
-  file: Any,
-  signed: Any,
+  file: object,
+  signed: object,
   title: str,
   kind: str,
   made_from: str | os.PathLike[str] | None = None,
@@ -228,7 +230,7 @@ def _sign(
     builder.sign(signer, kind, file, signed)
 
 
-def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None) -> Any:
+def _builder(context: object, title: str, made_from: str | os.PathLike[str] | None) -> Any:
   """Makes the manifest's builder, with what the file was made from if C2PA can read that."""
   c2pa = load_c2pa()
   if made_from is None:
@@ -248,9 +250,9 @@ def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None)
   return c2pa.Builder(_definition(title, CHANGED), context)
 
 
-def _definition(title: str, source: str, parent: bool = False) -> dict[str, Any]:
+def _definition(title: str, source: str, parent: bool = False) -> JSON:
   source = _SOURCE + source
-  actions: list[dict[str, Any]] = [{'action': 'c2pa.created', 'digitalSourceType': source}]
+  actions: list[JSON] = [{'action': 'c2pa.created', 'digitalSourceType': source}]
   if parent:
     opened = {'action': 'c2pa.opened', 'parameters': {'ingredientIds': [_PARENT]}}
     actions = [opened, {'action': 'c2pa.edited', 'digitalSourceType': source}]
@@ -299,7 +301,7 @@ def read_manifest(
   return _parsed(os.fspath(path), report, authorities is not None)
 
 
-def _parsed(path: str, report: Mapping[str, Any], authorities: bool) -> Manifest:
+def _parsed(path: str, report: Fields, authorities: bool) -> Manifest:
   wrong = sorted({status['code'] for status in report.get('validation_status', [])} - {_UNTRUSTED})
   if report['validation_state'] not in ('Valid', 'Trusted'):
     changed = any('mismatch' in code.lower() for code in wrong)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.plug_ins import load_function
 from mgjax.core.typing import Float, UInt8
@@ -73,7 +74,7 @@ def postprocess_sound(
     yield _postprocessed(None, chunk)[1]
 
 
-def described() -> dict[str, Any]:
+def described() -> JSON:
   """Returns the variables for the json beside a file; {} where none is set."""
   signing = configured()
   variables = {

@@ -13,8 +13,9 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.lab.curation.shards import Engine, Make, Seen
 
@@ -52,7 +53,7 @@ def started(workers: int, address: str = '') -> Iterator[Engine]:
       ray.shutdown()
 
 
-def _run(ray: Any, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
+def _run(ray: ModuleType, jobs: Iterator[object], make: Make, workers: int, seen: Seen) -> None:
   """Does jobs with Ray's actors; see `shards.Engine`."""
   context = ray.data.DataContext.get_current()
   context.max_errored_blocks = -1  # those whose actor was killed
@@ -84,7 +85,7 @@ class _Actor:
     self._count = 0
     self._work = make(self._seen)
 
-  def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+  def __call__(self, row: JSON) -> JSON:
     self._count = 0
     try:
       self._work(pickle.loads(row['job']))
@@ -96,7 +97,7 @@ class _Actor:
     self._count += count
 
 
-def _ray() -> Any:
+def _ray() -> ModuleType:
   os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
   try:
     import ray

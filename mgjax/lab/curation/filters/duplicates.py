@@ -6,7 +6,7 @@ hashes have to agree with them.
 """
 
 import logging
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndar
   return own[once], neighbours[once]
 
 
-def faiss_library() -> Any:
+def faiss_library() -> ModuleType:
   """faiss; a ConfigError where it is not installed."""
   logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which processor it is for
   return load_package('faiss', 'copies and concepts need faiss', 'curation')

@@ -6,7 +6,6 @@ rows take seconds. Its answer is a reason for each clip, '' for one that it keep
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ class Filter:
   def columns(self) -> tuple[str, ...]:
     return (*(name for names in self.needs for name in names), *self.reads)
 
-  def off(self, table: Any, settings: KeepSettings) -> str:
+  def off(self, table: object, settings: KeepSettings) -> str:
     """Says why the filter is off: nobody supplied what it needs or asked for it; '' if it is on."""
     if not self.enabled(settings):
       return f'{self.name} is off: nothing is asked of it; {self.supply}'
@@ -54,7 +53,7 @@ class Filter:
         return f'{self.name} is off: no clip has {" or ".join(names)}; {self.supply}'
     return ''
 
-  def keep(self, table: Any, settings: KeepSettings) -> np.ndarray:
+  def keep(self, table: object, settings: KeepSettings) -> np.ndarray:
     """Says of each clip why it is dropped, '' of one that is kept: of all if the filter is off.
 
     The table is a `pyarrow.Table`, or arrays or lists by name; one row a clip.

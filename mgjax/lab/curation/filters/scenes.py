@@ -7,6 +7,7 @@ readers would open addresses and lists of other files.
 import dataclasses
 import functools
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Annotated, Any
 
 import numpy as np
@@ -111,6 +112,6 @@ def shots_of_file(
 
 
 @functools.cache
-def scene_library() -> Any:
+def scene_library() -> ModuleType:
   """PySceneDetect; a ConfigError where it is not installed."""
   return load_package('scenedetect', 'shots need PySceneDetect', 'curation')

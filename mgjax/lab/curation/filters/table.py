@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+Table = Any  # of pyarrow, an optional package
+
 Columns = Mapping[str, np.ndarray]
 
 
-def as_columns(table: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+def as_columns(table: Table, names: Sequence[str]) -> dict[str, np.ndarray]:
   """Columns of a table, a `pyarrow.Table` or arrays or lists by name: those of `names` that it has.
 
   Numbers are float64 (n), nan where there is none; vectors float32 (n d), rows of nan where there

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
@@ -188,9 +189,9 @@ def write_references(
   total = sum(map(len, spans.values()))
   progress(0, total)
   for shard, span in spans.items():
-    notes: dict[str, Any] = {'paired': 0, 'cross': 0, 'rejected': []}
+    notes: JSON = {'paired': 0, 'cross': 0, 'rejected': []}
 
-    def rows(span: range = span, notes: dict[str, Any] = notes) -> Iterator[dict[str, Any]]:
+    def rows(span: range = span, notes: JSON = notes) -> Iterator[JSON]:
       nonlocal done
       for clip in inputs.between(span.start, span.stop):
         clip_rows, rejected = finder.rows(clip)

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.data.media.contact_sheet import contact_sheet, draw_frame
 from mgjax.data.media.faces.face import Face, Frame, draw_faces
 
@@ -31,7 +31,7 @@ class ReferenceSheet:
       drawn = draw_faces(frame, faces)
       self._seen.append(np.asarray(draw_frame(drawn, small=_LONGER, large=_LONGER)))
 
-  def end(self, name: str, rows: Sequence[dict[str, Any]], reasons: Sequence[str]) -> None:
+  def end(self, name: str, rows: Sequence[JSON], reasons: Sequence[str]) -> None:
     """Ends a clip that gave rows and reasons."""
     if not self._seen or not self._room[bool(rows)]:
       return

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, Positive, Range, check
 from mgjax.data.media.faces.face import Face, Frame, crop_face, mask_face
@@ -177,7 +178,7 @@ class Track:
     return mean / np.linalg.norm(mean)
 
 
-def paired_fields(track: Track, settings: ReferenceSettings) -> dict[str, Any]:
+def paired_fields(track: Track, settings: ReferenceSettings) -> JSON:
   """Returns the fields of a record whose references come from the clip itself."""
   return _fields([(track, number) for number in range(len(track.vectors))], settings, False)
 

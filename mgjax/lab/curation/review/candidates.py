@@ -8,9 +8,9 @@ decisions.jsonl  what people decided, on the page of mgjax/apps/serving
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, write_bytes, write_json
 from mgjax.core.settings import Checked, Magnitude, unpack
@@ -46,7 +46,7 @@ class About(Checked):
 
 def write_candidates(
   folder: str | os.PathLike[str],
-  rows: Sequence[Mapping[str, Any]],
+  rows: Sequence[Fields],
   inputs: Inputs,
   lengths: tuple[float, float],
 ) -> None:
@@ -58,9 +58,7 @@ def write_candidates(
   write_json(folder / ABOUT, dataclasses.asdict(about))
 
 
-def read_candidates(
-  folder: str | os.PathLike[str], inputs: Inputs
-) -> tuple[list[dict[str, Any]], About]:
+def read_candidates(folder: str | os.PathLike[str], inputs: Inputs) -> tuple[list[JSON], About]:
   """Reads the clips that people are to look at.
 
   Raises:

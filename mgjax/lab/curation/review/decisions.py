@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json_lines
 from mgjax.core.settings import Magnitude, check
@@ -64,14 +65,14 @@ class Reviewed:
   """What people leave of clips."""
 
   # Of all clips, with what people changed, and `labels` where somebody set some.
-  rows: list[dict[str, Any]]
+  rows: list[JSON]
   reasons: list[str]  # why each is dropped, '' of one that is not
   waiting: int  # how many nobody has looked at
   trimmed: int  # how many are kept in part
   corrected: int  # how many are kept with another caption
 
 
-def key_of(row: Mapping[str, Any]) -> Key:
+def key_of(row: Fields) -> Key:
   """Names a clip as it was shown."""
   return row['clip'], round(row['start'], _DIGITS), round(row['end'], _DIGITS)
 

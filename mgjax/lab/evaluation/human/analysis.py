@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.lab.evaluation.human import win_rates as statistics
@@ -131,7 +132,7 @@ def analyse_study(
 
 def _compare(
   tally: Tally,
-  prompts: Sequence[Mapping[str, Any]],
+  prompts: Sequence[Fields],
   measured: Sigma | None,
   known: Mapping[str, float | None],
 ) -> Comparison:

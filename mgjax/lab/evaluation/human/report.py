@@ -6,8 +6,8 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 from mgjax.lab.evaluation.human.agreement import describe_rater
@@ -24,7 +24,7 @@ from mgjax.lab.report.page import render
 from mgjax.lab.report.tables import aligned, cells_of, csv_text
 from mgjax.lab.statistics.values import plain
 
-Rows = list[dict[str, Any]]
+Rows = list[JSON]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
 CHANCE = 0.8  # power of a study with the recommended number of prompts
 _CSV = (

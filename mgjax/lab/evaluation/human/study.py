@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.keys import Fields, differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Count, Fraction, check, unpack
@@ -60,7 +60,7 @@ class Study:
   seed: Count
   secret: str
   models: Mapping[str, str]
-  prompts: tuple[Mapping[str, Any], ...]
+  prompts: tuple[Fields, ...]
   questions: tuple[Question, ...]
   raters: tuple[str, ...]
   repeats: Fraction

@@ -5,12 +5,13 @@ Answers to one prompt are not independent, so all statistics count and resample 
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from scipy import stats
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Fraction, Positive, Range, arguments
 from mgjax.core.typing import Bool, Int
@@ -177,7 +178,7 @@ def net_win_rate(
 
 
 def groups(
-  prompts: Sequence[Mapping[str, Any]], indices: Int[np.ndarray, 'p']
+  prompts: Sequence[Fields], indices: Int[np.ndarray, 'p']
 ) -> Iterator[tuple[str, str, Bool[np.ndarray, 'p']]]:
   """Yields (kind, name, mask of prompts) of every concept and motion level, ordered by name.
 

@@ -93,7 +93,9 @@ class SeamRatio:
 
 
 def at_seams(
-  clips: Iterable[tuple[Any, Iterable[int]]], frames: int = IN_SECOND_DIFFERENCE, reach: int = REACH
+  clips: Iterable[tuple[object, Iterable[int]]],
+  frames: int = IN_SECOND_DIFFERENCE,
+  reach: int = REACH,
 ) -> SeamRatio:
   """Compares a measure of frames at the seams of windows with its values near them.
 

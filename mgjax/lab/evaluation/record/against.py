@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import WRONG, read_json
 from mgjax.lab.statistics.intervals import apart, compare
@@ -30,7 +31,7 @@ class Other:
   """Another record, and the path that it was read from."""
 
   path: pathlib.Path
-  record: Mapping[str, Any]
+  record: Fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,10 +164,10 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
 
 
 def _change(
-  ours: Mapping[str, Any],
-  theirs: Mapping[str, Any],
+  ours: Fields,
+  theirs: Fields,
   name: str,
-  metric: Mapping[str, Any],
+  metric: Fields,
   alike: bool,
 ) -> Change | None:
   """Returns the change of one metric; None if the other record lacks it."""
@@ -245,6 +246,6 @@ def _value_of(metric: Mapping[str, Any]) -> Value:
   return Value(value, low, high, count, (), references, float(metric.get('bias') or 0))
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
   text = printable(value)
   return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'

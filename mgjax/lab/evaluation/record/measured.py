@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.typing import Float, Int
 from mgjax.lab.report.evaluation_page import printed
 from mgjax.lab.statistics.correlations import Correlation
@@ -58,7 +59,7 @@ class Metric:
     """Returns its best and worst samples, see `extremes`; none without `show_extremes`."""
     return extremes(self.value.each, self.better, self.share) if self.show_extremes else ([], [])
 
-  def as_dict(self) -> dict[str, Any]:
+  def as_dict(self) -> JSON:
     """Returns plain JSON values, None for NaN."""
     fields = self.value.as_dict()
     if self.share:
@@ -96,7 +97,7 @@ class Measured:
   groups: Mapping[str, Mapping[str, Value]] = dataclasses.field(default_factory=dict)
   sound: bool = False
   about: str = ''
-  record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  record: Fields = dataclasses.field(default_factory=dict)
   notes: Sequence[str] = ()
 
   def __post_init__(self):

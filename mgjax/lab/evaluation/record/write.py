@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import printable
 from mgjax.core.files import read_json, write_bytes, write_json
 from mgjax.core.run_names import is_name, read_name
@@ -57,7 +58,7 @@ def write_findings(
   run: str | os.PathLike[str],
   task: str,
   measured: Measured,
-  about: Mapping[str, Any],
+  about: Fields,
   written: Sequence[pathlib.Path] = (),
   show: Show | None = None,
   files: Files = MAIN,
@@ -100,7 +101,7 @@ def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:
   return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
-def _write_page(path: pathlib.Path, record: Mapping[str, Any]) -> None:
+def _write_page(path: pathlib.Path, record: Fields) -> None:
   title = f'Evaluation of {path.parent.absolute().name}'
   write_bytes(path, evaluation_page(printable(title), record, path.parent).encode())
 

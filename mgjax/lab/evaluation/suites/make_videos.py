@@ -6,9 +6,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import create, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.settings import Count, Positive, check
@@ -51,7 +52,7 @@ class SuiteSettings:
   videos: str = ''
   process: Count = 0
   processes: Positive = 1
-  request: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  request: Fields = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -356,7 +357,7 @@ def _pending(
 
 
 def _write_sheets(
-  directory: pathlib.Path, rows: Sequence[Row], pipeline: Any
+  directory: pathlib.Path, rows: Sequence[Row], pipeline: object
 ) -> list[pathlib.Path]:
   """Draws some videos, once all rows have one."""
   paths = {path.stem: path for path in directory.glob('[0-9]*') if path.suffix in ('.mp4', '.png')}

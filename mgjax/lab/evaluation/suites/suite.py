@@ -9,11 +9,12 @@ import json
 import os
 import pathlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Count, check
@@ -59,7 +60,7 @@ class Row:
   prompt: str
   concepts: tuple[str, ...] = ()
   motion: str = ''
-  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  fields: Fields = dataclasses.field(default_factory=dict)
   scene: str = ''
 
   def __post_init__(self):
@@ -208,7 +209,7 @@ def _plain(prompt: str) -> str:
   return ' '.join(unicodedata.normalize('NFKC', prompt).casefold().split())
 
 
-def _of_edits(row: Mapping[str, Any]) -> bool:
+def _of_edits(row: Fields) -> bool:
   return not _EDITS.isdisjoint(name.lower().replace(' ', '_') for name in row)
 
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError, first_line
 from mgjax.core.files import parse_json
 
@@ -70,7 +71,7 @@ def read_csv(
   return [dict(zip(names, map(str.strip, row), strict=True)) for row in rows]
 
 
-def read_json_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_json_rows(path: str | os.PathLike[str]) -> list[JSON]:
   """Returns the objects of a .jsonl; raises as `read_lines`, or DataError if a line is none."""
   mend = 'write an object a line, such as {"prompt": "a dog runs"}'
   return [

@@ -5,11 +5,9 @@ A mean over complete frames is dominated by the background. So PSNR is also comp
 objects of captions, and the judge checks whether it can still read them.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Bool, UInt8
 from mgjax.lab.evaluation.metrics.similarity import decibels
 from mgjax.lab.evaluation.reconstruction import reconstruct
@@ -53,7 +51,7 @@ def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) ->
   )
 
 
-def _numbers(sample: Mapping[str, Any], again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
+def _numbers(sample: Fields, again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
   if 'segmentation' not in sample:
     return {}
   square = np.square((again.astype(np.float32) - sample['video']) / 255).mean(-1)

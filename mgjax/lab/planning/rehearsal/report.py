@@ -217,7 +217,7 @@ def _ordered(rehearsal: Rehearsal) -> list[tuple[str, tuple[Estimate, Estimate]]
   return sorted(rehearsal.changes.items(), key=lambda pair: -max(abs(e.mean) for e in pair[1]))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
   if isinstance(value, dict):
     return {key: _finite(entry) for key, entry in value.items()}
   if isinstance(value, tuple | list):

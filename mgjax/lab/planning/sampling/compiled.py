@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Tree
 from mgjax.lab.planning.aot import CompiledStep, compile_lowered, devices_of, placed_shapes
 from mgjax.lab.planning.communication import Collective
@@ -27,7 +28,7 @@ _ACTIVATIONS = ('weights', 'gradients', 'other')
 Chosen = Mapping[tuple[int, ...], Sampling | None]
 
 
-def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, dict[str, Any], list[str]]:
+def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, JSON, list[str]]:
   """Compiles the sampler as configured, and without guidance, each on the mesh chosen for it.
 
   What is compiled is the loop over all steps, as `mgjax.sections.video.pipeline` runs it; memory is

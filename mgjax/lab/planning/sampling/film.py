@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, fields_of
 from mgjax.data.shape import longest_bucket
@@ -206,7 +207,7 @@ def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None)
   }
 
 
-def describe_film(answer: Mapping[str, Any]) -> str:
+def describe_film(answer: Fields) -> str:
   """Returns what `plan_film` found as a table for people."""
   flops, seconds = answer['flops'], answer['seconds_a_second_of_film']
   (rows, columns), (height, width) = answer['tiles'], answer['size']

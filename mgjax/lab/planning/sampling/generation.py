@@ -6,6 +6,7 @@ A sample takes as many function evaluations (`sampling/latency.py`) as its solve
 from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import Ends, bounds, spread
 from mgjax.lab.planning.report import (
@@ -93,7 +94,7 @@ def plan_generation(
   }
 
 
-def describe_generation(answer: Mapping[str, Any]) -> str:
+def describe_generation(answer: Fields) -> str:
   """Returns what `plan_generation` found as a table for people."""
   frames, height, width = answer['shape']
   parts = answer['pass']
@@ -142,7 +143,7 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(name: str, row: Fields) -> tuple[str, ...]:
   seconds = row['seconds']
   return (
     name,
@@ -157,7 +158,7 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
   )
 
 
-def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
+def _row(way: Way, sampling: Sampling) -> JSON:
   seconds = sampling.seconds(way)
   request = sampling.request
   ends = Ends(seconds['high'], seconds['low'])

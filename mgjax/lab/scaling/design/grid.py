@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Count, Fraction, Positive, Range, check, fields_of, unpack
 from mgjax.lab.planning.step_spec import FlowRun
@@ -141,7 +142,7 @@ class Point:
     numbers = f'{self.budget:.4g}_{self.rung.name}_r{self.learning_rate:.3g}'
     return f'{self.recipe}_{numbers.replace("+", "")}'
 
-  def about(self) -> dict[str, Any]:
+  def about(self) -> JSON:
     """Returns what its row in the records says beside losses, as JSON can hold it."""
     return {
       'recipe': self.recipe,
@@ -158,7 +159,7 @@ class Point:
     }
 
 
-def make_grid(fields: Mapping[str, Any]) -> list[Point]:
+def make_grid(fields: Fields) -> list[Point]:
   """Returns the runs of a grid, the smallest budget first.
 
   `fields` are `grid`, see `GridSettings`, and `recipes`, name -> configuration of a flow model with
@@ -192,7 +193,7 @@ def make_grid(fields: Mapping[str, Any]) -> list[Point]:
   return sorted(points, key=lambda point: point.budget)
 
 
-def _sized(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
+def _sized(base: Fields, sizes: Rung) -> ConfigDict:
   config = ConfigDict(base)
   wider = 1 if config.model.get('feed_forward', 'swiglu') == 'swiglu' else 1.5
   fields = dataclasses.asdict(sizes) | {'mlp_dim': round(wider * sizes.mlp_dim)}
@@ -202,7 +203,7 @@ def _sized(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
   return config
 
 
-def _counted(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
+def _counted(base: Fields, sizes: Rung) -> ConfigDict:
   """The same as one layer in a loop, which has the same parameters and is traced sooner."""
   config = _sized(base, sizes)
   config.model.unroll = 1
@@ -211,7 +212,7 @@ def _counted(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
 
 def _nearest(
   target: float,
-  base: Mapping[str, Any],
+  base: Fields,
   settings: GridSettings,
   known: dict[int, float],
   taken: Sequence[int],
@@ -244,7 +245,7 @@ def _nearest(
 
 def _make_point(
   recipe: str,
-  base: Mapping[str, Any],
+  base: Fields,
   settings: GridSettings,
   budget: float,
   work: Workload,

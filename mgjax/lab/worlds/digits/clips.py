@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
-from mgjax.core.typing import UInt8
+from mgjax.core.typing import Sample, UInt8
 from mgjax.data.synthetic_datasets import RATE
 from mgjax.lab.worlds.digits import render, sounds
 from mgjax.lab.worlds.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
@@ -164,11 +165,11 @@ class Digits(Source):
     return _choices(self.captions, tuple(self.colours), motions)
 
   @classmethod
-  def validation(cls, frames: int) -> dict[str, Any]:
+  def validation(cls, frames: int) -> JSON:
     """Other handwriting, and combinations that training never shows; of images all."""
     return {'split': 'test', 'captions': 'held_out' if frames > 1 else 'all', 'length': 4096}
 
-  def every_caption(self) -> Iterator[dict[str, Any]]:
+  def every_caption(self) -> Iterator[Sample]:
     """Yields {'caption'} of everything that samples may show."""
     if self.edits:
       for instruction in all_instructions(tuple(self.edits), tuple(self.colours)):
@@ -184,7 +185,7 @@ class Digits(Source):
       if self.empty:
         yield {'caption': NOTHING + wall}
 
-  def listen(self, index: int) -> dict[str, Any]:
+  def listen(self, index: int) -> Sample:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
     return self._labels(self.scene(index))
 
@@ -232,7 +233,7 @@ class Digits(Source):
     )
     return draw_edit(one_of(tuple(self.edits), generator), scene, palette, generator)
 
-  def show(self, scene: Scene) -> dict[str, Any]:
+  def show(self, scene: Scene) -> Sample:
     """Returns the sample of a scene, in the frames and size of this source."""
     extra = {}
     if self.edits:
@@ -283,7 +284,7 @@ class Digits(Source):
     chosen = (first + step * np.arange(self.references)) % self.frames
     return render.render(masked, self.frames, self.size)[chosen]
 
-  def _labels(self, scene: Scene) -> dict[str, Any]:
+  def _labels(self, scene: Scene) -> JSON:
     """Returns the sample of a scene without its pictures."""
     sample = self._names(scene) | {'texture': scene.texture}
     if self.sound:
@@ -292,7 +293,7 @@ class Digits(Source):
       sample |= {'audio': sounds.digit_sound(sample['digit'], times, samples), 'events': times}
     return sample
 
-  def _names(self, scene: Scene) -> dict[str, Any]:
+  def _names(self, scene: Scene) -> JSON:
     return {
       'caption': scene_caption(scene, self.numbered),
       'digit': int(scene.number),

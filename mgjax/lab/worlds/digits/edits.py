@@ -6,10 +6,11 @@ an edit must change and what it must keep are known pixel by pixel.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.lab.worlds.digits.captions import scene_caption
 from mgjax.lab.worlds.digits.handwriting import identities_of
 from mgjax.lab.worlds.digits.scene import TINTS, Scene
@@ -109,7 +110,7 @@ def all_instructions(tasks: tuple[str, ...], colours: tuple[str, ...]) -> Iterat
   """Yields every instruction of some tasks, each once."""
   by_colour = [{'colour': colour, 'mark': colour} for colour in colours]
   by_digit = [{'digit': digit} for digit in range(10)]
-  ways: dict[str, list[dict[str, Any]]] = {
+  ways: dict[str, list[JSON]] = {
     'recolour': by_colour,
     'replace': by_digit,
     'add': [digit | colour for digit in by_digit for colour in by_colour],

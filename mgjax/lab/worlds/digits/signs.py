@@ -14,8 +14,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
+from mgjax.core.typing import Sample
 from mgjax.lab.worlds.digits.captions import described
 from mgjax.lab.worlds.digits.clips import Digits, Side, one_of
 from mgjax.lab.worlds.digits.handwriting import identities_of
@@ -84,11 +86,11 @@ class Signs(Digits):
     return [choices for length in self.lengths if (choices := numbers(length, self.captions))]
 
   @classmethod
-  def validation(cls, frames: int) -> dict[str, Any]:
+  def validation(cls, frames: int) -> JSON:
     """Other handwriting, and numbers that training never shows."""
     return super().validation(frames) | {'captions': 'held_out'}
 
-  def every_caption(self) -> Iterator[dict[str, Any]]:
+  def every_caption(self) -> Iterator[Sample]:
     """Yields {'caption'} of everything that samples may show."""
     motions = self.motions if self.frames > 1 else ('',)
     written = itertools.chain(*self._choices)
@@ -107,6 +109,6 @@ class Signs(Digits):
     hands = [identities_of(self.split, int(digit)) for digit in number]
     return tuple(one_of(hand, generator) for hand in hands), colour, motion
 
-  def _names(self, scene: Scene) -> dict[str, Any]:
+  def _names(self, scene: Scene) -> JSON:
     labels = {'number': scene.number, 'colour': scene.colour, 'motion': scene.motion}
     return {'caption': sign_caption(**labels, texture=scene.texture), **labels}

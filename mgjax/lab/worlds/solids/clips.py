@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Positive, Range, check
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8
 from mgjax.lab.worlds.solids import sounds
 from mgjax.lab.worlds.solids.camera import Poses, distance_gone, poses
 from mgjax.lab.worlds.solids.captions import (
@@ -166,12 +167,12 @@ class Solids(Source):
     return self.seed, list(SPLITS).index(self.split)
 
   @classmethod
-  def validation(cls, frames: int) -> dict[str, Any]:
+  def validation(cls, frames: int) -> JSON:
     """Other scenes of the same kind; what is new in other splits is for judges."""
     del frames
     return {'split': 'in_distribution', 'length': 4096}
 
-  def listen(self, index: int) -> dict[str, Any]:
+  def listen(self, index: int) -> Sample:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
     scene = self.scene(index)
     return self._sample(scene, self.labels(scene))
@@ -226,7 +227,7 @@ class Solids(Source):
       tuple(contact for contact in history.contacts if contact.time < end),
     )
 
-  def show(self, scene: Scene) -> dict[str, Any]:
+  def show(self, scene: Scene) -> Sample:
     """Returns the sample of a scene, in the frames and size of this source."""
     if not self.edits:
       return self._rendered(scene)
@@ -284,7 +285,7 @@ class Solids(Source):
   def _room(self, scene: Scene) -> int:
     return max(self.solids[1], len(scene.solids))
 
-  def _sample(self, scene: Scene, labels: Labels) -> dict[str, Any]:
+  def _sample(self, scene: Scene, labels: Labels) -> Sample:
     """Returns the sample of a scene without its pictures."""
     sample = {'caption': self.caption(scene).text, 'count': len(scene.solids)}
     rows = {'positions': labels.positions, 'velocities': labels.velocities}

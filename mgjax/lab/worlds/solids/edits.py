@@ -7,7 +7,7 @@ to one changes nothing of the others.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -167,7 +167,7 @@ def _standing(camera: Camera) -> Camera:
   return dataclasses.replace(camera, move='stands still', amount=0.0) if still else camera
 
 
-def _changed(scene: Scene, which: int, **fields: Any) -> Scene:
+def _changed(scene: Scene, which: int, **fields: object) -> Scene:
   solids = list(scene.solids)
   solids[which] = dataclasses.replace(solids[which], **fields)
   return dataclasses.replace(scene, solids=tuple(solids))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Array, Float, UInt8
 from mgjax.lab.worlds.solids.camera import Poses
 from mgjax.lab.worlds.solids.kinds import COLOURS, FLOORS, MATERIALS, PATTERNS, SHAPES, SKIES
 from mgjax.lab.worlds.solids.scene import Scene
@@ -30,24 +30,27 @@ _DOTS = 1.875
 _CHECKS = 1.1
 
 
+Numbers = Array | np.ndarray
+
+
 class Stage(NamedTuple):
   """All that is drawn, as numbers; the first three have a row for each frame."""
 
-  eye: Float[Any, 't 3']
-  axes: Float[Any, 't 3 3']
-  focal: Float[Any, 't']
-  places: Float[Any, 't n 3']
-  turns: Float[Any, 't n 3 3']
-  size: Float[Any, 'n']
-  quadric: Float[Any, 'n 3']
-  box: Float[Any, 'n 2']
-  colour: Float[Any, 'n 3']
-  second: Float[Any, 'n 3']
-  pattern: Float[Any, 'n']
-  look: Float[Any, 'n 5']  # mirror, glow, shine, gloss, grain
-  light: Float[Any, '3']
-  floor: Float[Any, '3']
-  sky: Float[Any, '3']
+  eye: Float[Numbers, 't 3']
+  axes: Float[Numbers, 't 3 3']
+  focal: Float[Numbers, 't']
+  places: Float[Numbers, 't n 3']
+  turns: Float[Numbers, 't n 3 3']
+  size: Float[Numbers, 'n']
+  quadric: Float[Numbers, 'n 3']
+  box: Float[Numbers, 'n 2']
+  colour: Float[Numbers, 'n 3']
+  second: Float[Numbers, 'n 3']
+  pattern: Float[Numbers, 'n']
+  look: Float[Numbers, 'n 5']  # mirror, glow, shine, gloss, grain
+  light: Float[Numbers, '3']
+  floor: Float[Numbers, '3']
+  sky: Float[Numbers, '3']
 
 
 def stage(
@@ -112,7 +115,7 @@ def _second(solid) -> list[float]:
 
 
 @functools.partial(jax.jit, static_argnames=('size',))
-def draw(stage: Stage, rays: Any, size: tuple[int, int]) -> UInt8[jax.Array, 't h w 3']:
+def draw(stage: Stage, rays: int | Array, size: tuple[int, int]) -> UInt8[jax.Array, 't h w 3']:
   """Draws frames of `size` (height, width) with `rays` x `rays` rays a pixel, 1 or 2.
 
   The number of rays is data: a loop whose length XLA knew to be 1 would be none, and slower.
@@ -173,14 +176,14 @@ def _rays(seen: Stage, size: tuple[int, int], which, rays: Any):
 class _Hit(NamedTuple):
   """What rays meet first: how far, which solid, where in it, which way its surface looks."""
 
-  distance: Any
-  which: Any
-  x: Any
-  y: Any
-  z: Any
-  along_x: Any
-  along_y: Any
-  along_z: Any
+  distance: Array
+  which: Array
+  x: Array
+  y: Array
+  z: Array
+  along_x: Array
+  along_y: Array
+  along_z: Array
 
 
 def _enter(seen: Stage, k: int, origin, ray):
@@ -246,7 +249,7 @@ def _nearest(seen: Stage, ray) -> _Hit:
   return hit
 
 
-def _shade(seen: Stage, point) -> Any:
+def _shade(seen: Stage, point) -> Array:
   """How much of the sun reaches points, in [0, 1]: what glows lets a part of it through."""
   lit = jnp.ones_like(point[0])
   for k in range(seen.size.shape[0]):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.lab.worlds.solids.camera import poses
 from mgjax.lab.worlds.solids.kinds import (
   CAMERAS,
@@ -104,7 +105,7 @@ class _Story:
     if count > 1 and 'ball' in choices.shapes and rolling:
       self.meets = (0, 1) if generator.uniform() < choices.meetings else ()
     free = list(generator.permutation(choices.colours))
-    self.looks: list[dict[str, Any]] = []
+    self.looks: list[JSON] = []
     for index in range(count):
       look = self.look(index, free, rolling)
       free.remove(look['colour'])
@@ -126,7 +127,7 @@ class _Story:
     word = self.one(words + [word for word in words if word not in rare])
     return self.one([name for name in names if name.split()[0] == word])
 
-  def look(self, index: int, colours: list[str], rolling: tuple[str, ...]) -> dict[str, Any]:
+  def look(self, index: int, colours: list[str], rolling: tuple[str, ...]) -> JSON:
     choices = self.choices
     held_out_by_novelty = {'none': False, 'value': False, 'combination': True}
     for _ in range(200):
@@ -147,7 +148,7 @@ class _Story:
     second = [colour for colour in choices.seconds if colour != look['colour']]
     return look | {'second': self.one(second or [''])}
 
-  def stops(self, index: int, look: dict[str, Any]) -> bool:
+  def stops(self, index: int, look: JSON) -> bool:
     """Whether it stops a ball that is to hit it: a heavy one would push what is light and slides.
 
     Of solids in the middle of their ranges of sizes.
@@ -197,7 +198,7 @@ class _Story:
       style=self.one(self.choices.styles) if any(self.choices.styles) else '',
     )
 
-  def solid(self, look: dict[str, Any]) -> Solid:
+  def solid(self, look: JSON) -> Solid:
     verb, direction = MOTIONS[look['motion']]
     new = self.choices.novelty == 'value'
     if self.choices.novelty == 'any':
@@ -231,7 +232,7 @@ class _Story:
         return dataclasses.replace(solid, place=(start.real, start.imag))
     return None
 
-  def meeting(self, *looks: dict[str, Any]) -> tuple[Solid, Solid]:
+  def meeting(self, *looks: JSON) -> tuple[Solid, Solid]:
     """Two solids that meet near the middle, the first in its direction."""
     first, second = map(self.solid, looks)
     way = complex(*DIRECTIONS[MOTIONS[first.motion].direction])
@@ -253,7 +254,7 @@ class _Story:
     )
 
 
-def _weight(look: dict[str, Any]) -> float:
+def _weight(look: JSON) -> float:
   size = sum(SIZES[look['word']][0]) / 2
   return MATERIALS[look['material']].density * SHAPES[look['shape']].volume * size**3
 

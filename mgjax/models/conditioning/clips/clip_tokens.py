@@ -1,12 +1,13 @@
 """What conditionings by a clip of the size of what is generated have in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
@@ -46,7 +47,7 @@ class ClipTokens(Conditioning):
     """Names its latents."""
     return (self.key,)
 
-  def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the clip of a sample if it has one."""
     return {self.key: np.asarray(sample[self.key])} if self.key in sample else {}
 

@@ -1,11 +1,12 @@
 """Rejected: the sample that lost a vote, for training from preferences; it conditions nothing."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.flow.distillation.preference import REJECTED_KEY, VOTES
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
@@ -37,11 +38,11 @@ class Rejected(Conditioning):
     """Names the other sample."""
     return (REJECTED_KEY,)
 
-  def clips(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the other sample's clip."""
     return {REJECTED_KEY: sample[REJECTED_KEY]} if REJECTED_KEY in sample else {}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the votes."""
     return {VOTES: np.asarray(sample[VOTES], np.float32)} if self.segments else {}
 

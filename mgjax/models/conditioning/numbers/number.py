@@ -1,13 +1,14 @@
 """What conditionings by a number, or by a few, have in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.models.conditioning.ports import Ports
@@ -47,7 +48,7 @@ class Number(Conditioning):
     """Returns the field of its key."""
     return {self.key: self.shape}
 
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns a sample's numbers if it has them."""
     return {self.key: np.array(sample[self.key], np.float32)} if self.key in sample else {}
 

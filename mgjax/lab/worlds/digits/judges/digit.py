@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
-from mgjax.core.typing import Bool, Float, UInt8
+from mgjax.core.typing import Bool, Float, Sample, UInt8
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.lab.worlds.digits.judges.texture import FINE, read_texture
 from mgjax.lab.worlds.digits.scene import COLOURS, TEXTURES
@@ -45,7 +45,7 @@ class DigitReading(NamedTuple):
   texture: str = ''  # its word in captions, if it has one
 
 
-def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
+def labels_of(samples: Iterable[Sample]) -> list[DigitReading]:
   """Takes the labels out of samples of `mgjax.lab.worlds.digits.clips.Digits`."""
   return [
     DigitReading(sample['digit'], sample['colour'], sample['motion'], TEXTURES[sample['texture']])
@@ -294,18 +294,18 @@ def train_judge(
   )
 
 
-def _unseen(clips: int, **world: Any) -> tuple[list[np.ndarray], list[DigitReading]]:
+def _unseen(clips: int, **world: object) -> tuple[list[np.ndarray], list[DigitReading]]:
   source = Digits(**{'split': 'test', 'captions': 'all', 'length': clips, **world})
   samples = [source[index] for index in range(clips)]
   return [sample['video'] for sample in samples], labels_of(samples)
 
 
-def judge_ceiling(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_ceiling(judge: DigitJudge, *, clips: int = 500, **world: object) -> dict[str, float]:
   """Scores real clips of held-out handwriting; `world` are fields of `Digits` (size, frames...)."""
   return judge.score(*_unseen(clips, **world))
 
 
-def judge_floor(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_floor(judge: DigitJudge, *, clips: int = 500, **world: object) -> dict[str, float]:
   """Scores the same clips with each one's label taken from the next: the score of chance."""
   videos, labels = _unseen(clips, **world)
   return judge.score(videos, labels[1:] + labels[:1])

@@ -1,8 +1,9 @@
 """Pictures of digits, of which a CLIP is asked; see `PicturesJudge` of `lab/worlds/judging.py`."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from mgjax.core.configuration.keys import JSON
 from mgjax.lab.worlds.digits.captions import digit_caption
 from mgjax.lab.worlds.digits.clips import Digits, all_captions
 from mgjax.lab.worlds.digits.scene import COLOURS
@@ -25,7 +26,7 @@ class DigitsPictures:
   recognised: ClassVar[float] = 0.57
 
   @property
-  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+  def choices(self) -> list[tuple[str, JSON]]:
     captions = all_captions(self.source.colours, ('',))
     return [(text, {'digit': digit, 'colour': colour}) for digit, colour, _, text in captions]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Sample
 from mgjax.lab.worlds.digits.judges.digit import (
   CROP,
   SIDE,
@@ -43,7 +43,7 @@ class SignReading(NamedTuple):
   motion: str
 
 
-def sign_labels(samples: Iterable[dict[str, Any]]) -> list[SignReading]:
+def sign_labels(samples: Iterable[Sample]) -> list[SignReading]:
   """Takes the labels out of samples of `mgjax.lab.worlds.digits.signs.Signs`."""
   return [SignReading(*(sample[name] for name in SignReading._fields)) for sample in samples]
 

@@ -9,11 +9,11 @@ The score is a proxy: it hears the audio of these clips, and no other. Report
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float, Int, Sample
 from mgjax.data.synthetic_datasets import RATE
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.lab.worlds.digits.sounds import TONES
@@ -111,7 +111,7 @@ class DigitsSoundJudge:
 
   scores = staticmethod(judge_sounds)
 
-  def long_clips(self, source: Digits, times: int, count: int) -> list[dict[str, Any]]:
+  def long_clips(self, source: Digits, times: int, count: int) -> list[Sample]:
     """Digits of unseen handwriting that bounce on and on."""
     bouncing = dataclasses.replace(
       source, split='test', captions='all', motions=('bounce',), laps=times, length=count

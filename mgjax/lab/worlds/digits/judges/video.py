@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Sample
 from mgjax.lab.worlds.digits.clips import Digits, all_captions, digit_caption, is_held_out
 from mgjax.lab.worlds.digits.judges import digit, features, sign
 from mgjax.lab.worlds.digits.scene import COLOURS, MOTIONS
@@ -126,7 +126,7 @@ def held_out_labels(world: Mapping[str, Any], samples: int, trained: bool = Fals
   return [chosen[index % len(chosen)] for index in range(max(samples, len(chosen)))]
 
 
-def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
+def clips_of(source: Digits, labels: Sequence[tuple]) -> list[Sample]:
   """Returns a clip of each label (digit, colour, motion, ...), see `indices_of`."""
   return [source[index] for index in indices_of(source, labels)]
 

@@ -12,11 +12,12 @@ beside it, which say what the score can be.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from mgjax.core.typing import Bool, Float, Int
+from mgjax.core.configuration.keys import Fields
+from mgjax.core.typing import Bool, Float, Int, Sample
 from mgjax.data.synthetic_datasets import RATE
 from mgjax.lab.worlds.judging import Column
 from mgjax.lab.worlds.onsets import apart, matched, mono_of, onsets_of, share_of, tally
@@ -91,14 +92,14 @@ class SolidsSoundJudge:
       strength=float(spearmanr(*louder.T).statistic) if varied else np.nan,
     )
 
-  def long_clips(self, source: Solids, times: int, count: int) -> list[dict[str, Any]]:
+  def long_clips(self, source: Solids, times: int, count: int) -> list[Sample]:
     """The clips in which most contacts are heard, of ten times as many."""
     del times
     unseen = dataclasses.replace(source, split='in_distribution', length=10 * count)
     counts = [len(unseen.labels(unseen.scene(index)).contacts) for index in range(len(unseen))]
     return [unseen[int(index)] for index in np.argsort(counts)[::-1][:count]]
 
-  def _heard(self, sound: np.ndarray, sample: Mapping[str, Any]) -> ContactsHeard:
+  def _heard(self, sound: np.ndarray, sample: Fields) -> ContactsHeard:
     mono = mono_of(sound)
     onsets = _onsets(mono)
     clear = audible(sample['events'], sample['loudness'])

@@ -8,14 +8,15 @@ Two judges share no scene and see other blemishes: one may filter what the other
 
 import argparse
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.typing import Array, Float, Key, Tree
 from mgjax.lab.worlds.solids.clips import Solids
 from mgjax.lab.worlds.solids.judges.examples import AMOUNTS, LOOKS, SIDE, Examples, make_examples
@@ -45,7 +46,7 @@ _BATCH, _CLIPS_BATCH = 40, 64
 _HARD = {'material': 2}  # how much more what is learnt last counts
 
 
-def _mirror(names: Mapping[str, Any]) -> np.ndarray:
+def _mirror(names: Fields) -> np.ndarray:
   """The place of each name when left is right; the last entry is -1's."""
   swap = {'left': 'right', 'right': 'left'}
   named = [' '.join(swap.get(word, word) for word in name.split()) for name in names]
@@ -175,7 +176,7 @@ def _train(
   name: str,
   params: Tree,
   loss: Callable[..., Array],
-  draw: Callable[[int], tuple[Any, ...]],
+  draw: Callable[[int], tuple[object, ...]],
   rate: float,
   steps: int,
   report: Report,

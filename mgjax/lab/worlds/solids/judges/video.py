@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import resize
 from mgjax.core.typing import Float
@@ -333,7 +334,7 @@ def make_filter(source: Solids) -> SolidsJudge:
 
 
 @functools.cache
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> JSON:
   """Reads a judge's weights: {'frames': tree, 'clips': tree}.
 
   Raises ConfigError if there are none, or they are damaged.
@@ -352,7 +353,7 @@ def load(name: str) -> dict[str, Any]:
   return nest({key: tensor.astype(np.float32) for key, tensor in unpacked(tensors).items()})
 
 
-def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
+def save(path: pathlib.Path, weights: Fields) -> None:
   """Writes what `load` reads: large matrices in int8, all else in half precision."""
   from mgjax.core.files import write_bytes
   from mgjax.core.safetensors_files import in_file, in_int8
