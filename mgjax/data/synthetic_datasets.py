@@ -58,7 +58,7 @@ WORLDS = Table()
 
 
 def with_prompts() -> list[str]:
-  """Returns the worlds that have prompts."""
+  """Returns the synthetic datasets that have prompts."""
   return [name for name, world in WORLDS.items() if world.prompts]
 
 
@@ -70,7 +70,7 @@ def source_of(world: str) -> type:
 
 
 def judged(what: str) -> list[str]:
-  """Returns the worlds that have a judge of something."""
+  """Returns the synthetic datasets that have a judge of something."""
   return [name for name, world in WORLDS.items() if what in world.judges]
 
 

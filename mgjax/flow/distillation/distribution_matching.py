@@ -74,7 +74,7 @@ class Simulated:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learnt."""
+    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not trained."""
     check_trained_steps(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 

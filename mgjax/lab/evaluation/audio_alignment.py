@@ -49,7 +49,7 @@ def judge_soundtracks(
   candidates: int = 1,
   scorer: CommandScorer | None = None,
 ) -> tuple[Measured, list[JudgedClip]]:
-  """Generates audio for validation clips of a world and scores it with the world's sound judge.
+  """Generates audio for validation clips and scores it with the sound judge of their dataset.
 
   The baselines are the true audio after the codec (the best that a model of these latents can do),
   the true audio, and the true audio with the video of the next clip. With several `candidates` the

@@ -73,7 +73,7 @@ def evaluate_audio_reconstruction(
     others: baselines: name -> function from a sound to its reconstruction.
     spectral_floor: of training. If it is not the usual one, which is sensitive to the least noise
       in digital silence, a second mel distance uses this floor.
-    keep: indices of sounds to return besides the best and the worst.
+    keep: indices of clips to return besides the best and the worst.
 
   Returns:
     The numbers, and by their numbers the audio to keep, and the best and the worst. The record
@@ -188,7 +188,7 @@ def sample_audio(
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses audio for the codec of a run, evenly spread over its validation data or `sounds`.
 
-  Returns a lazy iterator over the sounds, and a description for a record. Raises DataError if no
+  Returns a lazy iterator over the clips, and a description for a record. Raises DataError if no
   sound is usable.
   """
   if sounds:

@@ -242,7 +242,7 @@ def evaluate_autoencoder(
 def evaluate_codec(
   workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
 ) -> Findings:
-  """Measures reconstructions of sounds of `seconds`, beside an MDCT at the same rate."""
+  """Measures reconstructions of audio clips of `seconds`, beside an MDCT at the same rate."""
   config = read_config(workdir)
   codec = load_audio_codec(workdir)
   data = data_settings(fields_of(config, 'data'))

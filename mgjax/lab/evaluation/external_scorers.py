@@ -92,7 +92,7 @@ class CommandScorer:
     """
     for name, values in (('captions', captions), ('videos', videos)):
       if values is not None and len(values) != len(sounds):
-        raise DataError(f'{len(sounds)} sounds and {len(values)} {name}: give one a sound')
+        raise DataError(f'{len(sounds)} audio clips and {len(values)} {name}: give one a clip')
     if not sounds or not all(np.isfinite(sound).all() for sound in sounds):
       raise DataError('a scorer needs one finite sound or more; look at what made them')
     with tempfile.TemporaryDirectory(prefix='mgjax-scorer-') as temporary:

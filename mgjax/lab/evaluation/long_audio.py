@@ -105,7 +105,7 @@ def compare_ways(
 def write_heard(
   directory: pathlib.Path, sounds: Mapping[str, np.ndarray], rate: int
 ) -> list[pathlib.Path]:
-  """Writes the sounds of one clip as .wav files, and a sheet of all of them."""
+  """Writes the audio of one clip as .wav files, and a sheet of all of them."""
   paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in sounds)]
   audio_sheet(paths[0], list(sounds.values()), list(sounds), rate)
   for path, sound in zip(paths[1:], sounds.values(), strict=True):

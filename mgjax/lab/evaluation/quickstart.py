@@ -113,7 +113,7 @@ def _about(stage: Fields, workdir: pathlib.Path) -> dict[str, int] | None:
 def earlier_report(
   workdir: pathlib.Path, about: dict[str, int] | None
 ) -> tuple[str, list[pathlib.Path]] | None:
-  """Returns the report of an earlier call for the same weights, or None.
+  """Returns the result of an earlier call for the same weights, or None.
 
   With it a finished quickstart ends at once.
   """

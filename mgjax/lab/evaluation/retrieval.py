@@ -38,7 +38,7 @@ def judge_retrieval(
 ) -> tuple[Measured, list[tuple[str, np.ndarray]]]:
   """Compares held-out images of a synthetic dataset with all captions and with each other.
 
-  The judge of the world defines identities (`PicturesJudge`). For digits an identity is one image
+  The dataset's judge defines identities (`PicturesJudge`). For digits an identity is one image
   of handwriting: the query shows it in one colour and position, and the candidates are all images
   of the same digit in the next colour. The area under the curve is the probability that the match
   is nearer than another image. The compared vectors are those of the model's head for identities,

@@ -286,7 +286,7 @@ def draw_upsampled(directory: pathlib.Path, views: Sequence[SampleViews]) -> pat
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, list[tuple[str, Video]]]:
-  """Upsamples clips of a world that are `factor` times as long and wide as windows.
+  """Upsamples clips of a synthetic dataset that are `factor` times as long and wide as windows.
 
   It compares flicker (the second difference in time, and the error after warping by the optical
   flow of the true clip) at the seams of windows with that near them. In the same way it compares

@@ -4,8 +4,8 @@ What each says of N*(C) or D*(C) is kept in its own units, with the factors to p
 and FLOPs. Tokens are those of each model: of text, or patches of latents. Where a law has one of
 both alone the other follows of C = 6 N D. Losses are not compared: they are of other data.
 
-Llama 3's N*(C) is its number of *training tokens*, by the report's own words, though N is the size
-elsewhere. Its rounded constants (0.53, 0.29) give 10.5T tokens at 3.8e25 FLOPs, but the report says
+Llama 3's N*(C) is its number of *training tokens*, by its report's own words, though N is the size
+elsewhere. Its rounded constants (0.53, 0.29) give 10.5T tokens at 3.8e25 FLOPs, but its report says
 16.55T. The constants of its figure 3 (0.537, 0.299) give 16.3T and are used here. Liang et al.
 print the factor of the size with one digit, 0.0009, and that of the data with seven: the size is
 computed from the data.

@@ -94,7 +94,7 @@ def compare(
 
   u, w and v are independent draws with replacement, each as large as its set: the pigeonhole
   bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms share v. With `same_seeds`,
-  row i of both arms has the same seed, and w = u. The 95% interval is from the quantiles 0.025 and
+  row i of both arms has the same seed, and w = u. The interval is from the quantiles 0.025 and
   0.975 of D* (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
 
   For paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p +
@@ -104,8 +104,8 @@ def compare(
 
   The interval is up to sqrt(3) times too wide if the residual noise e dominates, and too narrow if
   few seeds dominate: it cannot reach beyond the largest and smallest of them. So it covers a
-  symmetric effect of s seeds in at most 1 - 2^(1 - s) of all cases, 0.75 for 3 seeds and 0.94 for
-  5. With one seed the result holds for that seed alone, and the interval is that of
+  symmetric effect of s seeds in at most 1 - 2^(1 - s) of all cases, 0.75 for three seeds and 0.94
+  for five. With one seed the result holds for that seed alone, and the interval is that of
   `percentile_interval` over prompts.
 
   Raises DataError if the scores do not pair, are not finite, or there is only one.

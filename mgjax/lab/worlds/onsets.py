@@ -76,9 +76,9 @@ def apart(events: Float[np.ndarray, '_']) -> np.ndarray:
 
 
 def tally(readings: Sequence[Any]) -> dict[str, float]:
-  """Summarises `errors`, `missed` and `extra` of sounds. Raises DataError if there are none."""
+  """Summarises `errors`, `missed` and `extra` of audio. Raises DataError if there are none."""
   if not readings:
-    raise DataError('there are no sounds to judge')
+    raise DataError('there is no audio to judge')
   errors = np.concatenate([np.abs(reading.errors) for reading in readings])
   missed, extra = (
     sum(getattr(reading, name) for reading in readings) for name in ('missed', 'extra')

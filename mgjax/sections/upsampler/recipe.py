@@ -181,7 +181,7 @@ def draw_recipe(settings: Degradation, generator: np.random.Generator) -> Recipe
 
 
 def describe_degradation(recipe: Recipe) -> str:
-  """Returns one line, as in 'blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...'."""
+  """Returns one line, as in `blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...`."""
   rounds = [
     ', '.join(filter(None, [_say_blur(drawn.blur), *_say_rest(drawn)]))
     for drawn in (recipe.first, recipe.second)

@@ -65,7 +65,7 @@ class Tracker:
     """Begins or goes on; returns what it holds of the run, or None to hear of new steps alone."""
 
   def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
-    """Takes metrics, and files of pictures, videos and sounds, of one step."""
+    """Takes metrics, and files of pictures, videos and audio, of one step."""
 
   def finish(self) -> None:
     """Writes out what is held back, and ends."""
@@ -102,7 +102,7 @@ class TensorBoard(Tracker):
     return held
 
   def log(self, step: int, metrics: Mapping[str, float], files: MediaFiles) -> None:
-    """Writes scalars, pictures as they are, videos as animations, sounds as they are."""
+    """Writes scalars, pictures as they are, videos as animations, audio as it is."""
     for name, value in metrics.items():
       self._write(step, summary=self._scalar(name, value))
     for name, path in files.items():
@@ -436,7 +436,7 @@ class _Feed:
 
 
 def _files(folder: pathlib.Path) -> MediaFiles:
-  """Returns the pictures, videos and sounds of a step, by name."""
+  """Returns the pictures, videos and audio of a step, by name."""
   return {_named(path): path for path in sorted(folder.glob('*')) if path.suffix in _SHOWN}
 
 

@@ -48,7 +48,7 @@ class Study:
 
   Attributes:
     seed: of pairs, of sides, and of the order of items for each rater.
-    secret: the key of links and ids; whoever has it can vote for all raters.
+    secret: the key of links and ids; it lets a client vote for all raters.
     models: name -> folder of videos; `references` and `gold` are folders, or ''.
     prompts: each with the keys 'prompt', 'concepts' and 'motion', by index.
     repeats: share of a rater's pairs that are repeated with swapped sides.

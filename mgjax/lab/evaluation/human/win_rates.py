@@ -153,9 +153,9 @@ def net_win_rate(
   with n - 1 degrees of freedom. They correct percentile intervals, which are too narrow for few
   prompts.
 
-  If all verdicts are the same, resamples have no spread and the interval is exact: a share that is
-  1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and the rest may all be
-  of the other side. Raises DataError if there are no verdicts.
+  If all verdicts are the same, resamples have no spread and the interval is exact. A share that is
+  1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934). The rest may all be of
+  the other side. Raises DataError if there are no verdicts.
   """
   verdicts = np.asarray(verdicts)
   n = len(verdicts)

@@ -52,7 +52,7 @@ def onset_envelope(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarr
 
   M is the magnitude in 40 mel bands under windows of 20 ms, summed over channels. The flux is
   invariant to loudness. It is 0 for silence and for the 10 ms at both ends, where windows would
-  reach beyond the sound. The mean over time separates busy sounds from even ones. Raises DataError
+  reach beyond the sound. The mean over time separates busy audio from even audio. Raises DataError
   if the sound is shorter than a window, or not finite.
   """
   if not np.isfinite(sound).all():

@@ -54,8 +54,8 @@ def warping_error(
     E_warp(t) = sum_i M_i |x_t(i) - x_{t-1}(i + u(i))|^2 / sum_i M_i
 
   with u the optical flow from frame t to frame t - 1, M = 1 for pixels that are not occluded,
-  pixels in [0, 1], and the square averaged over channels (Lai et al., 2018, Learning Blind Video
-  Temporal Consistency, equation 9, without their mask of motion boundaries).
+  pixels in [0, 1], and the square averaged over channels. It is equation 9 of Lai et al., 2018,
+  Learning Blind Video Temporal Consistency, without their mask of motion boundaries.
 
   `motion` has for each frame but the first the flow to the previous frame and the flow back, as
   `mgjax.data.media.optical_flow.flows` yields them; by default the video's own. To compare videos

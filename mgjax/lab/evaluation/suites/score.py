@@ -84,7 +84,7 @@ def score_suite(
   Frames are scaled down to at most 256 pixels on their shorter side. Metrics of motion need OpenCV
   and are left out without it. `videos` maps positions of rows in the suite to files. `clip`
   compares frames with prompts and with each other, and videos with the `reference`: a folder of
-  true videos, or a .npy of their vectors of the same CLIP. `judge` is a world with prompts, or ''
+  true videos, or a .npy of their vectors of the same CLIP. `judge` is a dataset with prompts, or ''
   for none.
 
   Raises ConfigError if the judge does not exist, or for a reference without a CLIP. Raises

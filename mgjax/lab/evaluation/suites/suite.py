@@ -53,7 +53,7 @@ class Row:
     motion: 'low', 'medium' or 'high', '' if unknown.
     fields: other fields: for sound 'id', 'audio_prompt' and 'music_prompt'; for an edit 'video',
       'task', 'caption' and 'target'; for videos the conditions beside the prompt, by name.
-    scene: for a caption of a world, the key by which the judge finds its scene.
+    scene: for a caption of a synthetic dataset, the key by which the judge finds its scene.
   """
 
   index: Count

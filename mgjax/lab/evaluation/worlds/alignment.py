@@ -38,9 +38,9 @@ def judge_model(
 
   The metrics are the shares of factors of captions that videos show ('all' requires all factors in
   one video). Their baselines are real clips, and real clips with shuffled captions. If the judge
-  supports it, there are two more: the diversity of unspecified factors relative to real clips, 0
-  for copies of a template, and the Frechet distance from real clips of the same captions, beside
-  that of as many other real clips. Returns the numbers, videos and prompts.
+  supports it, there are two more. One is the diversity of unspecified factors relative to real
+  clips, 0 for copies of a template. The other is the Frechet distance from real clips of the same
+  captions, beside that of as many other real clips. Returns the numbers, videos and prompts.
   """
   judge = judge_for(pipeline)
   groups = judge.asks(samples)

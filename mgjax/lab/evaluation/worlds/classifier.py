@@ -24,11 +24,11 @@ def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> M
   chance), and the mean log likelihood ratio in bits. It uses the held-out captions of the first
   group.
 
-  Raises ConfigError if the world's judge has no variants of captions.
+  Raises ConfigError if the dataset's judge has no variants of captions.
   """
   judge = judge_for(pipeline)
   if not isinstance(judge, VariedJudge):
-    raise ConfigError('the judge of this world knows no captions that differ in one word')
+    raise ConfigError('the judge of this dataset knows no captions that differ in one word')
   requests = next(iter(judge.asks(samples).values()))
   videos = np.stack([clip['video'] for clip in judge.clips(requests)])
   captions = [request.caption for request in requests]

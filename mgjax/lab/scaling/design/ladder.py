@@ -31,8 +31,8 @@ def rung(heads: Positive, head_dim: Annotated[int, Range(least=2)] = 128) -> Run
 
     d = heads head_dim,  L = 32 (d / 3072)^0.585,  f = 8/3 d
 
-  L is rounded, f to a multiple of 256, or of 8 below a width of 1024. The paper's models of 5B and
-  30B are the rungs of 24 and 48 heads.
+  L is rounded, and f to a multiple of 256. Below a width of 1024 it is one of 8. The paper's models
+  of 5B and 30B are the rungs of 24 and 48 heads.
   """
   dim = heads * head_dim
   multiple = 256 if dim >= 1024 else 8

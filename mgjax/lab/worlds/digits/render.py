@@ -1,10 +1,10 @@
 """Draws scenes of digits at any size and number of frames: pictures, masks, geometry.
 
-A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
-'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
-without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at 0.45 of
-full opacity, and L is 1 or 0.3 stripe by stripe ('sharp': 0.65 everywhere), both averaged over
-every pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all
+A frame is B (1 - A) + C L A, with background B, opacity A, colour C and texture L of the digit. For
+'soft', L is 1 and A is 8 samples of handwriting a side, linearly interpolated. Such an image has no
+detail, and bicubic upsampling restores it. Otherwise A is that handwriting cut at 0.45 of full
+opacity. L is then 1 or 0.3 stripe by stripe, or 0.65 everywhere for 'sharp', averaged over every
+pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all
 textures are therefore the same grey.
 """
 

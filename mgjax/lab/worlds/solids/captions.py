@@ -103,7 +103,7 @@ def scene_caption(scene: Scene) -> Caption:
 
 
 def sound_caption(scene: Scene, contacts: Sequence[Contact]) -> Caption:
-  """Describes the sounds in order: 'metal rolls, then metal hits wood'; it has no statements."""
+  """Describes the audio in order: 'metal rolls, then metal hits wood'; it has no statements."""
   clauses: dict[str, None] = {}
   for solid in scene.solids:
     verb = MOTIONS[solid.motion].verb

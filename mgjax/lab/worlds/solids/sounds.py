@@ -147,7 +147,7 @@ def _friction(
 
 
 def _gains(scene: Scene, followed: Track, times, places, last: float) -> Float[np.ndarray, 't 2']:
-  """Returns the gains of sounds, left and right: 1 / distance, panned at constant power."""
+  """Returns the gains of sources, left and right: 1 / distance, panned at constant power."""
   view = poses(scene.camera, followed, times, last)
   relative = np.einsum('tij,tj->ti', view.axes, places - view.eye)
   angle = np.clip(np.arctan2(relative[:, 0], relative[:, 2]) / _SIDE, -1, 1)
