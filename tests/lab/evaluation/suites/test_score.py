@@ -31,7 +31,7 @@ def write_digits(directory, captions):
     if position is not None:
       write_clip(directory / f'{position:05d}.mp4', source[index]['video'], 8)
       del remaining[position]
-    if not left:
+    if not remaining:
       return
 
 
