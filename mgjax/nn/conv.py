@@ -44,7 +44,7 @@ class SpatialConv(nn.Module):
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
-def centred(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+def centred(key: Key | None, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
   """Initialises a temporal kernel (taps, in, out) to pass the present frame on unchanged.
 
   With it a video model made from an image model equals that model frame by frame.
