@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import mgjax
 from launch import command_line, moved
 from mgjax.apps import doctor
 
@@ -232,6 +233,17 @@ def test_console_commands_find_configurations_by_name(installed):
   arguments = ('--config=video/t2iv_256:30b', '--print_config')
   config = json.loads(outside(installed, sys.executable, train, *arguments))
   assert config['model']['dim'] == 6144
+
+
+@pytest.mark.slow
+def test_the_readme_works_from_a_wheel_alone(installed):
+  (code,) = re.findall(r'^```python\n(.*?)^```$', (CHECKOUT / 'README.md').read_text(), re.M | re.S)
+  outside(installed, sys.executable, '-c', code)
+  assert list((installed.parent / 'out').glob('clips*'))
+  program = installed / 'bin' / 'mgjax'
+  outside(installed, sys.executable, program, 'demo', '--world=digits', '--out=demo')
+  assert (installed.parent / 'demo/index.html').read_text().count('<video') == 5
+  assert mgjax.__version__ in outside(installed, sys.executable, program, '--version')
 
 
 def test_importing_mgjax_imports_no_jax():
