@@ -112,7 +112,12 @@ FAILS = ("print('x' * 1000)", "raise SystemExit('there is no such model')")
     (program(*FAILS), {}, ConfigError, 'failed with 1; the end of what .* no such model'),
     (CommandScorer(('no/python',)), {}, ConfigError, 'does not start: No such file or directory'),
     (CommandScorer(('/',)), {}, ConfigError, 'does not start: Permission denied'),
-    (program(''), {'captions': ['rain']}, DataError, '2 audio clips and 1 captions: give one a clip'),
+    (
+      program(''),
+      {'captions': ['rain']},
+      DataError,
+      '2 audio clips and 1 captions: give one a clip',
+    ),
     (program(''), {'videos': ['a', 'b', 'c']}, DataError, '2 audio clips and 3 videos'),
     (program(''), {'sounds': []}, DataError, 'needs one finite sound or more'),
     (program(''), {'sounds': [np.full((480, 1), np.nan)]}, DataError, 'one finite sound or more'),

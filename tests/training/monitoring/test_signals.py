@@ -18,12 +18,12 @@ COMPILING = """
 import hashlib, logging, sys
 from mgjax.training.monitoring import signals
 from mgjax.training.monitoring.phases import Phases
-from mgjax.training.monitoring.watchdog import Limits, watched
+from mgjax.training.monitoring.watchdog import PhaseLimits, watched
 
 logging.basicConfig(format='%(message)s')
 signals.GRACE = 0.2
 phases = Phases()
-limits = Limits(stop=float(sys.argv[1]))
+limits = PhaseLimits(stop=float(sys.argv[1]))
 with watched(phases, limits), signals.stop_signal(phases.stop), phases.during('compile'):
   print('compiling', flush=True)
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)

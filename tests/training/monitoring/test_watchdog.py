@@ -17,14 +17,14 @@ from tests import tiny
 STUCK = """
 import threading, time
 from mgjax.training.monitoring.phases import Phases
-from mgjax.training.monitoring.watchdog import Limits, watched
+from mgjax.training.monitoring.watchdog import PhaseLimits, watched
 
 def other_thread():
   time.sleep(60)
 
 threading.Thread(target=other_thread, daemon=True).start()
 phases = Phases()
-with watched(phases, Limits(save=0.3)), phases.during('save'):
+with watched(phases, PhaseLimits(save=0.3)), phases.during('save'):
   time.sleep(60)
 """
 
