@@ -59,6 +59,6 @@ def test_a_language_model_is_asked_at_an_address(tmp_path, monkeypatch, capsys):
     change = lambda code: code.replace(address, server.url)  # noqa: E731
     text, _, names = run('how_to/use_language_models.md', capsys, change)
     assert address in text and names['captions'] == ['a grey square'] * 2
-    ((_, body, _), _) = server.asked[names['ASK']]
+    ((_, body, _), _) = server.requests[names['ASK']]
   kinds = [part['type'] for part in body['messages'][0]['content']]
   assert kinds == ['image_url'] * 4 + ['text']

@@ -95,7 +95,7 @@ def test_prompts_are_rewritten_by_a_server_before_the_model_reads_them(tiny_runs
     sample(workdir, f'--prompt={PROMPT}', f'--out={out}', '--steps=2')
     again = json.loads(out.with_suffix('.json').read_text())['samples'][0]
     assert again['pixels'] == record['pixels'] and 'typed' not in again
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):

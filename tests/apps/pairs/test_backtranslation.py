@@ -281,10 +281,10 @@ def test_instructions_come_from_a_server_and_are_asked_for_once(made, clips, tmp
     results = backtranslate(config.to_dict(), tmp_path / 'pairs', **SIZES)
     found = results['train/backtranslated']
     assert (found.kept, found.reasons) == (2, {'no instruction': 1})
-    asked = {text: len(each) for text, each in server.asked.items()}
+    asked = {text: len(each) for text, each in server.requests.items()}
     assert asked
     backtranslate(config.to_dict(), tmp_path / 'pairs', **SIZES)
-    assert {text: len(each) for text, each in server.asked.items()} == asked
+    assert {text: len(each) for text, each in server.requests.items()} == asked
   rows = rows_of(tmp_path / 'pairs')
   assert [row['caption'] for row in rows] == ['make it blue'] * 2
   assert [row['task'] for row in rows] == ['add', 'recolour']
@@ -298,7 +298,7 @@ def test_instructions_come_from_a_server_and_are_asked_for_once(made, clips, tmp
     other.backtranslation.writer.model = 'large'
     with pytest.raises(ConfigError, match=r'was begun with other values.*large'):
       backtranslate(other.to_dict(), tmp_path / 'pairs', **SIZES)
-    assert not server.asked
+    assert not server.requests
 
 
 def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
@@ -312,4 +312,4 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
     assert not first['train/backtranslated'].finished
     last = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, share=Share(0, 2))
     assert last['train/backtranslated'].kept == 3
-    assert all(len(each) <= 2 for each in server.asked.values())  # once a split
+    assert all(len(each) <= 2 for each in server.requests.values())  # once a split

@@ -34,7 +34,7 @@ def test_a_model_of_a_server_sees_frames_in_their_order(tmp_path):
     given = captions.Clip(frames, 8.0, 'holiday "1"')
     for _ in range(2):
       assert captioner.captions([given]) == ['A red wall.']
-    ((asked,),) = server.asked.values()  # the second answer was kept
+    ((asked,),) = server.requests.values()  # the second answer was kept
   content = asked[1]['messages'][0]['content']
   assert [each['type'] for each in content] == ['image_url'] * 3 + ['text']
   assert 'about 40 words' in content[-1]['text'] and "holiday '1'" in content[-1]['text']
