@@ -74,7 +74,7 @@ setup(
     'jax>=0.10.2',
     'jaxtyping>=0.3.11',
     'jinja2>=3.1.6',  # pages of evaluations, curation, votes and the demo, every value escaped
-    'markupsafe>=3.0.4',
+    'markupsafe>=3.0.4',  # marks the SVG of charts, which pages do not escape
     'ml-collections>=1.1.0',
     'ml-dtypes>=0.6.0',
     'numpy>=2.4.6',

@@ -54,7 +54,7 @@ _LAYERS = flags.DEFINE_integer(
 )
 _BASELINE = flags.DEFINE_multi_string('baseline', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer(
-  'rounds', 5, 'Timed runs of each program; of a race, its seeds.', lower_bound=1
+  'rounds', 5, 'Timed runs of each program; of a speedrun, its seeds.', lower_bound=1
 )
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 _TABLE = flags.DEFINE_string('table', '', 'Print a table of the files of a folder; time nothing.')

@@ -40,13 +40,8 @@ _ALLOW = flags.DEFINE_bool(
   'Let a published run read what its config.json names in other folders and at other hosts.',
 )
 _HERE = pathlib.Path(__file__).parent
-_SHARED = (
-  '__init__',
-  'command_line',
-  'completion',
-  'flag_values',
-  'moved',
-)  # files here that are no commands
+# Files here that are no commands.
+_SHARED = ('__init__', 'command_line', 'completion', 'flag_values', 'moved')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = ('--help', '-h', '-help', '--helpshort')
 _VERSION = ('--version', '-version', '-V')

@@ -108,7 +108,8 @@ def files(name: str) -> Callable[[str], tuple[str, ...]]:
 
 def paths(text: str) -> list[str]:
   """Splits at commas, except escaped ones and those within an existing path."""
-  parts, joined = split_list(text), []
+  parts = split_list(text)
+  joined = []
   while parts:
     candidates = [','.join(parts[:count]) for count in range(1, len(parts) + 1)]
     there = [n for n, path in enumerate(candidates) if _is_there(path)]

@@ -124,10 +124,8 @@ NAMES = {
     ),
     'training.checkpoints.load_params',
   )
-  | dict.fromkeys(('T', 'read_needed'), 'training.checkpoints.find_run'),
-  'core.runs.places': dict.fromkeys(
-    ('Name', 'is_name', 'own_folder', 'read_name'), 'core.run_names'
-  ),
+  | {'read_needed': 'training.checkpoints.find_run'},
+  'core.runs.places': dict.fromkeys(('is_name', 'own_folder', 'read_name'), 'core.run_names'),
   'core.weights.format': {'check_sizes': 'core.settings'},
   'flow_models.task': {'about_videos': 'sections.video.section'},
   'flow_models.sampling': dict.fromkeys(

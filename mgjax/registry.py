@@ -40,7 +40,7 @@ class Component:
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
     request: the `sections.flow.requests.Request` that its pipeline writes files of.
     sample_command: the first word of `launch.sample` that samples it.
-    suites: kinds of prompt suites that it makes (`evaluation.suites.suite.KINDS`).
+    suites: kinds of prompt suites that it makes (`lab.evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
   """
 

@@ -94,6 +94,7 @@ FENCE = re.compile(r'^( *)```.*?^\1```\s*$', re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"``[^`]+``|`[^`]+`|(?<!\w)'[\w./-]+'")  # code, and names in quotes
 IMAGE = re.compile(r'!\[[^\]]*\]\([^)]*\)')
 TARGET = re.compile(r'\]\([^)\s]*\)')
+ENTRY = re.compile(r' {2}[*\w][\w, *]*(?: \([^)]*\))?: ')
 BLOCK = re.compile(r'#|\s*(?:[-*]|\d+\.) |\s*>| {2,}[*\w][\w, *]*(?: \([^)]*\))?: ')
 END = re.compile(r'(?<=[.!?])["\')*]*(?=\s+\S)')
 ABBREVIATION = re.compile(r'\b(?:e\.g|i\.e|et al|vs|cf|Eqs?|Figs?|no|approx|App|ca|[A-Z])\.$')
@@ -250,9 +251,12 @@ def prose_of_docstring(text: str) -> str:
   text = FENCE.sub(blank, text)
   lines: list[str] = []
   before = ''
+  in_entry = False  # of Args or Attributes, whose next lines are indented as formulas are
   for line in text.split('\n'):
     goes_on, before = before.endswith('\\'), line
-    drawn = goes_on or re.search(r'^ {4}(?! *[*\w]+:)|\S {3,}\S|^\s*[|>]|^\s*python -m |\\$', line)
+    in_entry = bool(ENTRY.match(line)) or (in_entry and line.startswith('    '))
+    formula = not in_entry and re.search(r'^ {4}(?! *[*\w]+:)', line)
+    drawn = goes_on or formula or re.search(r'\S {3,}\S|^\s*[|>]|^\s*python -m |\\$', line)
     lines.append('' if drawn else line)
   named = re.sub(
     r'^( {2,}\**)[\w, *]+(?=(?: \([^)]*\))?: )', rf'\1{CODE}', '\n'.join(lines), flags=re.M

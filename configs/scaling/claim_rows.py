@@ -48,7 +48,7 @@ CLAIMS = {
       margin=0.05,
     ),
     claim(
-      'the same in the world of solids, by colours',
+      'the same on the solids, by colours',
       '§3.6.2, Table 8',
       'as above',
       records='flow_and_diffusion_solids',
@@ -78,14 +78,14 @@ CLAIMS = {
     claim(
       'captions of videos are better than those of frames, by the motion',
       '§3.6.2, Table 8',
-      '-.8 quality, +10.8 alignment, +10.7 motion',
+      '-0.8 quality, +10.8 alignment, +10.7 motion',
       **ablation('frame_captions', 'report', 'direction'),
       note='a caption of one frame cannot say where a digit goes, and so the arm does not read it',
     ),
     claim(
       'and cost no quality, by the digit',
       '§3.6.2, Table 8',
-      '-.8 quality',
+      '-0.8 quality',
       **ablation('frame_captions', 'report', 'digit', equal=True),
     ),
     claim(
@@ -125,7 +125,7 @@ CLAIMS = {
       '§3.4.1',
       'the recipe, not ablated',
       **ablation('report', 'times_0', equal=True),
-      note='which way a digit goes is settled at t < .1, where times around 0 hardly train; at '
+      note='which way a digit goes is settled at t < 0.1, where times around 0 hardly train; at '
       'scale, with larger latents and far longer, that may be otherwise',
     ),
     claim(
@@ -180,7 +180,7 @@ CLAIMS = {
       'rewritten prompts are followed better',
       '§3.4.3',
       'a recipe, not ablated',
-      note='a language model that rewrites is not to be had without a network',
+      note='a language model that rewrites is not available without a network',
     ),
   ),
   'Stages and averages': (
@@ -194,7 +194,7 @@ CLAIMS = {
       score='validation_loss',
       better=-1,
       margin=0.01,
-      note='.277 beside .339, one seed each',
+      note='0.277 beside 0.339, one seed each',
     ),
     claim(
       'the average of finetunes is better than the best of them',
@@ -206,7 +206,7 @@ CLAIMS = {
       score='validation_loss',
       better=-1,
       margin=0.001,
-      note='.2702 beside .2736; one seed of three finetunes',
+      note='0.2702 beside 0.2736; one seed of three finetunes',
     ),
   ),
   'Sampling': (
@@ -228,7 +228,7 @@ CLAIMS = {
       second='linear_quadratic_50',
       equal=True,
       note='both are nearer than eyes see, 48 dB being an error of one level of 255: by what clips '
-      'show, the next row, the report is to be believed',
+      'show, the next row, the paper is to be believed',
     ),
     claim(
       '25 linear-quadratic steps show what captions say as often as 250 linear ones',
@@ -250,7 +250,7 @@ CLAIMS = {
       second='linear_quadratic_8',
     ),
     claim(
-      "Euler's steps are as near as the midpoint method's of as many passes",
+      "Euler's steps are as near as the midpoint method's of as many function evaluations",
       '§3.4.2',
       'Euler is as good',
       **_NEAR,
@@ -260,7 +260,7 @@ CLAIMS = {
       note='53 dB beside 48, both unseen; where steps are few enough to be seen Euler is nearer',
     ),
     claim(
-      'the same of eight passes',
+      'the same of eight function evaluations',
       '§3.4.2',
       'Euler is as good',
       **_NEAR,
@@ -278,7 +278,7 @@ CLAIMS = {
       score='all',
       equal=True,
       margin=0.05,
-      note='the method of Dormand and Prince to tolerances of 1e-5, hundreds of passes',
+      note='the method of Dormand and Prince to 1e-5, hundreds of function evaluations',
     ),
   ),
   'Autoencoder': (
@@ -301,7 +301,7 @@ CLAIMS = {
     claim(
       '3D convolutions keep a little more than 2.5D',
       '§3.1.1, Table 12',
-      '+.29 dB, and a worse Frechet distance',
+      '+0.29 dB, and a worse Frechet distance',
       **_AGAIN,
       first='temporal',
       second='full',
@@ -309,12 +309,12 @@ CLAIMS = {
     claim(
       'a second look: the same after three times the steps',
       '§3.1.1, Table 12',
-      '+.29 dB, and a worse Frechet distance',
+      '+0.29 dB, and a worse Frechet distance',
       **_AGAIN,
       first='temporal_longer',
       second='full_longer',
       note='arms of as many parameters, so that 3D has narrower layers, and does not start as an '
-      'autoencoder of frames; at equal widths, of which the report may speak, it was not asked',
+      'autoencoder of frames; at equal widths, of which the paper may speak, it was not tried',
     ),
     claim(
       'the outlier penalty takes the spots away, by the highest norm',
@@ -330,14 +330,14 @@ CLAIMS = {
     claim(
       'and clips come back better',
       '§3.1.1, Table 13',
-      '+.82 dB of videos',
+      '+0.82 dB of videos',
       records='claims_spots',
       first='without',
       second='with',
       score='scores/psnr',
       margin=0.5,
       note='spots of a small digit on black are its content, which the penalty spreads; spots of '
-      'footage are without content, and of those the report is to be believed',
+      'footage are without content, and of those the paper is to be believed',
     ),
   ),
   'Upsampler and longer clips': (
@@ -394,7 +394,7 @@ CLAIMS = {
   ),
   'Sound': (
     claim(
-      'the best of 8 sounds, by their onsets, misses fewer than one',
+      'the best of 8 audio samples, by their onsets, misses fewer than one',
       '§6',
       'the recipe, not ablated',
       **_RERANK,
@@ -408,7 +408,7 @@ CLAIMS = {
       score='scores/extra',
     ),
     claim(
-      'a beam of 2 of 4 candidates a window makes better long sounds, by missed onsets',
+      'a beam of 2 of 4 candidates a window makes better long audio, by missed onsets',
       '§6.3.3',
       'one of the two ways, not ablated',
       records='claims_long_rerank',
@@ -433,10 +433,10 @@ CLAIMS = {
       note='what context is for, that a sound goes on as it began, missed onsets do not tell',
     ),
     claim(
-      'finetuning on better sounds after pretraining on all is preferred',
+      'finetuning on better audio after pretraining on all is preferred',
       '§6, Table 36',
       '+41.7 of 100 prefer it',
-      note='sounds of the small worlds are all of one quality: there are no better ones',
+      note='audio of the synthetic datasets is all of one quality: there is none that is better',
     ),
   ),
   'Personalization': (
@@ -507,7 +507,7 @@ CLAIMS = {
       **_EDITING,
       first='stage_2',
       second='stage_3',
-      note='for as many steps more stage II came to .67 as well, in one chain of another seed',
+      note='for as many steps more stage II came to 0.67 as well, in one chain of another seed',
     ),
     claim(
       'edits turned round teach more than edits as they are',
@@ -516,7 +516,7 @@ CLAIMS = {
       **_EDITING,
       first='chain_3_own_edits',
       second='chain_3',
-      note='.67 beside .51',
+      note='0.67 beside 0.51',
     ),
     claim(
       'animated pictures teach more than pictures',
@@ -525,7 +525,7 @@ CLAIMS = {
       **_EDITING,
       first='chain_2_not_animated',
       second='chain_2',
-      note='.62 beside .54',
+      note='0.62 beside 0.54',
     ),
   ),
   'Scaling': (
@@ -560,7 +560,7 @@ CLAIMS = {
       margin=0.01,
     ),
     claim(
-      "Llama 3's law predicts the best size: it grows as C^.46 to .54",
+      "Llama 3's law predicts the best size: it grows as C^0.46 to 0.54",
       '§3.6.3, Figure 15',
       'a reasonable predictor',
       records='isoflop_images',

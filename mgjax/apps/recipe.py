@@ -331,7 +331,7 @@ def describe_recipe(
 ) -> str:
   """Describes a recipe's stages and their progress, without allocating or compiling anything.
 
-  Raises ConfigError as `plan`, or if a stage was begun with another configuration.
+  Raises ConfigError as `plan_stages`, or if a stage was begun with another configuration.
   """
   stages = plan_stages(config, workdir, **allowed)
   paragraphs = []

@@ -262,9 +262,8 @@ def unique_fields(pairs: list[tuple[str, object]]) -> JSON:
 
 def _loads(data: bytes | str) -> Any:
   value = json.loads(data, object_pairs_hook=unique_fields)
-  if (
-    '\\u' in data if isinstance(data, str) else b'\\u' in data
-  ):  # lone surrogates cannot be written
+  has_escapes = '\\u' in data if isinstance(data, str) else b'\\u' in data
+  if has_escapes:  # lone surrogates cannot be written
     json.dumps(value, ensure_ascii=False).encode()
   return value
 

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import re
-import types
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from mgjax.core.errors import ConfigError, first_line, printable
 
 
-class Later(types.ModuleType):
+class Later(ModuleType):
   """A module that is imported on the first access to one of its attributes, from any thread.
 
   `etils.epy.lazy_imports` makes the imports of all threads lazy while its block runs.

@@ -32,7 +32,8 @@ class ShapeBucket:
   """Samples of one shape, the size of their batches and how often a batch of them comes.
 
   Attributes:
-    name: unique among the buckets; the shuffle is seeded with it, so other buckets may be added.
+    name: unique among the buckets; the shuffle is seeded with it, so others may be added
+      or removed.
     source: the samples; one that is shorter than a batch is repeated within it.
     batch_size: samples in a batch over all hosts.
     weight: relative number of *batches* (not samples) taken from this bucket.

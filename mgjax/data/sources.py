@@ -128,8 +128,8 @@ def open_clip_index(
 ) -> tuple[ClipIndex, list[RejectedEntry]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
-  `probe` maps a file to fields of a `Clip`; records were probed, and have captions, since they were
-  made.
+  `probe` maps a file to fields of an `IndexedClip`; records were probed when they were made, and
+  have captions.
 
   Raises:
     ConfigError: there is no path, or files are expected where records are.

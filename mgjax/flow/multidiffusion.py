@@ -93,9 +93,8 @@ def multi_diffusion(
     make_velocity: batch of windows -> velocity, for instance `make_guided` with its model.
     covers: the windows of the axes 1, 2, .. of x: of (t,), or of (t, h, w).
     along: keys of arrays that are cut with x -> how many of their axes 1, 2, .. are cut, by the
-    first
-      covers: 1 for features of frames (b t e), 3 for latents (b t h w c) under three covers. Every
-      window sees the complete array of other keys.
+      first covers: 1 for features of frames (b t e), 3 for latents (b t h w c) under three covers.
+      Every window sees the complete array of other keys.
     shape: of their weights, a name in `SHAPES`.
     rows: in a call of the model, without the terms of guidance; rounded up to divide over a mesh.
 

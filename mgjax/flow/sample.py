@@ -38,8 +38,7 @@ def sample(
     noise: X_0 ~ N(0, 1); or a point of the path at `times[0]`.
     times: increasing, steps + 1 of them, from `make_time_grid`.
     solver: a name in `SOLVERS`, or 'dormand_prince', which chooses its own steps from the first
-    time
-      to the last, with its default tolerances, and returns NaN if it does not reach it.
+      time to the last, with its default tolerances, and returns NaN if it does not reach it.
     reuse: threshold of `sample_reusing`, which takes Euler steps; 0 uses the solver.
 
   Raises:

@@ -66,12 +66,13 @@ def attend(
   (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). For rematerialisation,
   the result is named `saved_as` and its log-sum-exp `saved_as`_sums. The backward pass needs them
   and q, k, v as the kernel read them, which are named `saved_as`_inputs.
+
   Args:
     mask: True where a key may be read. Rows without such a key return zeros.
     impl: the kernel of one device. 'xla' stores all scores. 'blockwise' recomputes them in the
-      backward pass, with memory linear in n. 'flash' is the accelerator's kernel, `kernels/tpu` on
-      a TPU and cuDNN on a GPU. 'splash' is JAX's kernel for TPUs. 'auto' chooses by shape, type and
-      platform.
+      backward pass, with memory linear in n. 'flash' is the accelerator's kernel,
+      `experimental/tpu_attention` on a TPU and cuDNN on a GPU. 'splash' is JAX's kernel for TPUs.
+      'auto' chooses by shape, type and platform.
     exchange: the communication along the mesh axis `context`, which splits tokens. 'gather' gathers
       all keys and values on every device (the paper's). 'ulysses' exchanges tokens for heads.
       'ring' sends keys and values around a ring. 'ring_ulysses' exchanges as many heads as divide,
@@ -79,6 +80,7 @@ def attend(
     saved_as: the name of the result for the policies of `nn/remat_scan.py`.
     tiles: of the tokens, each of which reads only a window of tiles; None reads all keys. Devices
       that share a row must exchange all its tokens for heads.
+
   Raises:
     ConfigError: there is no such kernel or exchange, or the heads do not divide although `tiles` or
       'ulysses' needs it.

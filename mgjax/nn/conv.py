@@ -1,5 +1,4 @@
-"""Convolutions over a frame, over time at one position (Movie Gen §3.1.1), and over both at
-once."""
+"""Convolutions over a frame, over time (Movie Gen §3.1.1), and over both at once."""
 
 import functools
 import itertools

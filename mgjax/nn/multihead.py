@@ -14,8 +14,8 @@ FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
 _AXES: tuple[str, str] = ('embed', 'heads')
 # Variable collection that caches keys and values of contexts.
 READ = 'read'
-# Gated context: tokens, their mask, and the gate, of one or more numbers a row.
 Keys = tuple[Array, Array, Array | None]  # keys, values and their mask
+# Gated context: tokens, their mask, and the gate, of one or more numbers a row.
 Gated = tuple[Float[Array, 'b _m e'], Bool[Array, 'b _m'], Float[Array, 'b _d']]
 
 

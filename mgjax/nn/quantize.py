@@ -41,8 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-  """The effect of a type of weights: kernels, parameters in them and in all, bytes before and
-  after."""
+  """What a type of weights changes: kernels, parameters in them and in all, and bytes."""
 
   kernels: tuple[str, ...]
   numbers: int

@@ -94,8 +94,8 @@ def check_layers(module: nn.Module, depth: int) -> None:
 def _tapped(layer: type[nn.Module]) -> type[nn.Module]:
   class Tapped(layer):
     def __call__(self, carry, *shared):
-      x, tapped, countdown = carry
+      x, kept, number = carry
       x, _ = super().__call__(x, *shared)
-      return (x, jnp.where(countdown == 1, x, tapped), countdown - 1), None
+      return (x, jnp.where(number == 1, x, kept), number - 1), None
 
   return Tapped

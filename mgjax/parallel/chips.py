@@ -235,12 +235,12 @@ def parse_topology(name: str) -> Topology:
     member for member in CHIPS.values() if member.name == base or member.name.startswith(f'{base}-')
   ]
   # Memory in the name has to match within 10%.
-  stated_gb = [int(digits) * 1e9 for digits in re.findall(r'(\d+)gb', match['words'])]
-  chip = next((x for x in family if all(0.9 < gb / x.memory < 1.1 for gb in stated_gb)), None)
+  stated = [int(digits) * 1e9 for digits in re.findall(r'(\d+)gb', match['words'])]
+  chip = next((x for x in family if all(0.9 < size / x.memory < 1.1 for size in stated)), None)
   if chip is None:
     raise ConfigError(
       f'topology {name!r}: {base} has {family[0].memory / 1e9:.0f} GB and not '
-      f'{stated_gb[0] / 1e9:.0f}, '
+      f'{stated[0] / 1e9:.0f}, '
       f'which is another chip; take one of {", ".join(CHIPS)}'
     )
   if colon:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from mgjax.core.axes import LOGICAL_AXES as LOGICAL
+from mgjax.core.axes import LOGICAL_AXES
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
 
@@ -84,7 +84,7 @@ def parameter_entries(
   vector stays whole: its shards would cost more in latency than they save. Raises ConfigError if an
   axis has no name or an unknown one.
   """
-  if len(names) != len(shape) or any(name not in LOGICAL for name in names):
+  if len(names) != len(shape) or any(name not in LOGICAL_AXES for name in names):
     raise ConfigError(f'a parameter of shape {shape} names its axes {names}; see core/axes.py')
   entries: list[Entry] = []
   if sum(name != 'layers' for name in names) < 2:

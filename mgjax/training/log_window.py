@@ -3,7 +3,7 @@
 import collections
 import resource
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -118,7 +118,7 @@ class LogWindow:
       means.add(row)
     self._progress.report(self._done - (AHEAD - 1), means.means())
 
-  def _wait(self, wait: Callable[[], Any], still_running: int) -> Any:
+  def _wait(self, wait: Callable[[], T], still_running: int) -> T:
     """Waits for devices; `still_running` steps may be unfinished on return."""
     phases = self._session.phases
     before = phases.clock()
@@ -131,8 +131,7 @@ class LogWindow:
     return result
 
   def _speed(self) -> Metrics:
-    """Returns step times, use of the hardware, and shares of the run's time; see
-    docs/reference/training.md."""
+    """Returns step times, use of the hardware and shares of time (docs/reference/training.md)."""
     phases = self._session.phases
     spent = phases.clock() - self._began
     seconds = phases.seconds()

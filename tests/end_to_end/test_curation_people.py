@@ -137,6 +137,9 @@ def test_nothing_is_cut_while_an_endpoint_has_yet_to_answer(tmp_path):
     assert not (output / 'records').exists()
     second = curate(raw, output, **changes)
     assert '2 of 2 clips have a caption (endpoint)' in second.stdout, second.stderr
-    assert sorted(map(len, server.requests.values())) == [1, 2]  # what was answered is not asked again
+    assert sorted(map(len, server.requests.values())) == [
+      1,
+      2,
+    ]  # what was answered is not asked again
   records = Records(output / 'records')
   assert [records[index]['caption'] for index in range(2)] == ['Noise moves.'] * 2

@@ -51,7 +51,7 @@ class CrossPairSettings:
 
   Attributes:
     threshold: the cosine with the clip's first frame from which on a picture shows its person. The
-      report's .7 is ArcFace's and means nothing for another embedder (Movie Gen §4).
+      paper's 0.7 is ArcFace's and means nothing for another embedder (Movie Gen §4).
     prompts: of the pictures, one each; not in public sources.
     least: pictures that must be left of a clip; not in public sources.
   """

@@ -38,7 +38,7 @@ class Pair:
   """The outcome of one sample.
 
   `row` is None if what is kept went into the row of another pair of the sample. `scores` are those
-  by which the filter judged, `rounded`. `reason` says why it is dropped, '' if it is kept. `shown`
+  by which the filter judged, `rounded`. `reason` says why it is dropped, '' if it is kept. `media`
   are clips or pictures (t h w 3) of one height, side by side on the page.
   """
 

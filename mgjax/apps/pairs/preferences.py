@@ -232,10 +232,8 @@ class _Maker:
     self, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
     requests: list[Asked] = [sample['asked'] for sample in samples]
-    filled = [
-      *requests,
-      *[requests[0]] * (self._rows - len(requests)),
-    ]  # one program serves all batches
+    # One program serves all batches.
+    filled = [*requests, *[requests[0]] * (self._rows - len(requests))]
     both = [self._sample(filled, indices[0], which) for which in range(2)]
     scores = [_score(self._judge.right(videos, filled)) for videos in both]
     latents = [np.asarray(self._codec.encode(videos), np.float32) for videos in both]

@@ -76,7 +76,7 @@ class AnnotationQueue(abc.ABC):
     self._needed = needed
     self.people = {self.token(self.who, name): name for name in people}
     self.operator = self.token('operator')
-    self.answers: JSON = {}
+    self.answers: dict[str, Any] = {}
     self.latest: dict[Key, object] = {}
     self.open = dict.fromkeys(needed)
     self.done: Counter[str] = Counter()

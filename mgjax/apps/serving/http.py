@@ -134,7 +134,7 @@ async def body_of(request: Any, most: int) -> bytes:
   return body
 
 
-def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+def _guarded(app: ASGI) -> ASGI:
   """Adds headers to every response of an application, and a time limit."""
   headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 

@@ -125,9 +125,8 @@ class Votes(AnnotationQueue):
       for question in self.study.questions[: 1 if item.gold else None]
     }
     super().__init__(log, self.study.secret, self.study.raters, needed)
-    self._sent_files: dict[
-      tuple[str, str], tuple[pathlib.Path, pathlib.Path]
-    ] = {}  # file and folder
+    # person and name -> file and folder
+    self._sent_files: dict[tuple[str, str], tuple[pathlib.Path, pathlib.Path]] = {}
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
 

@@ -111,12 +111,11 @@ def import_weights(
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
       of the files.
-    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'; adapters,
-      for the model at `start_from`; for an autoencoder a folder that diffusers wrote, or its
-      .safetensors file; for a codec a
-      .safetensors or .pth file by the published names of DAC-VAE, or those that transformers gives
-      the encoder or decoder of DAC; for an encoder a folder of transformers, its index or a file of
-      its tensors.
+    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'. Adapters
+      are for the model at `start_from`. An autoencoder may be a folder that diffusers wrote, or its
+      .safetensors file. A codec may be a .safetensors or .pth file by the published names of
+      DAC-VAE, or by those that transformers gives the encoder or decoder of DAC. An encoder may be
+      a folder of transformers, its index or a file of its tensors.
     workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
 
@@ -336,11 +335,11 @@ def export_weights(
   Args:
     workdir: of `launch.train` or `import_weights`.
     out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
-    form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such; 'mgjax' for all
-      parameters, with adapters merged; 'workdir' for a folder that serves as a work directory, see
-      `training/checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of
-      an autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by
-      the names and in the types that it came with.
+    form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such. 'mgjax' is for
+      all parameters, with adapters merged. 'workdir' is a folder that serves as a work directory,
+      see `training/checkpoints/weights_file.py`. 'diffusers' is for the image autoencoder among
+      those of an autoencoder, and 'dacvae' for a codec by the published names. 'transformers' is
+      for an encoder by the names and in the types of its source.
     which: 'average' for the averaged parameters, 'params' for themselves.
     step: of the checkpoint; by default the newest good one.
     weights: the type of a flow model's kernels (`nn/quantize.py`), for our own; '' is the

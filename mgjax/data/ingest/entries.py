@@ -467,9 +467,8 @@ class _Folder:
       first = entries[0][1] if entries else None
       if isinstance(first, RejectedEntry):
         self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
-      if (
-        isinstance(first, MediaEntry) and path.suffix.lower() == '.json'
-      ):  # it may be of something else
+      # A .json may be of something else.
+      if isinstance(first, MediaEntry) and path.suffix.lower() == '.json':
         self.refused[path] = f'names no {medium.word} that is there; its first row is {first.name}'
       if path in self.refused or not isinstance(first, MediaEntry):
         return

@@ -92,10 +92,8 @@ class ParquetInputs(Inputs):
           raise DataError(problem)
       with self._parquet.ParquetFile(path) as file:
         row_groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        groups, unpacked = (
-          [group.num_rows for group in row_groups],
-          [g.total_byte_size for g in row_groups],
-        )
+        groups = [group.num_rows for group in row_groups]
+        unpacked = [group.total_byte_size for group in row_groups]
         size = os.path.getsize(path)
         if min(groups, default=0) < 0 or sum(groups) > size:
           raise DataError(f'declares {sum(groups)} rows in {size} bytes')

@@ -37,8 +37,8 @@ def show(
   plays in a notebook, an .mp4 with its sound, and elsewhere its path is printed.
 
   Args:
-    made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; audio
-      floats (b s c) or one (s c); samples of a source; or an .mp4 or .wav file.
+    media: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame. Or audio,
+      floats (b s c) or one (s c); samples of a source; an .mp4 or .wav file.
     titles: a line above each; by default its number, of a sample its caption.
     rate: samples a second of audio; by default their own, or 48,000.
     fps: frames a second of videos; by default their own, or 16.

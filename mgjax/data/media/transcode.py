@@ -221,10 +221,8 @@ def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> by
   """Returns an mp4 of the unchanged packets; None if it would not hold exactly those frames."""
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
     frame = next(source.decode(stream), None)
-    if frame is None or orientation(frame) != (
-      0,
-      1,
-    ):  # players turn it, which is told beside the packets
+    # Players turn it, which is told beside the packets.
+    if frame is None or orientation(frame) != (0, 1):
       return None
     check = functools.partial(limits.check_time, file, deadline)
     if (packets := _packets_between(source, stream, start, end, check)) is None:

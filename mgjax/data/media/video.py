@@ -386,7 +386,8 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
       src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
       threads=1,
     )
-    crop_top, crop_left = (height - target[0]) // 2, (width - target[1]) // 2
+    crop_top = (height - target[0]) // 2
+    crop_left = (width - target[1]) // 2
     pixels = np.empty(out.shape, np.uint16) if hdr else out
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
       full = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)

@@ -57,7 +57,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
     out: file to which each finished seed is written; the same call resumes with the next one.
 
   Raises:
-    ConfigError: the configuration is no such recipe, or `out` is of another race.
+    ConfigError: the configuration is no such recipe, or `out` is of another speedrun.
     MgjaxError: a run failed.
   """
   order = list(config.get('order', ()))
@@ -76,7 +76,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
     )
   if record and {name: record[name] for name in about} != about:
     settings = f'{" ".join(record["flags"])} on {record["machine"]}'
-    raise ConfigError(f'--out={out} is of another race, {settings}; give another file')
+    raise ConfigError(f'--out={out} is of another speedrun, {settings}; give another file')
   steps = sum(config['stages'][name].get('train', {}).get('steps', 0) for name in order)
   rows = list(record.get('seeds', []))
   numbers = {**record, **about, 'bar': dataclasses.asdict(bar), 'steps': steps, 'seeds': rows}
@@ -119,7 +119,7 @@ def _run(config: Fields, flags: Sequence[str], seed: int, bar: Bar) -> dict[str,
     _train([*train, trained], folder, seed)
     spent = {'processor_seconds': _of_children() - before, 'seconds': time.monotonic() - began}
     _train(train, folder, seed)
-    report = read_json(pathlib.Path(folder, 'run', REPORT), mend='run the race again')
+    report = read_json(pathlib.Path(folder, 'run', REPORT), mend='run the speedrun again')
   return {**{name: round(value, 1) for name, value in spent.items()}, 'score': bar.score(report)}
 
 

@@ -22,7 +22,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 from mgjax.lab.curation import frames
@@ -161,7 +161,7 @@ def _written(
 
 
 def _frames(
-  job: tuple[Input | Rejected, float, float, float, int],
+  job: tuple[Input | RejectedEntry, float, float, float, int],
 ) -> UInt8[np.ndarray, 't h w 3'] | str:
   """Returns the frames of a clip for a captioner, or why there are none."""
   video, start, end, rate, side = job

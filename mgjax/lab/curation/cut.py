@@ -13,7 +13,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Guarded, Lost
 from mgjax.data.media.transcode import cut_video
@@ -24,7 +24,7 @@ from mgjax.lab.curation.settings import CUT, CutSettings
 from mgjax.lab.curation.shards import Executor, Seen, finish_jobs
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
-_Clip = tuple[Input | Rejected, Fields]  # and its row
+_Clip = tuple[Input | RejectedEntry, Fields]  # and its row
 _Job = tuple[int, list[_Clip]]  # the index of a shard of records, and its clips
 MORE = 'more'  # of a row: what its record has beside that
 
@@ -35,7 +35,7 @@ class CutResult:
 
   rows: int  # how many are records
   copied: int  # of how many the pictures were copied
-  rejected: list[Rejected]  # those that could not be cut, and why
+  rejected: list[RejectedEntry]  # those that could not be cut, and why
 
 
 def write_records(
@@ -138,7 +138,7 @@ def _cut(settings: CutSettings, clip: _Clip) -> tuple[dict[str, Any], bool] | st
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> CutResult:
   notes = [note for shard in writer.shards() for note in shard['notes']]
-  rejected = [Rejected(name, reason) for name, _, reason in notes if reason]
+  rejected = [RejectedEntry(name, reason) for name, _, reason in notes if reason]
   write_rejected(directory, rejected)
   result = CutResult(count - len(rejected), sum(copied for _, copied, _ in notes), rejected)
   if not result.rows:

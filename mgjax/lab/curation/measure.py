@@ -31,7 +31,7 @@ from typing import Any
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input
 from mgjax.data.media.containers import Blob, File
 from mgjax.data.media.video import probe
@@ -52,7 +52,7 @@ _FATAL = (ConfigError, MemoryError)
 
 
 def measure_video(
-  video: Input | Rejected, settings: MeasureSettings, index: int = 0, gate: Gate = OPEN
+  video: Input | RejectedEntry, settings: MeasureSettings, index: int = 0, gate: Gate = OPEN
 ) -> list[dict[str, Any]]:
   """Measures a video: returns a row a clip, or one row with an `error` or what `gated` it.
 
@@ -69,7 +69,7 @@ def measure_video(
 
 
 def or_reason(
-  make: Callable[[], Any], video: Input | Rejected, done: str, *fatal: type[Exception]
+  make: Callable[[], Any], video: Input | RejectedEntry, done: str, *fatal: type[Exception]
 ) -> Any:
   """Returns the result of `make` for a video, or a str that says why the video cannot be used.
 
@@ -77,7 +77,7 @@ def or_reason(
     StorageError: the storage does not answer; later videos would fail as well.
     Exception: one of the types in `fatal`.
   """
-  if isinstance(video, Rejected):
+  if isinstance(video, RejectedEntry):
     return video.reason
   try:
     return make()

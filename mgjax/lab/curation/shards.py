@@ -16,7 +16,7 @@ from typing import Any
 
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import RejectedEntry
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 from mgjax.lab.curation.filters.scenes import scene_library
@@ -39,7 +39,7 @@ class Job:
   inputs: Inputs
 
 
-Measure = Callable[[tuple[Input | Rejected, int]], list[JSON]]
+Measure = Callable[[tuple[Input | RejectedEntry, int]], list[JSON]]
 Seen = Callable[[int], None]
 
 
@@ -199,7 +199,7 @@ def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
 
 
 def _measure(
-  settings: MeasureSettings, gate: Gate, job: tuple[Input | Rejected, int]
+  settings: MeasureSettings, gate: Gate, job: tuple[Input | RejectedEntry, int]
 ) -> list[dict[str, Any]]:
   video, index = job
   return measure_video(video, settings, index, gate)

@@ -52,7 +52,7 @@ class Forward:
     passes: name -> `function(params, *inputs)` and the shapes of its inputs, rows first.
     sizes: of the batch, rows first, as people name them.
     unit: what rates count beside rows, as 'frames', and how many of it the batch has.
-    kept: type of the weights as they are kept.
+    stored_dtype: type of the weights as they are stored.
   """
 
   component: str
@@ -270,9 +270,8 @@ def _read_encoder(config: ConfigDict, rows: int) -> Forward:
 
   def encode(params: Tree, *inputs: Array) -> Array:
     output = model.apply({'params': params}, *inputs)
-    return (
-      output[0] if isinstance(output, tuple) else output
-    )  # the states; a row's vector costs none
+    # The states; a row's vector costs none.
+    return output[0] if isinstance(output, tuple) else output
 
   rows, length = shapes[0].shape[:2]
   if len(shapes) == 1:  # a token of the whole image, and its patches

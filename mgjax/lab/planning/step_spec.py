@@ -40,7 +40,6 @@ class FlowRun:
   Attributes:
     outline: the model, and the sizes of its samples.
     mesh: axis -> size, of which one may be -1.
-    rules: a preset of `parallel/rules.py`.
   """
 
   outline: Outline
@@ -51,7 +50,6 @@ class FlowRun:
   lora: Lora
   buckets: Mapping[str, BucketSettings]
   mesh: Mapping[str, int]
-  rules: str
 
   @classmethod
   def of(cls, config: ConfigDict) -> 'FlowRun':
@@ -69,7 +67,6 @@ class FlowRun:
       lora=lora_settings(config.to_dict()),
       buckets=bucket_settings(fields_of(config, 'buckets')),
       mesh=fields_of(config, 'mesh'),
-      rules=config.rules,
     )
 
   def with_backbone(self, **changes: object) -> 'FlowRun':

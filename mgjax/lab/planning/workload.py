@@ -80,7 +80,7 @@ class Workload:
     itemsize: bytes of a number in the compute type.
     flops: of one sample's forward pass.
     clips: as of `Outline`.
-    preset: the configuration's `rules`; mesh, remat, attention, exchange and batch are its own too.
+    mesh, remat, attention, exchange, batch: those of the configuration.
     notes: what the configuration leaves open, or is not counted.
   """
 
@@ -98,7 +98,6 @@ class Workload:
   itemsize: int
   parameters: tuple[Parameter, ...]
   flops: Flops
-  preset: str
   mesh: Mapping[str, int]
   remat: str
   attention: str
@@ -147,7 +146,6 @@ def make_workload(
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(run, sample),
     flops=sample.flops.times(outline.clips),
-    preset=run.rules,
     mesh=run.mesh,
     remat=backbone.remat,
     attention=backbone.attention,

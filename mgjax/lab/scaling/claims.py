@@ -32,7 +32,7 @@ from mgjax.lab.scaling.plots import draw_intervals
 from mgjax.lab.scaling.records import choose_arm, read_records, read_rows
 from mgjax.lab.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
 from mgjax.lab.statistics.correlations import correlate_ranks
-from mgjax.lab.statistics.intervals import Interval
+from mgjax.lab.statistics.intervals import CONFIDENCE, ENDS, Interval
 
 HOLDS = 'holds'
 FAILS = 'does not hold'
@@ -49,13 +49,12 @@ _SEVERAL = {
 }
 _COLOURS = {OPEN: 0, SMALLER: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
 _ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
-_CONFIDENCE = 0.95
 _POWER = 0.8
 _FEWEST = 2
 _MOST = 1000
 _HEADER = (
   'The claim',
-  'The report',
+  'The paper',
   'Seeds of needed',
   'Without',
   'With',
@@ -63,10 +62,10 @@ _HEADER = (
   'Margin',
   'Verdict',
 )
-_INTRO = """# The report's claims, each tried in small
+_INTRO = """# The paper's claims, each tried at small scale
 
 {total} claims of Movie Gen (arXiv 2410.13720), each an experiment on moving digits or solids:
-{verdicts}. *Without* and *with* are means of the arm that the report leaves and of the one that it
+{verdicts}. *Without* and *with* are means of the arm that the paper leaves and of the one that it
 takes. This command makes the page of [records](../records/) and trains nothing:
 `python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
 --out=docs/results/claims.md`. `configs/scaling/claims.py` says how each record is made, and how to
@@ -248,7 +247,7 @@ def _difference(claim: Claim, path: pathlib.Path) -> Difference:
     first, second = ({seed: arm[seed] for seed in both} for arm in arms)
   if min(len(first), len(second)) < _FEWEST:
     return Difference((0, 0), Interval(0, 0, 0), 0, min(len(first), len(second)))
-  return compare_numbers(first, second, _CONFIDENCE)
+  return compare_numbers(first, second, CONFIDENCE)
 
 
 def _rank_correlation(claim: Claim, path: pathlib.Path) -> Difference:
@@ -303,7 +302,7 @@ def seeds_needed(spread: float, margin: float) -> int | None:
   is of the noncentral t distribution. None above a thousand.
   """
   for count in range(2, _MOST + 1):
-    limit = stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1)
+    limit = stats.t.ppf(ENDS[1], count - 1)
     shift = margin / max(spread, 1e-12) * math.sqrt(count)
     if not stats.nct.sf(limit, count - 1, shift) < _POWER:  # not a number where it is certain
       return count
@@ -322,7 +321,7 @@ def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
   for _ in range(COMPARISONS):
     drawn = generator.permutation(np.asarray(scores, float))[: 2 * _OF_SEEDS]
     first, second = (dict(enumerate(half.tolist())) for half in drawn.reshape(2, _OF_SEEDS))
-    interval = compare_numbers(first, second, _CONFIDENCE).interval
+    interval = compare_numbers(first, second, CONFIDENCE).interval
     wrong += (interval.low > 0 or interval.high < 0) and abs(interval.value) >= margin
   return wrong / COMPARISONS
 

@@ -72,6 +72,11 @@ class HeldOut:
     ]
     return rows
 
+  @property
+  def title(self) -> str:
+    """The title of tables of it."""
+    return f'Predicted by the {len(self.findings.fit.residuals)} runs of smaller budgets'
+
   def size_rows(self) -> list[tuple[str, ...]]:
     """Returns the rows of a table of best sizes, below a header."""
     rows = [('FLOPs', 'predicted by', 'best size', 'predicted', 'error', 'intervals meet')]
@@ -99,7 +104,7 @@ class HeldOut:
 
   def table(self) -> str:
     """Formats predictions and what came, for people."""
-    lines = [f'Predicted by the {len(self.findings.fit.residuals)} runs of smaller budgets']
+    lines = [self.title]
     lines += [*aligned(self.rows()), self.summary()]
     return '\n'.join([*lines, '', *aligned(self.size_rows(), 2)] if self.sizes else lines)
 

@@ -258,7 +258,7 @@ def _arm(name: str, findings: LawFindings, test: HeldOut | None) -> dict[str, An
 
 def _test(test: HeldOut) -> dict[str, Any]:
   return {
-    'name': f'Predicted by the {len(test.findings.fit.residuals)} runs of smaller budgets',
+    'name': test.title,
     'rows': _rows(test.rows()),
     'summary': test.summary(),
     'sizes': _rows(test.size_rows()) if test.sizes else [],

@@ -72,8 +72,7 @@ def make_adversarial_objective(weights: LossWeights, rate: int = CODEC_RATE):
 
 
 def make_discriminator_objective():
-  """Makes the discriminators' objective(predict, batch, reconstruction, key) -> loss and
-  metrics."""
+  """Makes `objective(predict, batch, reconstruction, key) -> (loss, metrics)` of discriminators."""
 
   def objective(
     predict: Predict, batch: Batch, reconstruction: Float[jax.Array, 'b s c'], key: Key

@@ -27,7 +27,8 @@ def stft(
     sound: x; as many samples at least as are reflected.
     window: w, a multiple of four.
     centred: whether window i is centred on sample i w / 4 (e = w / 2), which gives 1 + s // (w / 4)
-      windows; or on the middle of the i-th w / 4 samples (e = 3 w / 8), ceil(s / (w / 4)) windows.
+      windows. If not, it is centred on the middle of the i-th w / 4 samples (e = 3 w / 8), with
+      ceil(s / (w / 4)) windows.
 
   Raises:
     DataError: there is less sound than is reflected.

@@ -19,7 +19,7 @@ from mgjax.models.text.prompts import EMBEDDINGS
 LATENTS = 'latents'
 RAW = 'raw_'  # a clip that the codec has yet to encode goes by this and the name of its latents
 
-Fields = Mapping[str, tuple[int, ...]]  # what a model reads beside text -> its shape
+ConditionShapes = Mapping[str, tuple[int, ...]]  # what a model reads beside text -> its shape
 Encode = Callable[[Array], Array]  # clips of a batch -> their latents (b t h w c)
 
 
@@ -151,7 +151,9 @@ def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
   return tuple(condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)))
 
 
-def spread_conditions(conditions: Mapping[str, Any], fields: Fields, count: int) -> list[Sample]:
+def spread_conditions(
+  conditions: Mapping[str, Any], fields: ConditionShapes, count: int
+) -> list[Sample]:
   """Returns the conditions of each of `count` samples, without opening files.
 
   Args:

@@ -78,9 +78,9 @@ def backbone_flops(
   square = model.dim**2
   d = model.dim
   context_lengths = ([context] if context else []) + [context + length for length in gated]
-  attending = (
-    4 + (1 + len(context_lengths) if context_lengths else 0)
-  ) * square  # queries once, results each time
+  # Cross-attention projects queries once, and results for each context.
+  contexts = len(context_lengths)
+  attending = (4 + (1 + contexts if contexts else 0)) * square
   layer = (
     2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.mlp_dim)
     + 4 * (context + sum(gated)) * square

@@ -170,9 +170,9 @@ class SampleSettings:
       (`models.tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
-    shifts: how often a finished video is noised to `shift_time` and sampled from there on, every
-      other time half a token further, so that no seam between tokens stays
-      (`sections/video/shifts.py`); even, so that the last time is where it lies. Not in public
+    shifts: how often a finished video is noised to `shift_time` and sampled from there on. Every
+      other time it is moved by half a token, so that no seam between tokens stays
+      (`sections/video/shifts.py`). Even, so that the last time is at its place. Not in public
       sources.
     strength: of an editor, which begins at its source noised to t = 1 - strength; 1 at noise.
     lora: adapters that change kernels: files, folders or work directories with a comma between

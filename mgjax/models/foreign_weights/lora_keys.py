@@ -67,8 +67,7 @@ def split_key(key: str) -> tuple[str, str, str]:
 
 
 def map_in(text: str, known: Container[str]) -> str:
-  """Returns the name among `known` at the end of a text, without prefixes of wrapper modules; or
-  ''.
+  """Returns the name among `known` at the end of a text, without wrappers' prefixes; '' if none.
 
   The longest name is returned, since a wrapper may have the name of a part of the model.
   """

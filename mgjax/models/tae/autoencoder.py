@@ -123,7 +123,7 @@ class Autoencoder(nn.Module):
     widths: channels of each level, finest first.
     strides: (t, h, w) between levels, each 1 or 2; three times (2, 2, 2) is 8 x 8 x 8.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
-      report's; a larger one makes small models on CPUs several times faster. Time must be 1.
+      paper's; a larger one makes small models on CPUs several times faster. Time must be 1.
     temporal: whether there are temporal layers. Without them, and with strides that leave time
       alone, it is an image autoencoder, which encodes each frame by itself (Movie Gen §3.1.5). With
       'full' its layers are 3D in place of 2.5D (Table 12).

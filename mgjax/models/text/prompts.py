@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
 LONGEST_PROMPT = 4096  # characters; far more than any encoder reads
-RATES = Range(least=1, most=240)  # that may be asked for; the report's are 16 to 32
+RATES = Range(least=1, most=240)  # that may be asked for; the paper's are 16 to 32
 _Rate = Annotated[float, RATES]
 _PREFIX = re.compile(r'FPS-(\d+(?:\.\d+)?)\s+(?=\S)', re.IGNORECASE)
 # Marks that change how text is shown (its order, its digits, its letters' forms) but not what it

@@ -5,7 +5,7 @@ tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile att
 edge the window is moved inwards, so that every query reads as many keys. A kernel then sees tiles
 of heads as rows of a batch, (b g T) s 1 k against (b g T) (W s) 1 k. Each is dense, and n W s of
 n^2 scores are computed. This takes W copies of keys and values. A kernel that takes an index of
-tiles, such as `kernels/tpu`, reads them in place: tokens are then ordered by tiles.
+tiles, such as `experimental/tpu_attention`, reads them in place: tokens are then ordered by tiles.
 
 A head may choose further tiles: those whose mean key has the largest product with the mean query of
 a tile (Zhang et al. 2025, "Faster video diffusion with trainable sparse attention"). The choice has
@@ -77,7 +77,8 @@ class Tiles:
   def work(self) -> int:
     """The number of keys with the same cost in operations.
 
-    Means of T tiles cost as much as 2 T keys: a token enters three of them and reads one."""
+    Means of T tiles cost as much as 2 T keys: a token enters three of them and reads one.
+    """
     return self.keys + (2 * math.prod(self.counts) if self.chosen else 0)
 
   def seen(self, shape: tuple[int, ...], keys: bool = False) -> tuple[int, ...]:

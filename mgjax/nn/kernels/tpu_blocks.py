@@ -58,8 +58,7 @@ class Blocks:
     m: keys, padded.
     k: the size of a head, padded.
     chunks: number of parts of the queries in the backward pass: a chunk's dQ stays in VMEM, and
-    each
-      chunk adds its own part of dK and dV.
+      each chunk adds its own part of dK and dV.
     together: parts of a block of keys, each read from its own position.
   """
 

@@ -26,9 +26,8 @@ from mgjax.flow.windows import Cover, windows
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 _LONGEST = 4 * 3600.0  # seconds, as of files that are read
 ALONG = {'frame_features': 1, 'context': 1}  # what a batch has for every latent, on axis 1
-GenerateAudio = Callable[
-  [Batch, np.ndarray], Array | np.ndarray
-]  # batch, noise (b t 1 1 c) -> latents
+# batch, noise (b t 1 1 c) -> latents
+GenerateAudio = Callable[[Batch, np.ndarray], Array | np.ndarray]
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 DrawNoise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
@@ -43,11 +42,11 @@ class Extension(Checked):
 
   Attributes:
     how: 'multi_diffusion' averages overlapping windows at every step, block by block, each block
-      conditioned on the end of the one before; 'autoregressive' makes window after window that
-      way; 'concatenate' joins independent windows; 'whole' makes all at once, if the model can.
+      conditioned on the end of the one before. 'autoregressive' makes window after window that way.
+      'concatenate' joins independent windows. 'whole' makes all at once, if the model can.
     window: what the model makes at a time; None is what it was trained on.
     overlap: what windows share; None is half a window for multi-diffusion and else a quarter, the
-      report's 5 of 20 s, which is also the longest context of training.
+      paper's 5 of 20 s, which is also the longest context of training.
     block: of multi-diffusion; None is eight windows, of which the next block sees a quarter of one.
       Not in public sources.
     weights: of the windows of multi-diffusion, 'bartlett' or 'uniform'.

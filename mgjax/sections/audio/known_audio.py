@@ -24,8 +24,7 @@ class KnownAudio:
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ):
-    """Encodes the sound from `stream`: chunks (s c) at the codec's rate and
-    channels.
+    """Encodes the audio of `stream`, chunks (s c) at the codec's rate and channels.
 
     Of a soundtrack of `seconds` the `spans`, begin and end, are to stay, by default all of it; what
     is given beyond is not looked at. Raises ConfigError if spans are no spans, or nothing is known,

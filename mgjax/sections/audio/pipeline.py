@@ -21,7 +21,7 @@ from mgjax.models.codec.latents import AudioCodec
 from mgjax.models.conditioning.frame_features import FRAME_FEATURES_KEY as FRAME_FEATURES
 from mgjax.models.conditioning.known_latents import CONTEXT_KEY as CONTEXT
 from mgjax.models.flow_model.build import make_sampler_of
-from mgjax.models.flow_model.conditions import Fields, condition_fields
+from mgjax.models.flow_model.conditions import ConditionShapes, condition_fields
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.sections.audio.extend import ALONG, Extension, Search, Seconds, autoregress, concatenate
 from mgjax.sections.audio.files import Soundtrack
@@ -335,7 +335,7 @@ class AudioPipeline(FlowPipeline):
 
     return run
 
-  def _fields(self, frames: int) -> Fields:
+  def _fields(self, frames: int) -> ConditionShapes:
     """Returns what the model reads beside text, of a sound of so many latents."""
     shape = (frames, 1, 1)
     latents = (*shape, self._codec.model.latent_channels)

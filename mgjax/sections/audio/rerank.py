@@ -169,9 +169,9 @@ def motion_change(
   turn = np.maximum(turn - _STEADY, 0) / (1 - _STEADY)
   moments = np.zeros(count)
   # A frame is on show from its time on; of several within one moment the most abrupt counts.
-  nearest = np.floor((1 + np.arange(len(turn))) * ALIGNMENT_RATE / fps + 1e-6).astype(int)
-  inside = nearest < count
-  np.maximum.at(moments, nearest[inside], turn[inside])
+  slots = np.floor((1 + np.arange(len(turn))) * ALIGNMENT_RATE / fps + 1e-6).astype(int)
+  inside = slots < count
+  np.maximum.at(moments, slots[inside], turn[inside])
   return moments
 
 

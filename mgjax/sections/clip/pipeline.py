@@ -177,7 +177,7 @@ def find_frame_encoder(
 ) -> FrameEncoder:
   """Loads the tower whose vectors a model learned to read, also from beside a moved model.
 
-  `given` is the tower's work directory as the model's configuration says, `identity` the
+  `tower` is its work directory as the model's configuration says, `identity` the
   `tower_identity` that it learned. Raises ConfigError if it is not there, or is another.
   """
   read = lambda path: (path, [tower_identity(path)])  # noqa: E731

@@ -23,7 +23,7 @@ def find_codec(
 
   `autoencoder` is its path from the model's configuration, `notes` are those of its checkpoint.
   """
-  recorded = notes.get('autoencoder') or _recorded_statistics(notes)
+  recorded = notes.get('autoencoder') or _statistics_fingerprint(notes)
 
   def read(path: pathlib.Path) -> tuple[Any, Sequence[str]]:
     codec = load(path)
@@ -36,14 +36,14 @@ def find_autoencoder_config(workdir: str | os.PathLike[str], autoencoder: str) -
   """Reads the configuration that `find_codec` would load; compares only the statistics."""
 
   def read(path: pathlib.Path) -> tuple[ConfigDict, Sequence[str]]:
-    return read_config(path), [_recorded_statistics(read_notes(path)) or '']
+    return read_config(path), [_statistics_fingerprint(read_notes(path)) or '']
 
   return read_needed(
-    workdir, autoencoder, 'the autoencoder', _recorded_statistics(read_notes(workdir)), read
+    workdir, autoencoder, 'the autoencoder', _statistics_fingerprint(read_notes(workdir)), read
   )
 
 
-def _recorded_statistics(notes: Mapping[str, Any]) -> str | None:
+def _statistics_fingerprint(notes: Mapping[str, Any]) -> str | None:
   """Returns the fingerprint of the recorded latent statistics; None if there are none."""
   recorded = notes.get('latents')
   return None if recorded is None else fingerprint_of(Statistics.from_dict(recorded).as_dict())

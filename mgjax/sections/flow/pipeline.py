@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 import jax
 
@@ -19,7 +19,7 @@ from mgjax.flow.schedules import make_time_grid
 from mgjax.models.conditioning.numbers.number import Number
 from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
 from mgjax.models.flow_model.conditions import (
-  Fields,
+  ConditionShapes,
   check_condition,
   derived_fields,
   field_names,
@@ -45,8 +45,6 @@ from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.training.checkpoints.find_run import find_beside
 from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.workdir import read_config_of, read_notes
-
-T = TypeVar('T')
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs
@@ -265,7 +263,8 @@ class FlowPipeline:
     ]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
-    first, new = not self._reported, [s for s in samples if s['caption'] not in self._reported]
+    first = not self._reported
+    new = [sample for sample in samples if sample['caption'] not in self._reported]
     if len(self._reported) > _MOST_REPORTED:
       self._reported.clear()
     self._reported.update(sample['caption'] for sample in new)
@@ -314,7 +313,7 @@ class FlowPipeline:
     self,
     prompts: Sequence[str],
     conditions: Mapping[str, object],
-    fields: Fields,
+    fields: ConditionShapes,
     rates: Sequence[float] | None = None,
     negative: str = '',
   ) -> list[dict[str, Any]]:
@@ -351,7 +350,9 @@ class FlowPipeline:
       for sample, states, extra in zip(samples, embeddings, sample_conditions, strict=True)
     ]
 
-  def _read_conditions(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> list[JSON]:
+  def _read_conditions(
+    self, samples: Sequence[Mapping[str, Any]], fields: ConditionShapes
+  ) -> list[JSON]:
     """Reads the conditions of samples of `_samples`."""
 
     def read(sample: Mapping[str, Any]) -> JSON:
@@ -362,7 +363,7 @@ class FlowPipeline:
     return [{**sample, **read(sample)} for sample in samples]
 
   def _batch(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Turns samples of `_read` into the arrays that the model reads, their clips encoded."""
+    """Turns samples of `_read_conditions` into the arrays that the model reads; encodes clips."""
     with self._devices():
       batch = prepare_samples(self._model, samples, self._encode)
       if any(NEGATIVE not in sample for sample in samples):

@@ -24,9 +24,8 @@ from mgjax.models.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 from mgjax.training.checkpoints.workdir import read_config
 
 FOLDER = 'tokenizer'
-TOKENIZER_NAMES = re.compile(
-  r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII
-)  # of files, beside those that are KNOWN
+# Of files, beside those that are KNOWN.
+TOKENIZER_NAMES = re.compile(r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII)
 DIGESTS = 'sha256.json'  # of the files as they were imported
 READERS = ('t5', 'clip_text')  # components that read text
 

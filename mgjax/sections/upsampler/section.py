@@ -125,7 +125,7 @@ class UpsamplerSection(VideoSection):
   ) -> Mapping[str, Source]:
     """Returns clips, each with its 'low_resolution'.
 
-    It draws some of the rejected clips, once.
+    It draws some of them, degraded, beside the list of rejected clips, once.
     """
     sources = super().sources(data, split, report)
     if data.latents:

@@ -134,9 +134,8 @@ class Samples(Request):
     digests = []
     writing = None
     scale = self.scale
-    with concurrent.futures.ThreadPoolExecutor(
-      1
-    ) as writer:  # writes a clip while the next one is generated
+    # A clip is written while the next one is generated.
+    with concurrent.futures.ThreadPoolExecutor(1) as writer:
       for index, (path, rate, clip) in enumerate(zip(paths, rates, videos, strict=True)):
         if self.upsampler is not None:
           upsampling = {'video': clip, 'fps': rate, 'seed': self.seed, 'first': index}

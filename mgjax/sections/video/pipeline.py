@@ -160,9 +160,9 @@ class VideoPipeline(FlowPipeline):
         one each, None where there is none.
 
     Raises:
-      ConfigError: the model cannot make videos of this shape, or does not read a condition; or fps
-        is out of its range, or another than a prompt's; or a negative prompt without guidance; or
-        an argument is of another type.
+      ConfigError: the model cannot make videos of this shape, or does not read a condition. Also
+        if fps is out of its range or another than a prompt's, for a negative prompt without
+        guidance, and for an argument of another type.
       DataError: a file cannot be read.
     """
     check_one_of(f'output_type = {output_type!r}', output_type, OUTPUT_TYPES)
@@ -172,7 +172,7 @@ class VideoPipeline(FlowPipeline):
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps)
-    conditioned_rates = rates if shape[0] > 1 else None  # to the model
+    conditioned_rates = rates if shape[0] > 1 else None
     samples = self._samples(
       prompts, conditions, fields, conditioned_rates, (negative or '').strip()
     )

@@ -40,7 +40,7 @@ from mgjax.training.checkpoints.run_references import (
   RunField,
   check_fixed,
   is_pinned,
-  place_of,
+  run_field_of,
 )
 
 _KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
@@ -130,8 +130,8 @@ def pinned(value: Any, path: tuple[str, ...] = (), run_field: RunField | None = 
   URLs name data and services, and only names on the Hub are runs.
   """
   if isinstance(value, Mapping):
-    fields = {key: run_field or place_of((*path, key)) for key in value}
-    return {key: pinned(field, (*path, key), fields[key]) for key, field in value.items()}
+    run_fields = {key: run_field or run_field_of((*path, key)) for key in value}
+    return {key: pinned(part, (*path, key), run_fields[key]) for key, part in value.items()}
   if isinstance(value, list | tuple):
     return type(value)(pinned(entry, path, run_field) for entry in value)
   if not isinstance(value, str):

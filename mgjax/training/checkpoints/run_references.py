@@ -100,7 +100,7 @@ DATA = (
 )
 
 
-def place_of(path: tuple[str, ...]) -> RunField | None:
+def run_field_of(path: tuple[str, ...]) -> RunField | None:
   """Returns the run field at a path of keys; None if the field names no runs."""
   for key, run_field in RUNS.items():
     pattern = key.split('.')
@@ -115,8 +115,8 @@ def names_in(
 ) -> Iterator[tuple[str, str, RunField]]:
   """Yields field, name or path of a run, and its `RunField`, of all in a configuration."""
   if isinstance(value, Mapping):
-    for key, field in value.items():
-      yield from names_in(field, (*path, key), run_field or place_of((*path, key)))
+    for key, part in value.items():
+      yield from names_in(part, (*path, key), run_field or run_field_of((*path, key)))
   elif isinstance(value, list | tuple):
     for entry in value:
       yield from names_in(entry, path, run_field)

@@ -1,9 +1,9 @@
 """The weights of a finished run in one file, which stands in a work directory for checkpoints.
 
 `launch.weights export --format=workdir` writes such a directory: config.json as of any run, and
-`FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is a JSON
-object: `component`, `model` (as in the configuration), `step`, `version`, of quantised kernels
-`weights` (`nn/quantize.py`), and the notes of the checkpoint.
+`WEIGHTS_FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is
+a JSON object: `component`, `model` (as in the configuration), `step`, `version`, of quantised
+kernels `weights` (`nn/quantize.py`), and the notes of the checkpoint.
 
 Quantised kernels stay what they are; other floats are float32 once they are read. In the file these
 are bfloat16. With --weights=int8, matrices and convolutions are int8 (`in_int8` of

@@ -135,9 +135,8 @@ def open_checkpoints(
   Raises ConfigError if `directory` is a relative path, or `keep` is not valid.
   """
   workdir = find_run(workdir)
-  if not directory and os.path.lexists(
-    workdir / WEIGHTS_FILE
-  ):  # a broken link is refused when it is read
+  # `lexists`: a broken link is refused when it is read.
+  if not directory and os.path.lexists(workdir / WEIGHTS_FILE):
     if is_published(workdir.absolute()) and not lies_within(workdir, workdir / WEIGHTS_FILE):
       raise ConfigError(
         f'{WEIGHTS_FILE} in {os.fspath(workdir)!r} is a link out of a published run'

@@ -38,7 +38,7 @@ class Progress:
 
   Report as often as you like: a bar on a terminal moves twice a second; elsewhere there is a line
   after some seconds, then one every ten, and one at the end. The speed is measured since the first
-  call, over at most the last 32 that were shown, without what was `waiting`. Lines also have the
+  report, over at most the last 32 that were shown, without what was `waiting`. Lines also have the
   gradient norm, which does not fit into a bar of 80 columns.
   """
 

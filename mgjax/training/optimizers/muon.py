@@ -138,9 +138,8 @@ def _shared(stack: Float[Array, 'n i o'], polynomials: tuple) -> Float[Array, 'n
   """Orthogonalises a stack; on a mesh every device gets the same number of matrices."""
   mesh = ambient()
   count = len(stack)
-  stack = stack.astype(
-    jnp.bfloat16
-  )  # what devices exchange; the same on one device, for equal runs
+  # Devices exchange bfloat16; one device rounds too, for equal runs.
+  stack = stack.astype(jnp.bfloat16)
   if mesh is None:
     return orthogonalised(stack, polynomials).astype(jnp.bfloat16).astype(jnp.float32)
   stack = jnp.pad(stack, ((0, -count % size(mesh, AXES)), (0, 0), (0, 0)))

@@ -63,7 +63,6 @@ class LanguageModel:
       itemsize=2,
       parameters=tuple(parameters),
       flops=Flops(linear, attention, 0),
-      preset='fsdp',
       mesh={},
       remat='full',
       attention='auto',

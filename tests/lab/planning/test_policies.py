@@ -87,7 +87,7 @@ def workload(kind: str) -> Workload:
   sizes = {'dim': DIM, 'mlp_dim': HIDDEN, 'depth': DEPTH, 'heads': HEADS, 'itemsize': 2}
   sizes |= {'feed_forward': model.feed_forward, 'affine': model.affine}
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
-  chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
+  chosen = {'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
   chosen |= {'attention': 'auto'}
   return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
 

@@ -301,7 +301,7 @@ class Service:
     last_sent = None
     last_step = None
     described = time.monotonic()
-    id = (video or {})['id']
+    id = video['id']
     try:
       while video is not None:
         if video != last_sent:

@@ -16,7 +16,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer, _serialization
 
 from mgjax.core.errors import ConfigError
 
-JSON = DBOSPortableJSONSerializer()
+SERIALIZER = DBOSPortableJSONSerializer()
 _FORMAT = 'serialization'  # the column with the format of a row
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ def _check_stored(database: str) -> None:
         continue
       table = sqlalchemy.table(name, sqlalchemy.column(_FORMAT), schema=schema)
       count = sqlalchemy.select(sqlalchemy.func.count()).select_from(table)
-      if rows := connection.execute(count.where(table.c[_FORMAT] != JSON.name())).scalar_one():
+      if rows := connection.execute(
+        count.where(table.c[_FORMAT] != SERIALIZER.name())
+      ).scalar_one():
         raise ConfigError(
           f'--database: {name} has pickled rows ({rows}), as older versions of mgjax wrote them; '
           'expected JSON, because reading a pickle can run any code. Give another --out, and on '

@@ -112,7 +112,7 @@ class Jobs:
           'executor_id': worker,
           'application_version': 'mgjax',
           'max_executor_threads': concurrency + 16,
-          'serializer': dbos_internals.JSON,
+          'serializer': dbos_internals.SERIALIZER,
           'log_level': 'CRITICAL',
         }
       )

@@ -105,7 +105,7 @@ class Models:
     self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
     self._workdirs: dict[str, str] = {}  # by model
-    self._without_weights: JSON = {}  # model -> pipeline that checks requests
+    self._without_weights: dict[str, Any] = {}  # model -> pipeline that checks requests
     for workdir in names:
       config = read_config(workdir)
       check_one_of(f'--model={workdir}: a run of {config.component}', config.component, _COMPONENTS)
@@ -156,10 +156,10 @@ class Models:
     # The words that an adapter was trained on are not known here.
     return pipeline.describe_prompt(job['prompt'], rate, words=not job['lora'])
 
-  def make(self, live: Live, folder: pathlib.Path, input: pathlib.Path | None = None) -> JSON:
+  def make(self, live: Live, folder: pathlib.Path, file: pathlib.Path | None = None) -> JSON:
     """Writes all files of a job to a folder, and returns their record for the API.
 
-    `input` is the picture to start from, or the video to edit.
+    `file` is the picture to start from, or the video to edit.
     Raises CancelledError if the job was cancelled, ConfigError if the model cannot run it.
     """
     from mgjax.apps.serving.videos.files import write_files
@@ -167,8 +167,8 @@ class Models:
     job = live.job
     kind = [job[k] for k in ('model', 'frames', 'height', 'width', 'fps', 'steps', 'lora')]
     edit = id(live) if job['source'] else 0  # edits run one by one
-    key = (*kind, job['guidance'], job['negative'], input is None, edit)
-    video = self._device.call(key, self._make_videos, (live, input))
+    key = (*kind, job['guidance'], job['negative'], file is None, edit)
+    video = self._device.call(key, self._make_videos, (live, file))
     if job['upscale']:
       video = self._device.call((job['upscale'], *kind), self._upscale, (live, video))
     live.check()
@@ -206,7 +206,7 @@ class Models:
       if all(live.cancelled for live in lives):
         raise CancelledError
 
-    options: JSON = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
+    options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
     with self._timed('sample'):
       if job['source']:
         videos = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
@@ -328,7 +328,7 @@ class Models:
     decoded video, averaged over the pixels of the position.
     """
     previews: list[Any] = []
-    options: JSON = {
+    options: dict[str, Any] = {
       'callback': lambda *step: previews.append(step[2].latents),
       'batch_size': rows,
     }

@@ -14,8 +14,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
-from mgjax.data.ingest.entries import VIDEO
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
+from mgjax.data.ingest.entries import VIDEO, RejectedEntry
 from mgjax.data.media.faces.pictures import read_picture, sample_frames
 from mgjax.data.media.faces.recognition import Faces
 from mgjax.lab.statistics.intervals import wilson_interval
@@ -113,7 +112,7 @@ def calibrate_folder(
   folder: str | os.PathLike[str],
   faces: Faces,
   progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[str], list[Rejected]]:
+) -> tuple[list[str], list[RejectedEntry]]:
   """Compares all faces in a folder, and describes how well the model tells people apart.
 
   The folder has one folder of pictures or clips for each person; one frame a second is read from a
@@ -131,7 +130,7 @@ def calibrate_folder(
     try:
       frames = _frames(path)
     except DataError as error:
-      rejected.append(Rejected(name, str(error).removeprefix(f'{path}: ')))
+      rejected.append(RejectedEntry(name, str(error).removeprefix(f'{path}: ')))
       frames = []
     for number, frame in enumerate(frames):
       which = f'{name}, frame {number}' if len(frames) > 1 else name
@@ -141,7 +140,7 @@ def calibrate_folder(
         people.setdefault(path.parent.name, []).append(faces.embed([frame], detections)[0])
       else:
         count = f'{len(detections)} faces' if detections else 'no face'
-        rejected.append(Rejected(which, f'shows {count}, expected one'))
+        rejected.append(RejectedEntry(which, f'shows {count}, expected one'))
     progress(done, len(files))
   same, different = all_pairs({name: np.stack(vectors) for name, vectors in people.items()})
   names = [which for person in picture_names.values() for which in person]

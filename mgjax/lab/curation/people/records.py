@@ -17,8 +17,7 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED_FILE, write_rejected
-from mgjax.data.ingest.entries import RejectedEntry as Rejected
-from mgjax.data.ingest.entries import commonest
+from mgjax.data.ingest.entries import RejectedEntry, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.media.containers import LIMITS, Blob, Limits
 from mgjax.data.media.faces.pictures import SIDE
@@ -50,7 +49,7 @@ class ReferenceResult:
   inputs: int  # how many clips there are
   paired: int  # rows with references of their own
   cross: int  # rows with references of another shot
-  rejected: list[Rejected]  # clips and shots that were left out
+  rejected: list[RejectedEntry]  # clips and shots that were left out
   finished: bool  # else other processes are still at work
 
   def __str__(self) -> str:
@@ -75,13 +74,13 @@ class ReferenceFinder:
   limits: Limits = LIMITS
   sheet: ReferenceSheet = dataclasses.field(default_factory=lambda: ReferenceSheet(0))
 
-  def rows(self, clip: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
+  def rows(self, clip: Input | RejectedEntry) -> tuple[list[dict[str, Any]], list[RejectedEntry]]:
     """Returns the rows of a clip, and the rejected clips or shots."""
     self.sheet.begin()
     result = or_reason(lambda: self._rows(clip), clip, 'used')
     rows, reasons = ([], [result]) if isinstance(result, str) else result
     self.sheet.end(clip.name, rows, reasons)
-    return rows, [Rejected(clip.name, reason) for reason in reasons]
+    return rows, [RejectedEntry(clip.name, reason) for reason in reasons]
 
   def _rows(self, clip: Input) -> tuple[list[dict[str, Any]], list[str]]:
     settings = self.settings
@@ -209,7 +208,7 @@ def write_references(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ReferenceResult:
   finished = not writer.missing_shards()
   notes = [shard['notes'] for shard in writer.shards()]
-  rejected = [Rejected(*fields) for note in notes for fields in note['rejected']]
+  rejected = [RejectedEntry(*fields) for note in notes for fields in note['rejected']]
   paired, cross = (sum(note[kind] for note in notes) for kind in ('paired', 'cross'))
   outcome = ReferenceResult(count, paired, cross, rejected, finished)
   if finished:

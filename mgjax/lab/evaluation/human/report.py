@@ -20,11 +20,10 @@ from mgjax.lab.evaluation.human.win_rates import (
   prompts_needed,
 )
 from mgjax.lab.report.charts import interval_chart
-from mgjax.lab.report.page import render
+from mgjax.lab.report.page import Rows, render
 from mgjax.lab.report.tables import aligned, cells_of, csv_text
 from mgjax.lab.statistics.values import plain
 
-Rows = list[JSON]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
 CHANCE = 0.8  # power of a study with the recommended number of prompts
 _CSV = (
@@ -233,7 +232,7 @@ def _by_group(comparisons: Sequence[Comparison]) -> Rows:
   return list(rows.values())
 
 
-def _records(analysis: Analysis) -> Rows:
+def _records(analysis: Analysis) -> list[JSON]:
   """Returns a row a comparison and a row a group of its prompts, by _CSV."""
   rows = []
   for comparison in analysis.comparisons:

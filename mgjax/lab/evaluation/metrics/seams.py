@@ -65,7 +65,7 @@ def gather_seams(
   sounds: Iterable[tuple[Float[np.ndarray, 's c'], Sequence[float] | Float[np.ndarray, ' n']]],
   rate: int,
 ) -> Seams:
-  """Compares the flux at the seams of audio with that at places every 40 ms, 250 ms away from any.
+  """Compares the flux at the seams of audio with that at reference positions.
 
   References are every 40 ms, at least 250 ms from any seam. Seams are in seconds, from
   `Cover.starts` or the ends of windows. The ratio of two inaudible medians, as in silence, is 1.

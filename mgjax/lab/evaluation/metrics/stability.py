@@ -13,13 +13,13 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.media.optical_flow import Flow, flows, occluded, warp
+from mgjax.lab.statistics.intervals import ENDS
 
 # Frames that a value of the measure depends on.
 IN_SECOND_DIFFERENCE = 3
 IN_WARPING_ERROR = 2
 REACH = 16  # frames, rows or columns around a seam to compare it with
 _RESAMPLES = 2000
-_CONFIDENCE = 0.95
 
 Video = Iterable[UInt8[np.ndarray, 'h w 3']]
 
@@ -132,7 +132,7 @@ def at_seams(
     len(parts), np.full(len(parts), 1 / len(parts)), size=_RESAMPLES
   )
   drawn = _ratio(*(weights @ parts[:, :2]).T)
-  low, high = np.quantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2], method='nearest')
+  low, high = np.quantile(drawn, ENDS, method='nearest')
   ratio = float(_ratio(at, near))
   return SeamRatio(
     ratio, float(low), float(high), at / count, near / count, sum(map(len, clip_pairs))

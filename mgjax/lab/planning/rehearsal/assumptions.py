@@ -33,8 +33,7 @@ class Assumptions(Checked):
   The first run also had 47 planned interruptions and more than 90% of effective time. That leaves
   at most 16.7 minutes of all losses for each. Its storage had 2 TB/s. Of TPUs no rate was found.
   Defaults without a source say so. `restart` and `pause` are such that Llama 3's run comes to its
-  share
-  (`test_large_runs_lose_what_was_published_of_them`).
+  share of effective time (`test_large_runs_lose_what_was_published_of_them`).
   """
 
   failures: Annotated[Magnitude, 'interruptions in 1,000 chip-days; of Llama 3'] = 0.474

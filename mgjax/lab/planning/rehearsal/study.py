@@ -45,7 +45,7 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class CheckpointInterval:
   """Seconds of work between checkpoints: the best by simulation, with 95%, and by formula.
 
   `tried` are intervals and the goodput of each; `least` is the shortest that a step and the writing
@@ -79,7 +79,7 @@ class Rehearsal:
   days: float
   runs: int
   seed: int
-  interval: Interval
+  interval: CheckpointInterval
   spares: int
   recommended: int
   goodput: Estimate
@@ -187,7 +187,7 @@ def _intervals(job: Job, assumed: Assumptions) -> np.ndarray:
 
 def best_interval(
   job: Job, assumed: Assumptions, goodput: Callable[[float], np.ndarray], seed: int = 0
-) -> Interval:
+) -> CheckpointInterval:
   """Finds the interval of most goodput: the top of a parabola in its logarithm.
 
   Noise of single intervals would move the best one of them; the parabola goes through all that are
@@ -198,7 +198,7 @@ def best_interval(
   formulas = (young(pause, between), daly(pause, between))
   least = _least(job, assumed)
   if not len(tried):
-    return Interval(math.inf, math.inf, math.inf, *formulas, least, ())
+    return CheckpointInterval(math.inf, math.inf, math.inf, *formulas, least, ())
   curves = np.stack([goodput(tau) for tau in tried], axis=1)
   best = _top(tried, curves.mean(axis=0))
   stream = np.random.default_rng(seed)
@@ -208,7 +208,7 @@ def best_interval(
   ]
   low, high = np.quantile(again, (0.025, 0.975))
   pairs = tuple((float(tau), Estimate.of(curves[:, n])) for n, tau in enumerate(tried))
-  return Interval(best, float(low), float(high), *formulas, least, pairs)
+  return CheckpointInterval(best, float(low), float(high), *formulas, least, pairs)
 
 
 def _top(tried: np.ndarray, means: np.ndarray) -> float:

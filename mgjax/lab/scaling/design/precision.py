@@ -15,8 +15,9 @@ from mgjax.core.typing import Float
 from mgjax.lab.scaling.design.grid import Point
 from mgjax.lab.scaling.law import Law
 from mgjax.lab.scaling.published import HOFFMANN
+from mgjax.lab.statistics.intervals import ENDS
 
-_CONFIDENCE, _GOAL = 0.95, 0.02
+_GOAL = 0.02
 # What the audit asks of a grid: three sizes on each side of the best one, 1.2 decades of them at
 # most, a decade of budgets at least, and no more than two decades of extrapolation.
 _SIZES = 7
@@ -92,7 +93,7 @@ def cheapest_sweep(
     size = np.concatenate([law.optimum(budget).size * offsets for budget in budgets])
     flops = np.repeat(budgets, _SIZES)
     error = exponent_error(law, size, flops / (law.flops * size), noise)
-    reach = float(norm.ppf((1 + _CONFIDENCE) / 2)) * error
+    reach = float(norm.ppf(ENDS[1])) * error
     seeds = max(1, math.ceil((reach / half_width) ** 2))
     total = float(seeds * flops.sum())
     if best is None or total < best.flops:
@@ -117,7 +118,7 @@ def describe_precision(points: Sequence[Point], noise: float) -> str:
     offset = {b: HOFFMANN.optimum(b / top * _AT).size / size for b, size in best.items()}
     size = np.array([point.size * offset[point.budget] for point in runs])
     flops = np.array([point.budget / top * _AT for point in runs])
-    reach = float(norm.ppf((1 + _CONFIDENCE) / 2)) * exponent_error(
+    reach = float(norm.ppf(ENDS[1])) * exponent_error(
       HOFFMANN, size, flops / (HOFFMANN.flops * size), noise
     )
     lines.append(

@@ -284,7 +284,7 @@ class Digits(Source):
     chosen = (first + step * np.arange(self.references)) % self.frames
     return render.render(masked, self.frames, self.size)[chosen]
 
-  def _labels(self, scene: Scene) -> JSON:
+  def _labels(self, scene: Scene) -> Sample:
     """Returns the sample of a scene without its pictures."""
     sample = self._names(scene) | {'texture': scene.texture}
     if self.sound:

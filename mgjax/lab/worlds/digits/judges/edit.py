@@ -80,9 +80,8 @@ class EditJudge:
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
     leftover = _leftover(edit, frames, size)
-    if (
-      task != 'replace' and leftover.any()
-    ):  # a ghost would be lost in the mean over all of the wall
+    # A ghost would be lost in the mean over all of the wall.
+    if task != 'replace' and leftover.any():
       wall_error = max(wall_error, _mean(errors, leftover))
     same_hand = task in KEEP_THE_HAND
     parts = {

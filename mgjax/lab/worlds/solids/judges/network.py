@@ -230,6 +230,5 @@ def tell(
     predictions.append(_read(weights['clips'], rows))
     rates.append(np.asarray(rows.view)[..., :RATES] * RATE_SCALE)
   predictions = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video)], *predictions)
-  return predictions._replace(amount=predictions.amount * AMOUNT_SCALE), np.concatenate(rates)[
-    : len(video)
-  ]
+  predictions = predictions._replace(amount=predictions.amount * AMOUNT_SCALE)
+  return predictions, np.concatenate(rates)[: len(video)]

@@ -106,14 +106,14 @@ class SolidsSoundJudge:
     rows, indices = matched(onsets, sample['events'][clear])
     indices = clear[indices]
     features = features_of(mono, onsets)[rows]
-    counts = _classifier(self.name)(features) if len(rows) else np.zeros(0, int)
+    predicted = _classifier(self.name)(features) if len(rows) else np.zeros(0, int)
     true = sample['materials'][indices]
     peaks = np.array([_peak(mono, onset) for onset in onsets[rows]])
     return ContactsHeard(
       onsets[rows] - sample['events'][indices],
       len(clear) - len(rows),
       len(onsets) - len(rows),
-      (counts[:, None] == true).any(1),
+      (predicted[:, None] == true).any(1),
       np.log(np.stack([peaks + 1e-6, sample['loudness'][indices]], -1)),
     )
 
