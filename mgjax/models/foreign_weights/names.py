@@ -6,6 +6,7 @@ ours stacks: `Row('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED)` ma
 """
 
 import fnmatch
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ class TensorName(NamedTuple):
   axes: tuple[int, ...] = ()  # of the tensor, in the order that the parameter has them; () keeps it
   # Which of how many equal parts along the tensor's first axis the parameter is.
   part: tuple[int, int] = (0, 1)
+  # Sizes of the tensor's leading axes, in the parameter's order, that the parameter's first axis
+  # holds together with the next one: (1, 2, 2) for a kernel (t h w c, d) of a tensor (t h w c d).
+  fold: tuple[int, ...] = ()
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -96,7 +100,8 @@ def export_tensors(
     array = np.asarray(leaf)
     slices = array if LAYER in row.names[0] else array[None]
     for names, layer in zip(_names(row, array.shape), slices, strict=True):
-      tensor = layer.transpose(np.argsort(row.axes)) if row.axes else layer
+      tensor = layer.reshape(_unfolded(row, layer.shape))
+      tensor = tensor.transpose(np.argsort(row.axes)) if row.axes else tensor
       for name in [name for name in names if types and name in types] or names[:1]:
         typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
         parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
@@ -158,10 +163,16 @@ def _names(row: TensorName, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]
 
 
 def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
-  shape = shape[1:] if LAYER in row.names[0] else shape
+  shape = _unfolded(row, shape[1:] if LAYER in row.names[0] else shape)
   if row.axes:
     shape = tuple(shape[axis] for axis in np.argsort(row.axes))
   return (shape[0] * row.part[1], *shape[1:]) if shape else ()
+
+
+def _unfolded(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
+  if not row.fold:
+    return shape
+  return (*row.fold, shape[0] // math.prod(row.fold), *shape[1:])
 
 
 def _as_ours(
@@ -178,5 +189,8 @@ def _as_ours(
     size = tensor.shape[0] // count if count > 1 else None
     tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
     tensor = tensor.transpose(row.axes) if row.axes else tensor
+    if row.fold:
+      folded = len(row.fold) + 1
+      tensor = tensor.reshape(math.prod(tensor.shape[:folded]), *tensor.shape[folded:])
     arrays.append(tensor if keep_type else tensor.astype(np.float32))
   return np.stack(arrays) if LAYER in row.names[0] else np.asarray(arrays[0], order='C')
