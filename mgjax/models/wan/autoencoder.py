@@ -84,7 +84,7 @@ def _convolved(
     ((0, 0), *padding),
     dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
   )
-  return y + bias.astype(dtype)
+  return y + bias[None, None, None, None].astype(dtype)
 
 
 class FrameConv(nn.Module):
@@ -116,7 +116,8 @@ class LengthNorm(nn.Module):
     scale = parameter(self, 'scale', ONES, ('channels',), x.shape[-1:])
     x = x.astype(jnp.float32)
     length = jnp.maximum(jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True)), 1e-12)
-    return (x / length * math.sqrt(x.shape[-1]) * scale).astype(self.dtype)
+    y = x / length * math.sqrt(x.shape[-1]) * jnp.broadcast_to(scale, x.shape)
+    return y.astype(self.dtype)
 
 
 class ResidualBlock(nn.Module):

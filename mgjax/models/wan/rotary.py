@@ -47,7 +47,7 @@ def rotate(x: Float[Array, 'b n g k'], rotation: Rotation) -> Float[Array, 'b n 
   return rotated.reshape(x.shape).astype(x.dtype)
 
 
-def waves(time: Float[Array, '...'], count: int) -> Float[Array, '... k']:
+def waves(time: Float[Array, ' b'], count: int) -> Float[Array, 'b k']:
   """Returns [cos(time w_i), sin(time w_i)] with w_i = 10000^(-i / (count / 2)), exact to 1e-6.
 
   A product such as 1000 w_i has an error of 6e-5 in float32. Here w_i / (2 pi) is split into a part
@@ -57,10 +57,12 @@ def waves(time: Float[Array, '...'], count: int) -> Float[Array, '... k']:
   turns = THETA ** (-np.arange(count // 2) / (count // 2)) / (2 * np.pi)
   step = 2.0 ** (np.floor(np.log2(turns)) - (_BITS - 1))
   large = np.floor(turns / step) * step
-  time = time[..., None]
+  time = time[:, None]
   coarse = jnp.round(4 * time) / 4
-  rest = coarse * jnp.asarray(turns - large, jnp.float32)
-  rest = rest + (time - coarse) * jnp.asarray(turns, jnp.float32)
-  exact = coarse * jnp.asarray(large, jnp.float32)
+  large, small, all_bits = (
+    jnp.asarray(numbers, jnp.float32)[None] for numbers in (large, turns - large, turns)
+  )
+  rest = coarse * small + (time - coarse) * all_bits
+  exact = coarse * large
   angles = 2 * np.pi * (exact - jnp.round(exact) + rest)
   return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
