@@ -7,8 +7,10 @@ from mgjax.core.typing import Array, Bool, Float
 from mgjax.models.wan.rotary import Rotation, rotate
 from mgjax.nn.attention import attend
 from mgjax.nn.linear import Linear, Map, linears
-from mgjax.nn.multihead import AXES, FEW_KEYS, READ
+from mgjax.nn.multihead import FEW_KEYS, READ
 from mgjax.nn.norm import RMSNorm
+
+_AXES: tuple[str, str] = ('embed', 'heads')
 
 
 class WanAttention(nn.Module):
@@ -42,16 +44,16 @@ class WanAttention(nn.Module):
     width = x.shape[-1]
     query, key, value = self._maps(width, 'query', 'key', 'value')
     query_norm, key_norm = self._norm('query_norm'), self._norm('key_norm')
-    out = Linear(width, AXES[::-1], True, dtype=self.dtype, name='out')
+    out = Linear(width, _AXES[::-1], True, dtype=self.dtype, name='out')
     if context is None:
       # The three maps together read x once.
-      q, k, v = linears(x, (query, key, value), AXES, self.dtype)
+      q, k, v = linears(x, (query, key, value), _AXES, self.dtype)
       q, k, v = self._split(query_norm(q)), self._split(key_norm(k)), self._split(v)
       if rotation is not None:
         q, k = rotate(q, rotation), rotate(k, rotation)
       y = attend(q, k, v, mask=valid, impl=self.impl, exchange=self.exchange)
       return out(y.reshape(x.shape))
-    (q,) = linears(x, (query,), AXES, self.dtype)
+    (q,) = linears(x, (query,), _AXES, self.dtype)
     q = self._split(query_norm(q))
     k, v = self._keys('keys_text', context, (key, value), key_norm)
     y = attend(q, k, v, impl=self.impl, **FEW_KEYS)
@@ -62,7 +64,7 @@ class WanAttention(nn.Module):
     return out(y.reshape(x.shape))
 
   def _maps(self, width: int, *names: str):
-    return tuple(Map((width, width), AXES, True, name=name)() for name in names)
+    return tuple(Map((width, width), _AXES, True, name=name)() for name in names)
 
   def _norm(self, name: str) -> RMSNorm:
     return RMSNorm(self.epsilon, self.dtype, name=name)
@@ -74,7 +76,7 @@ class WanAttention(nn.Module):
     """Returns keys and values of a context, from the cache if they are there."""
     if self.has_variable(READ, name):
       return self.get_variable(READ, name)
-    k, v = linears(tokens, maps, AXES, self.dtype)
+    k, v = linears(tokens, maps, _AXES, self.dtype)
     keys = self._split(key_norm(k)), self._split(v)
     if self.is_mutable_collection(READ) and not self.is_initializing():
       self.put_variable(READ, name, keys)
