@@ -9,12 +9,13 @@ from s to s' with h = log((1 - s') / s') - log((1 - s) / s) and e = expm1(-h):
 The correction uses the evaluation of the next step, so a step costs one evaluation.
 """
 
-import jax
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Float
-from mgjax.flow.solvers import Velocity, velocity_at
+from mgjax.flow.solvers import Time, Velocity, velocity_at
 
 FIRST = 1 - 1e-6  # the noise level of pure noise, whose logarithm would be infinite
 
@@ -58,21 +59,48 @@ def _correction(h: float, before: float) -> tuple[float, float, float]:
   return earlier, 1 - earlier - end, end
 
 
-def sample_unipc(
-  velocity: Velocity, noise: Float[Array, 'b *axes'], times: np.ndarray
-) -> Float[Array, 'b *axes']:
-  """Integrates from noise through `times` in float32, one evaluation a step."""
-  x = noise.astype(jnp.float32)
-  tables = [jnp.asarray(table, jnp.float32) for table in unipc_coefficients(times)]
-  levels = jnp.asarray(np.minimum(1 - np.asarray(times[:-1]), FIRST), jnp.float32)
+class UniPC(NamedTuple):
+  """What a step hands to the next one: x, the x that it began at, and two data predictions."""
 
-  def step(state: tuple[Array, ...], inputs: tuple[Array, ...]):
-    x, start, older, old = state
-    level, correct, predict = inputs
-    data = x + level * velocity_at(velocity, x, 1 - level)
-    x = correct[0] * start + correct[1] * older + correct[2] * old + correct[3] * data
-    return (predict[0] * x + predict[1] * old + predict[2] * data, x, old, data), None
+  x: Array
+  start: Array
+  older: Array
+  old: Array
 
+
+class UniPCRow(NamedTuple):
+  """What a step reads of a schedule.
+
+  Attributes:
+    time: flow time that the model is told, a whole number of thousandths, as published samplers
+      round it.
+    level: noise level of x.
+    correct, predict: a row of each table of `unipc_coefficients`.
+  """
+
+  time: Time
+  level: Time
+  correct: np.ndarray
+  predict: np.ndarray
+
+
+def begin_unipc(x: Float[Array, 'b *axes']) -> UniPC:
+  """Returns the state before the first step."""
   nothing = jnp.zeros_like(x)
-  (x, *_), _ = jax.lax.scan(step, (x, x, nothing, nothing), (levels, *tables))
-  return x
+  return UniPC(x, x, nothing, nothing)
+
+
+def unipc_rows(times: np.ndarray) -> list[UniPCRow]:
+  """Returns what each step of a schedule reads; `times` as above."""
+  levels = np.minimum(1 - np.asarray(times, np.float64)[:-1], FIRST)
+  told = 1 - np.floor(1000 * levels) / 1000
+  return list(map(UniPCRow, told, levels, *unipc_coefficients(times)))
+
+
+def unipc_step(velocity: Velocity, state: UniPC, row: UniPCRow) -> UniPC:
+  """Corrects x by the data prediction at it, and takes the next step: one evaluation."""
+  x, start, older, old = state
+  data = x + row.level * velocity_at(velocity, x, row.time)
+  factors, step = row.correct, row.predict
+  x = factors[0] * start + factors[1] * older + factors[2] * old + factors[3] * data
+  return UniPC(step[0] * x + step[1] * old + step[2] * data, x, old, data)

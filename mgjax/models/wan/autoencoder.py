@@ -7,6 +7,7 @@ over the smallest chunks, in the memory of one.
 """
 
 import math
+from typing import ClassVar
 
 import einops
 import flax.linen as nn
@@ -307,7 +308,7 @@ class WanAutoencoder(nn.Module):
 
   Attributes:
     encoder_width: channels of the first level of the encoder.
-    decoder_width: likewise of the decoder.
+    decoder_width: the same of the decoder.
     latent_channels: z.
     widths: of each level, in units of the first one's.
     depth: residual blocks of a level of the encoder; the decoder has one more.
@@ -327,6 +328,8 @@ class WanAutoencoder(nn.Module):
   shortcuts: bool = False
   dtype: jnp.dtype = jnp.float32
 
+  temporal: ClassVar[bool] = True
+
   @property
   def compression(self) -> tuple[int, int, int]:
     """Frames, rows and columns of a latent; the first latent has one frame."""
@@ -336,16 +339,15 @@ class WanAutoencoder(nn.Module):
   def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
     """Returns the shape of latents of a clip (t h w).
 
-    Raises DataError for another number of frames than 1 + 4 k, or sizes that do not divide.
+    Raises DataError for another number of frames than 1 + 4 k.
     """
     time, height, width = self.compression
     t, h, w = shape
-    if t % time != 1 or h % height or w % width:
+    if t % time != 1:
       raise DataError(
-        f'{t} frames of {h} x {w} pixels; expected 1 + {time} k frames, as {t - (t - 1) % time}, '
-        f'of a height and width that divide by {height} and {width}'
+        f'{t} frames; expected 1 + {time} k, as {t - (t - 1) % time} or {t + (1 - t) % time}'
       )
-    return 1 + t // time, h // height, w // width, self.latent_channels
+    return 1 + t // time, -(-h // height), -(-w // width), self.latent_channels
 
   def setup(self):
     levels = (self.widths, self.depth, self.halves_time, self.patch, self.shortcuts, self.dtype)

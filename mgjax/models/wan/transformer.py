@@ -4,7 +4,7 @@ Weights by the names of diffusers and of the original code are read by `mgjax.mo
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,13 @@ from mgjax.parallel.rules import place_rows, place_tokens, tokens_missing
 FREQUENCIES = 256  # of the waves of the time
 NOISE = 1000.0  # the time of pure noise, in Wan's units
 IMAGE_EPSILON = 1e-5  # of the norms around the map of a picture's tokens
+
+
+def _level(time: Float[Array, ' b']) -> Float[Array, ' b']:
+  """Returns the time as Wan counts it; whole numbers come out as such, whatever 1 - t rounds."""
+  level = NOISE * (1 - time.astype(jnp.float32))
+  whole = jnp.round(level)
+  return jnp.where(jnp.abs(level - whole) < 1e-4, whole, level)
 
 
 class WanBlock(nn.Module):
@@ -121,6 +128,13 @@ class WanTransformer(nn.Module):
   unroll: Positive = 1
   dtype: jnp.dtype = jnp.float32
 
+  # What is counted and checked of every backbone.
+  positions: ClassVar[tuple[int, int, int]] = (1024, 1024, 1024)
+  feed_forward: ClassVar[str] = 'gelu'
+
+  def tiles(self, sizes: tuple[int, int, int]) -> None:
+    """Returns None: every token reads all of them."""
+
   @nn.compact
   def __call__(
     self,
@@ -134,6 +148,8 @@ class WanTransformer(nn.Module):
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
     if ports.context is None:
       raise ConfigError('Wan reads states of a text encoder; give it a conditioning of text')
+    if ports.gated or ports.vector is not None or ports.offset is not None:
+      raise ConfigError('Wan reads text and what is added to its tokens; leave the rest out')
     sizes = grid(x.shape, self.patch)
     count = math.prod(sizes)
     missing = tokens_missing(count)  # so that the devices of a mesh share the tokens equally
@@ -147,7 +163,9 @@ class WanTransformer(nn.Module):
     patches = jnp.pad(patchify(x, self.patch), ((0, 0), (0, missing), (0, 0)))
     into = Linear(self.dim, ('patch', 'embed'), use_bias=True, dtype=self.dtype, name='patch_in')
     tokens = into(place_tokens(patches)).astype(jnp.float32)
-    features = waves(NOISE * (1 - time.astype(jnp.float32)), FREQUENCIES)
+    if ports.tokens is not None:
+      tokens = tokens + jnp.pad(ports.tokens, ((0, 0), (0, missing), (0, 0)))
+    features = waves(_level(time), FREQUENCIES)
     hidden = jax.nn.silu(linear(self.dim, 'time_in', jnp.float32)(features))
     embedding = linear(self.dim, 'time_out', jnp.float32)(hidden)
     shared = linear(6 * self.dim, 'time_shared', jnp.float32)(jax.nn.silu(embedding))
