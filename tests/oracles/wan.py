@@ -20,6 +20,15 @@ TRANSFORMERS = {
   'text_to_video': {'dim': 48, 'depth': 3, 'heads': 2, 'mlp_dim': 100, 'channels_out': 16},
   'heads_of_16': {'dim': 64, 'depth': 2, 'heads': 4, 'mlp_dim': 96, 'channels_out': 48},
 }
+# A whole pipeline: latents (b t h w c), steps and shift; text is drawn as above.
+PIPELINE = {
+  'transformer': {'dim': 48, 'depth': 2, 'heads': 2, 'mlp_dim': 96, 'channels_out': 4},
+  'latents': (1, 2, 4, 6, 4),
+  'steps': 6,
+  'shift': 5.0,
+  'guidance': 4.0,
+}
+SCHEDULERS = ('unipc', 'euler')
 LATENTS = (2, 3, 4, 6)  # (b t h w)
 TIMES = (0.75, 0.001)  # flow times of the rows
 # Fields of `WanAutoencoder`.
@@ -70,11 +79,19 @@ def draw_latents(name: str, frames: int) -> np.ndarray:
   return np.random.RandomState(frames).standard_normal(shape).astype(np.float32) / 2
 
 
-def make_transformer(name: str):
+def draw_pipeline() -> tuple[np.ndarray, np.ndarray]:
+  """Returns noise (b t h w c) and states (2 m e) of a prompt and of a negative one."""
+  numbers = np.random.RandomState(1)
+  noise = numbers.standard_normal(PIPELINE['latents'])
+  text = numbers.standard_normal((2, 7, TEXT))
+  text[0, 5:] = text[1, 2:] = 0
+  return noise.astype(np.float32), text.astype(np.float32)
+
+
+def make_transformer(fields: dict):
   """Makes the transformer of diffusers with drawn weights."""
   from diffusers import WanTransformer3DModel
 
-  fields = TRANSFORMERS[name]
   return _drawn(
     WanTransformer3DModel(
       num_attention_heads=fields['heads'],
@@ -149,6 +166,41 @@ def code(autoencoder, method: str, x: np.ndarray) -> np.ndarray:
   return y.permute(0, 2, 3, 4, 1).numpy()
 
 
+def sample(scheduler: str) -> tuple[np.ndarray, np.ndarray]:
+  """Returns every 7th pixel, in [0, 1], of a clip by diffusers, and its noise levels."""
+  import diffusers
+  import torch
+
+  if scheduler == 'unipc':
+    steps = diffusers.UniPCMultistepScheduler(
+      prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=PIPELINE['shift']
+    )
+  else:
+    steps = diffusers.FlowMatchEulerDiscreteScheduler(shift=PIPELINE['shift'])
+  pipeline = diffusers.WanPipeline(
+    tokenizer=None,
+    text_encoder=None,
+    vae=make_autoencoder('wan_2_1'),
+    scheduler=steps,
+    transformer=make_transformer(PIPELINE['transformer']),
+  )
+  pipeline.set_progress_bar_config(disable=True)
+  noise, text = draw_pipeline()
+  height, width = (8 * size for size in noise.shape[2:4])
+  found = pipeline(
+    prompt_embeds=torch.tensor(text[:1]),
+    negative_prompt_embeds=torch.tensor(text[1:]),
+    latents=torch.tensor(noise).permute(0, 4, 1, 2, 3),
+    num_inference_steps=PIPELINE['steps'],
+    guidance_scale=PIPELINE['guidance'],
+    height=height,
+    width=width,
+    num_frames=4 * noise.shape[1] - 3,
+    output_type='np',
+  )
+  return found.frames.reshape(-1)[::7], pipeline.scheduler.sigmas.numpy()
+
+
 def shapes_of(module) -> np.ndarray:
   """Returns names and shapes of all tensors, as JSON."""
   return np.array(
@@ -159,7 +211,7 @@ def shapes_of(module) -> np.ndarray:
 if __name__ == '__main__':
   vectors = {}
   for model in TRANSFORMERS:
-    module = make_transformer(model).double()
+    module = make_transformer(TRANSFORMERS[model]).double()
     velocity = answer(module, *draw_inputs(model))
     vectors[model] = {'shapes': shapes_of(module), 'velocity': velocity}
   for model in AUTOENCODERS:
@@ -170,4 +222,9 @@ if __name__ == '__main__':
       pixels = code(module, 'decode', draw_latents(model, count)).reshape(-1)[::7]
       latents = code(module, 'encode', draw_video(model, count))
       vectors[model] |= {f'encode_{count}': latents, f'decode_{count}': pixels}
+  vectors['pipeline'] = {}
+  for name in SCHEDULERS:
+    pixels, levels = sample(name)
+    vectors['pipeline'] |= {f'{name}_pixels': pixels, f'{name}_levels': levels}
+  vectors['pipeline']['shapes'] = shapes_of(make_transformer(PIPELINE['transformer']))
   codec.write_vectors(VECTORS, vectors)

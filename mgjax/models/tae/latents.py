@@ -24,6 +24,7 @@ from mgjax.models.tae.tiling import (
   stitch,
   tiles_at_once,
 )
+from mgjax.models.wan.autoencoder import WanAutoencoder
 
 _log = logging.getLogger(__name__)
 _LARGEST = 1e30  # that float32 still multiplies
@@ -159,7 +160,7 @@ class LatentCodec:
 
   def __init__(
     self,
-    model: Autoencoder,
+    model: Autoencoder | WanAutoencoder,
     params: Tree,
     statistics: Statistics,
     tiling: Tiling | None = None,
@@ -241,13 +242,13 @@ class LatentCodec:
 
   def _encode_clip(
     self, params: Tree, video: Float[Array, 'b t h w 3']
-  ) -> Float[Array, 'b t h w c']:
+  ) -> Float[Array, 'b u i j c']:
     """Returns the mean of the posterior of pixels in [-1, 1]."""
     return self.model.apply({'params': params}, video, method='encode').mean
 
   def _decode_clip(
     self, params: Tree, latents: Float[Array, 'b t h w c']
-  ) -> Float[Array, 'b t h w 3']:
+  ) -> Float[Array, 'b u i j 3']:
     """Returns pixels in [-1, 1] of latents as the model has them."""
     return self.model.apply({'params': params}, latents, method='decode')
 

@@ -35,10 +35,10 @@ class WanCodec(LatentCodec):
 
   def _encode_clip(
     self, params: Tree, video: Float[Array, 'b t h w 3']
-  ) -> Float[Array, 'b t h w c']:
+  ) -> Float[Array, 'b u i j c']:
     return encode(self.model, params, video)
 
   def _decode_clip(
     self, params: Tree, latents: Float[Array, 'b t h w c']
-  ) -> Float[Array, 'b t h w 3']:
+  ) -> Float[Array, 'b u i j 3']:
     return decode(self.model, params, latents)

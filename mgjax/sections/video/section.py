@@ -25,6 +25,7 @@ from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.models.tae.tiling import FrameArray, regroup
+from mgjax.models.wan.autoencoder import WanAutoencoder
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.section import FlowSection, Sizes
@@ -45,7 +46,7 @@ class VideoSection(FlowSection):
   make_codec = staticmethod(make_autoencoder)
   sheet_samples: ClassVar[int] = 8
 
-  def sizes(self, codec: Autoencoder, bucket: str) -> Sizes:
+  def sizes(self, codec: Autoencoder | WanAutoencoder, bucket: str) -> Sizes:
     shape = _thw(self.settings.shapes[bucket])
     check_shape(self.settings.model.backbone, codec, shape)
     return shape, codec.latent_shape(shape)
