@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import defaults
 from mgjax.models.tae.tiling import Tiling
-from mgjax.models.wan.autoencoder import WanAutoencoder
+from mgjax.models.tae.wan import WanAutoencoder
 
 from ..base import base
 

@@ -43,7 +43,7 @@ def get_config(size: str = '1.3b') -> ConfigDict:
   width = fields.get('text_dim', 4096)
   text = {'kind': 'text_states', 'encoder': 'umt5', 'features': width, 'length': 512}
   config = flow_model('video', WanTransformer, conditionings={'text': text}, **fields)
-  config.model.update(kind='wan', dtype='bfloat16', remat='nothing')
+  config.model.update(kind='wan', dtype='bfloat16', remat='attention')
   config.autoencoder = 'runs/wan/autoencoder'
   config.text = ConfigDict({'umt5': {'workdir': 'runs/wan/text', 'reads': 'plain_text'}})
   config.embeddings = ''
@@ -70,7 +70,7 @@ def get_config(size: str = '1.3b') -> ConfigDict:
 def _set_sampler(config: ConfigDict, shift: float) -> None:
   """Sets the sampler of the authors, and shifts the times of training as much."""
   config.sample.schedule = ConfigDict({'name': 'wan', 'shift_factor': shift})
-  config.sample.update(solver='unipc', steps=50, guidance=(('text', 5.0),), known_steps=0)
+  config.sample.update(solver='unipc', guidance=(('text', 5.0),), known_steps=0)
   config.objective.time.mean = -math.log(shift)
 
 

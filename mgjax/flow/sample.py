@@ -2,10 +2,6 @@
 tests/flow/test_sample.py.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,36 +9,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.flow.adaptive import dormand_prince
-from mgjax.flow.solvers import SOLVERS, Time, Velocity, velocity_at
-from mgjax.flow.unipc import begin_unipc, unipc_rows, unipc_step
-
-STEPPED = (*SOLVERS, 'unipc')  # solvers that take the steps of a schedule
-
-
-class Steps(NamedTuple):
-  """A solver step by step: `state = begin(x)`, then `state = step(velocity, state, row)`.
-
-  Attributes:
-    begin: x -> state, a tuple whose first entry is x.
-    rows: times -> what each step reads of the schedule.
-    step: takes a step.
-  """
-
-  begin: Callable[[Array], tuple[Array, ...]]
-  rows: Callable[[Any], Sequence[tuple[Any, ...]]]
-  step: Callable[[Velocity, Any, Any], tuple[Array, ...]]
-
-
-def make_steps(solver: str) -> Steps:
-  """Makes the steps of a solver in `STEPPED`."""
-  if solver == 'unipc':
-    return Steps(begin_unipc, unipc_rows, unipc_step)
-  take_step = SOLVERS[solver]
-
-  def step(velocity: Velocity, state: tuple[Array], row: tuple[Time, Time]) -> tuple[Array]:
-    return (take_step(velocity, state[0], *row),)
-
-  return Steps(lambda x: (x,), lambda times: list(itertools.pairwise(times)), step)
+from mgjax.flow.solvers import STEPPED, Velocity, make_steps, velocity_at
 
 
 def check_solver(solver: str, reuse: float = 0.0) -> None:

@@ -12,8 +12,8 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Tree
-from mgjax.flow.sample import STEPPED
 from mgjax.flow.schedules import make_time_grid
+from mgjax.flow.solvers import STEPPED
 from mgjax.lab.benchmarks.programs import Programs, check_rows, make_batch, program_shapes
 from mgjax.lab.planning.sampling.passes import count_passes
 from mgjax.lab.planning.step_spec import StepSpec

@@ -13,8 +13,8 @@ from mgjax.core.typing import Array, Batch, Drop, Float, Predict, Tree
 from mgjax.flow.guidance import Guidance, MakeVelocity, Scales, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
-from mgjax.flow.sample import STEPPED, make_steps, sample
-from mgjax.flow.solvers import Velocity
+from mgjax.flow.sample import sample
+from mgjax.flow.solvers import STEPPED, Velocity, make_steps
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.multihead import READ
 from mgjax.parallel.compiler import DeviceProgram
@@ -123,7 +123,7 @@ def make_generate(
 
   Args:
     times: the schedule, from `flow.schedules.make_time_grid`.
-    solver: a name in `flow.sample.STEPPED`, or 'dormand_prince'.
+    solver: a name in `flow.solvers.STEPPED`, or 'dormand_prince'.
     guidance: pairs of a conditioning's name and scale; the paper's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.

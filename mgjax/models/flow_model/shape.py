@@ -3,7 +3,7 @@
 from mgjax.core.errors import ConfigError
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.tae.autoencoder import Autoencoder
-from mgjax.models.wan.autoencoder import WanAutoencoder
+from mgjax.models.tae.wan import WanAutoencoder
 from mgjax.models.wan.transformer import WanTransformer
 
 

@@ -23,7 +23,7 @@ from mgjax.models.tae.blocks import (
   Upsample,
 )
 from mgjax.models.tae.shortcut import blocks, unblock
-from mgjax.models.wan.autoencoder import WanAutoencoder
+from mgjax.models.tae.wan import WanAutoencoder
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm

@@ -24,7 +24,7 @@ from mgjax.models.tae.tiling import (
   stitch,
   tiles_at_once,
 )
-from mgjax.models.wan.autoencoder import WanAutoencoder
+from mgjax.models.tae.wan import WanAutoencoder
 
 _log = logging.getLogger(__name__)
 _LARGEST = 1e30  # that float32 still multiplies

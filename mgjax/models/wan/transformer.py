@@ -131,6 +131,8 @@ class WanTransformer(nn.Module):
   # What is counted and checked of every backbone.
   positions: ClassVar[tuple[int, int, int]] = (1024, 1024, 1024)
   feed_forward: ClassVar[str] = 'gelu'
+  affine: ClassVar[bool] = False
+  stream_dtype: ClassVar[jnp.dtype] = jnp.dtype(jnp.float32)
 
   def tiles(self, sizes: tuple[int, int, int]) -> None:
     """Returns None: every token reads all of them."""

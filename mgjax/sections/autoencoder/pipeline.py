@@ -9,8 +9,8 @@ from mgjax.core.typing import Tree
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
-from mgjax.models.wan.autoencoder import WanAutoencoder
-from mgjax.models.wan.codec import WanCodec
+from mgjax.models.tae.wan import WanAutoencoder
+from mgjax.models.tae.wan_codec import WanCodec
 from mgjax.parallel.shard import on_every_device
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.load_params import load_params

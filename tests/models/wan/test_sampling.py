@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.unipc import unipc_rows
+from mgjax.flow.solvers import make_steps
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import small_inputs
 from mgjax.models.flow_model.sampling import NEGATIVE, Stepwise, make_generate
+from mgjax.models.tae import wan_names
 from mgjax.models.tae.latents import Statistics
-from mgjax.models.wan import autoencoder_names, names
-from mgjax.models.wan.autoencoder import WanAutoencoder
-from mgjax.models.wan.codec import WanCodec
+from mgjax.models.tae.wan import WanAutoencoder
+from mgjax.models.tae.wan_codec import WanCodec
+from mgjax.models.wan import names
 from tests.models.wan.test_wan import imported, tensors_of, vectors
 from tests.oracles import wan as oracle
 
@@ -42,7 +43,7 @@ def wan():
 @pytest.fixture(scope='module')
 def codec():
   model = WanAutoencoder(**oracle.AUTOENCODERS['wan_2_1'])
-  rows = autoencoder_names.autoencoder_rows(model)
+  rows = wan_names.autoencoder_rows(model)
   video = jnp.asarray(oracle.draw_video('wan_2_1', 5))
   params = imported(rows, tensors_of(vectors('wan_2_1')), model, video)
   return WanCodec(model, params, Statistics.neutral(4))
@@ -70,14 +71,16 @@ def test_pixels_are_those_of_diffusers(wan, codec, solver):
 
 
 def test_noise_levels_are_those_of_diffusers():
-  levels = [row.level for row in unipc_rows(grid('diffusers'))]
+  levels = [row.level for row in make_steps('unipc').rows(grid('diffusers'))]
   known = vectors('pipeline')['unipc_levels']
   assert known[-1] == 0 and np.array_equal(np.float32(levels), known[:-1])
 
 
 def test_times_are_told_in_whole_numbers_of_the_published_samplers():
   # Of 40 steps with shift 12, by the code of Wan and of diffusers; all are below 1000.
-  told = {name: unipc_rows(make_time_grid(name, 40, shift_factor=12.0)) for name in TOLD}
+  told = {
+    name: make_steps('unipc').rows(make_time_grid(name, 40, shift_factor=12.0)) for name in TOLD
+  }
   for name, known in TOLD.items():
     times = np.array([1000 * (1 - row.time) for row in told[name]])
     assert times[[0, 20, -1]].round().tolist() == known

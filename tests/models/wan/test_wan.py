@@ -11,8 +11,9 @@ import pytest
 from mgjax.core.errors import DataError
 from mgjax.models.conditioning.ports import Ports
 from mgjax.models.foreign_weights.names import export_tensors, import_tensors
-from mgjax.models.wan import autoencoder_names, names
-from mgjax.models.wan.autoencoder import WanAutoencoder, decode, encode
+from mgjax.models.tae import wan_names
+from mgjax.models.tae.wan import WanAutoencoder, decode, encode
+from mgjax.models.wan import names
 from mgjax.models.wan.rotary import make_rotation, rotate, waves
 from mgjax.models.wan.transformer import WanTransformer
 from tests.oracles import wan as oracle
@@ -140,7 +141,7 @@ def test_waves_are_exact():
 def autoencoder(request):
   known = vectors(request.param)
   model = WanAutoencoder(**oracle.AUTOENCODERS[request.param])
-  rows = autoencoder_names.autoencoder_rows(model)
+  rows = wan_names.autoencoder_rows(model)
   video = jnp.asarray(oracle.draw_video(request.param, 5))
   params = imported(rows, tensors_of(known), model, video)
   return request.param, model, params, known

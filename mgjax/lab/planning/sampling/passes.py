@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
 from mgjax.flow.guidance import Guidance, make_guided
-from mgjax.flow.sample import STEPPED, make_steps
 from mgjax.flow.schedules import make_time_grid
+from mgjax.flow.solvers import STEPPED, make_steps
 from mgjax.models.flow_model.settings import SampleSettings
 
 # What weights are kept in while a model samples, and bytes of a number. Scales of int8, one a

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mgjax.core.typing import Array, Float, Tree
 from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
-from mgjax.models.wan.autoencoder import WanAutoencoder, decode, encode
+from mgjax.models.tae.wan import WanAutoencoder, decode, encode
 
 _WHOLE = 2**30  # frames; memory does not grow with them, since chunks are scanned
 

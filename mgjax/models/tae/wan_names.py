@@ -7,7 +7,7 @@ list, in both layouts; of the decoder only the original does.
 from collections.abc import Iterator
 
 from mgjax.models.foreign_weights.names import TensorName
-from mgjax.models.wan.autoencoder import WanAutoencoder
+from mgjax.models.tae.wan import WanAutoencoder
 
 EXPECTED = "those of Wan's autoencoder, by the names of diffusers or of the original"
 _VIDEO_KERNEL = (2, 3, 4, 1, 0)  # (o i t h w) of PyTorch
