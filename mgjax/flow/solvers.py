@@ -4,7 +4,8 @@ A velocity maps x (b ...) and time (b,) to an array like x. The paper samples vi
 sound with midpoint, and found both to beat the adaptive Dormand-Prince method for video.
 
 UniPC of order 2 (Zhao et al. 2023, arXiv 2302.04867) is how Wan is sampled. With the noise level
-s = 1 - t, the data that a velocity u predicts are m = x + s u. A step goes from s to s' with h = log((1 - s') / s') - log((1 - s) / s) and e = expm1(-h):
+s = 1 - t, the data that a velocity u predicts are m = x + s u. A step goes from s to s', with
+h = log((1 - s') / s') - log((1 - s) / s) and e = expm1(-h):
 
   predict  x' = (s' / s) x - (1 - s') e (m + (m_before - m) / (2 r)),   r = h_before / h
   correct  the same step once more, with m' of its end as a third point

@@ -150,8 +150,11 @@ class WanTransformer(nn.Module):
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
     if ports.context is None:
       raise ConfigError('Wan reads states of a text encoder; give it a conditioning of text')
-    if ports.gated or ports.vector is not None or ports.offset is not None:
-      raise ConfigError('Wan reads text and what is added to its tokens; leave the rest out')
+    if ports.gated or ports.offset is not None:
+      raise ConfigError(
+        'Wan reads text, and what is added to its tokens or to the embedding of its time; a '
+        'conditioning of another kind was given'
+      )
     sizes = grid(x.shape, self.patch)
     count = math.prod(sizes)
     missing = tokens_missing(count)  # so that the devices of a mesh share the tokens equally
@@ -170,6 +173,8 @@ class WanTransformer(nn.Module):
     features = waves(_level(time), FREQUENCIES)
     hidden = jax.nn.silu(linear(self.dim, 'time_in', jnp.float32)(features))
     embedding = linear(self.dim, 'time_out', jnp.float32)(hidden)
+    if ports.vector is not None:
+      embedding = embedding + ports.vector.astype(jnp.float32)
     shared = linear(6 * self.dim, 'time_shared', jnp.float32)(jax.nn.silu(embedding))
     text = linear(self.dim, 'text_in', self.dtype)(ports.context.astype(self.dtype))
     text = linear(self.dim, 'text_out', self.dtype)(jax.nn.gelu(text))
