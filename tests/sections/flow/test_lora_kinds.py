@@ -158,7 +158,7 @@ KINDS = {
   'LoRA with a middle matrix': ('.lora_mid.weight',),
   'LoRA of embeddings': ('.lora_embedding_A', '.lora_embedding_B.default'),
   'LoRA with biases': ('.lora_B.bias', '.lora_B.default.bias', '.lora_up.bias'),
-  'differences of parameters': ('.diff', '.diff_b', '.diff_m', '.set_weight', '.w_norm', '.b_norm'),
+  'differences of parameters': ('.diff_g', '.set_weight', '.w_norm', '.b_norm'),
   'parameters themselves': ('.weight', '.bias', '.base_layer.bias', '.modules_to_save.weight'),
   'LoRA with more tensors than A and B': ('.lora_A.weight_scale', '.lora_up.weight_scale_inv'),
   'diag': ('.lora_diag',),
