@@ -224,22 +224,22 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
   Raises ConfigError if the effect is not finite.
   """
   pairs_of_kernel: dict[str, list[tuple[Tree, Tree]]] = {}
-  leaves: dict[str, Tree] = {}
+  changes: dict[str, Tree] = {}
   for adapters, weight in several:
     with np.errstate(over='ignore'):
       for name, (a, b) in pairs(adapters).items():
         pairs_of_kernel.setdefault(name, []).append((a * weight, b))
       for name, change in differences_in(adapters).items():
-        key = f'{name}/{DIFFERENCE}'
-        leaves[key] = leaves.get(key, 0) + weight * change
+        changes[name] = changes.get(name, 0) + weight * change
   finite = {name: is_finite_change(weighted) for name, weighted in pairs_of_kernel.items()}
-  finite |= {name: bool(np.isfinite(change).all()) for name, change in leaves.items()}
+  finite |= {name: bool(np.isfinite(change).all()) for name, change in changes.items()}
   for name in (name for name, is_finite in finite.items() if not is_finite):
     weights = ', '.join(f'{weight:g}' for _, weight in several)
     raise ConfigError(
       f'adapters with the weights {weights} change {name} by no finite number; expected smaller '
       'weights, as in --lora=style:0.8'
     )
+  leaves = {f'{name}/{DIFFERENCE}': change for name, change in changes.items()}
   for name, weighted_pairs in pairs_of_kernel.items():
     first, second = zip(*weighted_pairs, strict=True)
     leaves[f'{name}/{LORA_A}'] = jnp.concatenate(first, axis=-1)

@@ -187,8 +187,8 @@ class SampleSettings:
 
   Raises:
     ConfigError: there are no steps, there is no such solver or type, scales of guidance do not go
-      together, a solver is to reuse velocities that cannot, shifts do not lead back, or there are
-      adapters for an expert and no expert.
+      together, a solver is to reuse velocities that cannot, or shifts do not lead back. Or there
+      are adapters for an expert and no expert.
   """
 
   guidance: Guidance

@@ -112,12 +112,12 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
     self._params = self._adapted(params, workdir, self._settings.loras)
+    if self._settings.expert:
+      self._params = self._with_expert(meta['notes'])
     words = Vocabulary()
     words.add(words_in(meta['notes']))
     for path, _ in (*self._settings.loras, *self._settings.expert_loras):
       words.add(words_of_adapters(path))
-    if self._settings.expert:
-      self._params = self._with_expert(meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(words.notes())
     text = TextSettings.of(self.config.to_dict())
