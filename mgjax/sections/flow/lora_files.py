@@ -162,12 +162,10 @@ def write_adapters(
       first, second = (
         np.asarray(factor if layer is None else factor[layer], np.float32) for factor in (a, b)
       )
-      tensor = np.ascontiguousarray(to_theirs(row, first))
-      tensors[f'{key}.lora_{down}.weight'] = tensor
-      window = [1] * (tensor.ndim - 2)
-      tensors[f'{key}.lora_{up}.weight'] = np.ascontiguousarray(second.T).reshape(
-        *second.T.shape, *window
-      )
+      first = to_theirs(row, first)
+      second = np.expand_dims(second.T, tuple(range(2, first.ndim)))  # a window of 1
+      tensors[f'{key}.lora_{down}.weight'] = np.ascontiguousarray(first)
+      tensors[f'{key}.lora_{up}.weight'] = np.ascontiguousarray(second)
       if not folder:
         tensors[f'{key}.alpha'] = np.array(alpha, np.float32)
   metadata = {
@@ -312,11 +310,14 @@ def _find(file: TensorFile, base: Tree, rows: Sequence[TensorName], name: str) -
   if not file.names:
     raise ConfigError(f'{name} has no tensors; expected adapters, save or download them again')
   for misfit in _misfits(file, found):
-    raise ConfigError(f'{name} is of another model: {misfit}')
-  if unknown or not any(found):
     raise ConfigError(
-      f'{name} is of another model: {len(unknown)} of its {len(file.names)} keys do not fit, as '
-      f'{_named(unknown or left_out)}; this one has maps such as '
+      f'{name} is of another model: {misfit}; give adapters that were trained for this one'
+    )
+  if unknown or not any(found):
+    misfits = unknown or left_out
+    raise ConfigError(
+      f'{name} is of another model: {len(misfits)} of its {len(file.names)} keys do not fit, as '
+      f'{_named(misfits)}; this one has maps such as '
       f'{next(iter(places)).removesuffix(".weight")!r}'
     )
   for own_keys in found.low_rank.values():
