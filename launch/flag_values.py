@@ -268,5 +268,10 @@ _SAMPLING = {
     expert,
     'A run of the same model and from which flow time on it answers: runs/late@0.4.',
   ),
+  'expert_lora': lambda: define(
+    'expert_lora',
+    lambda text: join_list(paths(text)),
+    'Adapters of the expert, written as those of --lora, which change the run alone.',
+  ),
   'weights': define_weights,
 }

@@ -54,7 +54,7 @@ from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES
 from mgjax.models.tae.latents import Statistics
 from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
-from mgjax.nn.lora import lora_settings, pairs
+from mgjax.nn.lora import differences_in, lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
 from mgjax.registry import feature
 from mgjax.sections.autoencoder.pipeline import KEPT
@@ -192,7 +192,12 @@ def _import_adapters(
 ) -> None:
   """Writes a run of adapters at step 0, for the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
-  adapters = read_adapters(source, base, weights.maps)
+  adapters = read_adapters(source, base, weights.rows(fields_of(config, 'model')))
+  if changes := differences_in(adapters):
+    raise ConfigError(
+      f'{os.fspath(source)!r} has differences of parameters, as of {next(iter(changes))}, which a '
+      'run of adapters cannot train; sample with --lora, or delete them from the file'
+    )
   kernels = pairs(adapters)
   padded = {}
   rank = max(b.shape[-2] for _, b in kernels.values())
@@ -359,7 +364,8 @@ def export_weights(
     adapters, meta = load_adapters(workdir, which, step)
     words = words_in(meta['notes'])
     about = AboutAdapters(config.component, config.start_from, out.stem, words)
-    write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, section.maps)
+    rows = section.rows(fields_of(config, 'model'))
+    write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, rows)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return
   if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):

@@ -330,11 +330,6 @@ def _write_pair(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) 
   return "both towers by transformers' names"
 
 
-_MAPS = {
-  row.ours: row.names[0].removesuffix('.weight')
-  for row in _pair_rows()
-  if row.ours is not None and row.ours.endswith('/kernel')
-}
 PAIR_FORMAT = WeightFormat(
   make_clip_model,
   _init_pair,
@@ -343,5 +338,5 @@ PAIR_FORMAT = WeightFormat(
   write=_write_pair,
   noted=(),
   how=(),
-  maps=_MAPS,
+  rows=lambda _: _pair_rows(),
 )

@@ -25,6 +25,8 @@ from mgjax.models.flow_model.model import FlowModel
 from mgjax.models.flow_model.sampling import make_generate
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.foreign_weights.format import WeightFormat
+from mgjax.models.foreign_weights.names import TensorName
+from mgjax.models.wan.names import rows_in
 from mgjax.models.wan.transformer import WanTransformer
 
 MOVIE_GEN = 'movie_gen'
@@ -191,7 +193,18 @@ def _init(model: FlowModel, notes: Fields, key: jax.Array) -> Tree:
   return nn.unbox(model.init(key, *inputs)['params'])
 
 
+def published_names(fields: Fields) -> tuple[TensorName, ...]:
+  """Returns the names that other projects give to the parameters of a flow model; () if none do.
+
+  `fields` are those of `config.model`.
+  """
+  return rows_in('backbone') if fields.get('kind') == 'wan' else ()
+
+
 # No other project has such a model, and its autoencoder is exported by itself.
 FLOW_MODEL_FORMAT = WeightFormat(
-  make_flow_model, _init, how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll')
+  make_flow_model,
+  _init,
+  how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll'),
+  rows=published_names,
 )

@@ -3,8 +3,7 @@
 import contextlib
 import functools
 import pathlib
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +13,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.settings import checked
 from mgjax.core.typing import Tree
+from mgjax.models.foreign_weights.names import TensorName
 
 
 class ImportedWeights(NamedTuple):
@@ -42,8 +42,9 @@ class WeightFormat(NamedTuple):
   frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
   # Fields of `config.model` that say how it is computed, and stay as they are configured.
   how: tuple[str, ...] = ('dtype',)
-  # Kernels -> the linear maps that they are there, '{layer}' that of a stack: names of adapters.
-  maps: Mapping[str, str] = types.MappingProxyType({})
+  # Fields of `config.model` -> the names that other projects give to its parameters. Files of
+  # adapters are written and read by them; without them by our own.
+  rows: Callable[[Fields], Sequence[TensorName]] = lambda _: ()
 
 
 def parameter_shapes(weight_format: WeightFormat, fields: Fields, notes: Fields) -> Tree:

@@ -100,8 +100,7 @@ def export_tensors(
     array = np.asarray(leaf)
     slices = array if LAYER in row.names[0] else array[None]
     for names, layer in zip(_names(row, array.shape), slices, strict=True):
-      tensor = layer.reshape(_unfolded(row, layer.shape))
-      tensor = tensor.transpose(np.argsort(row.axes)) if row.axes else tensor
+      tensor = to_theirs(row, layer)
       for name in [name for name in names if types and name in types] or names[:1]:
         typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
         parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
@@ -109,6 +108,27 @@ def export_tensors(
     name: np.concatenate([rows[i] for i in sorted(rows)]) if len(rows) > 1 else rows[0]
     for name, rows in parts.items()
   }
+
+
+def to_ours(row: TensorName, tensor: np.ndarray) -> np.ndarray:
+  """Returns a tensor with the axes of its parameter, of one layer if that is a stack."""
+  tensor = tensor.transpose(row.axes) if row.axes else tensor
+  if not row.fold:
+    return tensor
+  folded = len(row.fold) + 1
+  return tensor.reshape(math.prod(tensor.shape[:folded]), *tensor.shape[folded:])
+
+
+def to_theirs(row: TensorName, array: np.ndarray) -> np.ndarray:
+  """Returns a parameter, or one layer of a stack, with the axes of its tensor."""
+  tensor = array.reshape(_unfolded(row, array.shape))
+  return tensor.transpose(np.argsort(row.axes)) if row.axes else tensor
+
+
+def shape_in_file(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """Returns the shape of the tensor of a parameter, or of one layer of a stack, of this shape."""
+  shape = _unfolded(row, shape)
+  return tuple(shape[axis] for axis in np.argsort(row.axes)) if row.axes else shape
 
 
 def arrange(
@@ -163,9 +183,7 @@ def _names(row: TensorName, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]
 
 
 def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
-  shape = _unfolded(row, shape[1:] if LAYER in row.names[0] else shape)
-  if row.axes:
-    shape = tuple(shape[axis] for axis in np.argsort(row.axes))
+  shape = shape_in_file(row, shape[1:] if LAYER in row.names[0] else shape)
   return (shape[0] * row.part[1], *shape[1:]) if shape else ()
 
 
@@ -188,9 +206,6 @@ def _as_ours(
     index, count = row.part
     size = tensor.shape[0] // count if count > 1 else None
     tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
-    tensor = tensor.transpose(row.axes) if row.axes else tensor
-    if row.fold:
-      folded = len(row.fold) + 1
-      tensor = tensor.reshape(math.prod(tensor.shape[:folded]), *tensor.shape[folded:])
+    tensor = to_ours(row, tensor)
     arrays.append(tensor if keep_type else tensor.astype(np.float32))
   return np.stack(arrays) if LAYER in row.names[0] else np.asarray(arrays[0], order='C')

@@ -73,3 +73,8 @@ def _rows() -> Iterator[TensorName]:
 
 
 ROWS = tuple(_rows())
+
+
+def rows_in(subtree: str) -> tuple[TensorName, ...]:
+  """Returns the rows of a model that has the transformer as a subtree, as 'backbone'."""
+  return tuple(row._replace(ours=row.ours and f'{subtree}/{row.ours}') for row in ROWS)
