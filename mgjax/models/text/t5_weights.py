@@ -3,11 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
-from mgjax.core.safetensors_files import check_agrees, listed
+from mgjax.core.safetensors_files import AnyTensor, check_agrees, listed
 from mgjax.core.settings import Positive
 from mgjax.models.foreign_weights.format import config_number
 from mgjax.models.foreign_weights.names import TRANSPOSED, TensorName
@@ -74,7 +72,7 @@ def t5_rows(fields: Fields) -> Sequence[TensorName]:
   return ROWS if gated else [_PLAIN if row.ours == _UP else row for row in ROWS]
 
 
-def t5_fields(tensors: Mapping[str, np.ndarray], config: Fields | None = None) -> JSON:
+def t5_fields(tensors: Mapping[str, AnyTensor], config: Fields | None = None) -> JSON:
   """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
 
   Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
@@ -117,7 +115,7 @@ def t5_config(fields: Fields) -> JSON:
   }
 
 
-def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
+def _shape(tensors: Mapping[str, AnyTensor], *names: str) -> tuple[int, int]:
   for name in names:
     if name in tensors and tensors[name].ndim == 2:
       return tensors[name].shape

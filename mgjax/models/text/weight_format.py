@@ -8,11 +8,10 @@ from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import in_file, listed
+from mgjax.core.safetensors_files import AnyTensor, in_file, listed
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.files import read_weights
@@ -44,7 +43,7 @@ class Family(NamedTuple):
 
   make: Callable[[Fields], nn.Module]
   inputs: Callable[[Tree], tuple[Tree, ...]]
-  fields: Callable[[Mapping[str, np.ndarray], Fields | None], JSON]
+  fields: Callable[[Mapping[str, AnyTensor], Fields | None], JSON]
   rows: Callable[[Fields, Collection[str]], Sequence[TensorName]]
   config: Callable[[Fields], JSON]
   expected: str
