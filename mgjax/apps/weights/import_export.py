@@ -56,7 +56,7 @@ from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
 from mgjax.nn.lora import lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
-from mgjax.registry import feature
+from mgjax.registry import weight_format
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
   ADAPTER_FORMATS,
@@ -124,7 +124,7 @@ def import_weights(
       checkpoints.
   """
   workdir = pathlib.Path(workdir)
-  weights = feature(config.component, 'weights', 'has weights to import').get()
+  weights = weight_format(config)
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
@@ -350,7 +350,7 @@ def export_weights(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config, out = read_config(workdir), own_folder(out)
-  section = feature(config.component, 'weights', 'has weights to export').get()
+  section = weight_format(config)
   if weights and form not in OURS:
     raise ConfigError(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
@@ -362,7 +362,7 @@ def export_weights(
     write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, section.maps)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return
-  if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
+  if form not in (known := [*OURS, *section.writers]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}, or of adapters {", ".join(ADAPTER_FORMATS)}'
@@ -377,8 +377,8 @@ def export_weights(
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
-  if form not in OURS and section.write is not None:
-    written = section.write(params, fields_of(config, 'model'), notes, out)
+  if form not in OURS:
+    written = section.writers[form](params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)

@@ -335,9 +335,8 @@ _MAPS = {
 PAIR_FORMAT = WeightFormat(
   make_clip_model,
   _init_pair,
-  form='transformers',
+  writers={'transformers': _write_pair},
   folder=True,
-  write=_write_pair,
   noted=(),
   how=(),
   maps=_MAPS,

@@ -92,15 +92,20 @@ def import_tensors(
 
 
 def export_tensors(
-  rows: Sequence[TensorName], params: Tree, types: Mapping[str, str] | None = None
+  rows: Sequence[TensorName],
+  params: Tree,
+  types: Mapping[str, str] | None = None,
+  layout: int | None = None,
 ) -> Tensors:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
   `types` are those of the tensors whence the parameters came, by name. Then the same ones are
   written, of a parameter that stood there by several names all of them, in the same types: bit by
-  bit what was imported. Without it the first names are, in the parameters' types. Raises
-  ConfigError if a parameter is in no row.
+  bit what was imported. Without it the first names are, in the parameters' types. `layout` chooses
+  which name of each row is written instead, 0 for the first and -1 for the last. Raises ConfigError
+  if a parameter is in no row.
   """
+  types = types or {}
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
   parts: dict[str, dict[int, np.ndarray]] = {}
@@ -111,9 +116,10 @@ def export_tensors(
     for names, layer in zip(_names(row, array.shape), slices, strict=True):
       tensor = layer.reshape(_unfolded(row, layer.shape))
       tensor = tensor.transpose(np.argsort(row.axes)) if row.axes else tensor
-      for name in [name for name in names if types and name in types] or names[:1]:
-        typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
-        parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
+      known = [name for name in names if name in types]
+      tensor = tensor.astype(np.dtype(types[known[0]])) if known else tensor
+      for name in (known or names[:1]) if layout is None else [names[layout]]:
+        parts.setdefault(name, {})[row.part[0]] = np.asarray(tensor, order='C')
   return {
     name: np.concatenate([rows[i] for i in sorted(rows)]) if len(rows) > 1 else rows[0]
     for name, rows in parts.items()

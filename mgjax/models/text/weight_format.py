@@ -91,6 +91,6 @@ def make_encoder_format(family: Family) -> WeightFormat:
     return 'the encoder by the names of its source'
 
   kind = WeightFormat(
-    family.make, init, read, 'transformers', True, write, ('source',), frozen=True
+    family.make, init, read, {'transformers': write}, True, ('source',), frozen=True
   )
   return kind
