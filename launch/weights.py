@@ -66,7 +66,7 @@ from mgjax.core.errors import CheckpointError, ConfigError, DataError
 from . import command_line, flag_values
 
 with epy.lazy_imports():
-  from mgjax.apps.weights import average_runs, cards
+  from mgjax.apps.weights import average_runs, cards, wan_folders
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
   from mgjax.training.checkpoints import (
@@ -167,8 +167,12 @@ def main(arguments) -> None:
 
 
 def _import() -> None:
-  if not command_line.print_config(_CONFIG.value):
-    weights.import_weights(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
+  if command_line.print_config(_CONFIG.value):
+    return
+  model = _CONFIG.value.to_dict().get('model') or {}
+  is_wan = _CONFIG.value.component == 'video' and model.get('kind') == 'wan'
+  read = wan_folders.import_wan if is_wan else weights.import_weights
+  read(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
 
 
 def _export() -> None:

@@ -36,7 +36,7 @@ class StoredTensor:
 
   Attributes:
     shape: as the file says.
-    dtype: likewise.
+    dtype: as the file says.
     load: reads the tensor. It raises ConfigError if the file is damaged.
   """
 

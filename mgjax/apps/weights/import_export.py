@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,8 @@ from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, Weights
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
+Complete = Callable[[ImportedWeights], ImportedWeights]
+
 OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
@@ -100,6 +102,7 @@ def import_weights(
   source: str | os.PathLike[str],
   workdir: str | os.PathLike[str],
   tokenizer: str | os.PathLike[str] | None = None,
+  complete: Complete | None = None,
 ) -> None:
   """Makes a work directory of a component from files, as of a run stopped at step 0.
 
@@ -118,6 +121,7 @@ def import_weights(
       a folder of transformers, its index or a file of its tensors.
     workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
+    complete: adds to what was read from files of another project what they do not hold.
 
   Raises:
     ConfigError: the files cannot be used, or the work directory is of another run or has
@@ -130,7 +134,7 @@ def import_weights(
   if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
     source = inside
   with hold(workdir):
-    _import_into(workdir, config.to_dict(), source, weights, tokenizer)
+    _import_into(workdir, config.to_dict(), source, weights, tokenizer, complete)
 
 
 def _import_into(
@@ -139,6 +143,7 @@ def _import_into(
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
+  complete: Complete | None,
 ) -> None:
   component = config['component']
   old = fields_of(config, 'model')
@@ -150,9 +155,10 @@ def _import_into(
   if (ours := _read_ours(source, component, weights)) is not None:
     model, params, notes = _from_ours(weights, old, *ours)
   elif weights.read is not None:
-    model, params, notes = weights.read(
+    imported = weights.read(
       old, source, seed=config['seed'], keep_type=config.get('keep_type', False)
     )
+    model, params, notes = imported if complete is None else complete(imported)
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '

@@ -21,11 +21,19 @@ class WeightFile(NamedTuple):
   tensors: Mapping[str, StoredTensor]  # by their names, in their types; nothing is read yet
   # The object in config.json of the folder, or None: a file given by itself has none.
   config: JSON | None
-  digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
+  files: tuple[pathlib.Path, ...]  # that hold the tensors
 
   def types(self) -> dict[str, str]:
     """Returns the type of every tensor."""
     return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
+
+  def digests(self) -> dict[str, str]:
+    """Returns the SHA-256 of every file by its name; it reads all of them."""
+    digests = {}
+    for path in self.files:
+      with path.open('rb') as file:
+        digests[path.name] = hashlib.file_digest(file, 'sha256').hexdigest()
+    return digests
 
 
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
@@ -41,7 +49,6 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   path = _in_folder(path) if path.is_dir() else path
   parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
   tensors: dict[str, StoredTensor] = {}
-  digests = {}
   for name, expected in parts.items():
     file = path.parent / name
     file_tensors = open_pickle(file) if name.endswith(TORCH_SUFFIXES) else stored_tensors(file)
@@ -54,9 +61,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         f'{os.fspath(file)!r} does not hold what {path.name} says: {listed(kinds)}; get both again'
       )
     tensors |= file_tensors
-    with file.open('rb') as opened:
-      digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
-  return WeightFile(tensors, config, digests)
+  return WeightFile(tensors, config, tuple(path.parent / name for name in parts))
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:

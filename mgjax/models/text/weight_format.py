@@ -78,10 +78,11 @@ def make_encoder_format(family: Family) -> WeightFormat:
     )
     if left_out:
       _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
-    for name, digest in weights.digests.items():
+    digests = weights.digests()
+    for name, digest in digests.items():
       _log.info('%s  %s', digest, name)
     types = {name: dtype for name, dtype in weights.types().items() if name not in left_out}
-    return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
+    return ImportedWeights(fields, params, {'source': {'sha256': digests, 'types': types}})
 
   def write(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
     types = notes['source']['types']

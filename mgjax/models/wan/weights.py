@@ -135,6 +135,15 @@ def transformer_fields(tensors: Mapping[str, AnyTensor], config: Fields | None =
   return fields | {name: said[name] for name in ('heads', 'epsilon') if said.get(name) is not None}
 
 
+def open_transformer(
+  source: str | os.PathLike[str], fields: Fields, *, keep_type: bool = False
+) -> WeightFile:
+  """Opens a transformer as `open_wan`. Raises ConfigError unless it is that of `config.model`."""
+  weights = open_wan(source, keep_type=keep_type)
+  _check_sizes(source, fields, transformer_fields(weights.tensors, weights.config))
+  return weights
+
+
 def autoencoder_fields(tensors: Mapping[str, AnyTensor], rows: Sequence[TensorName]) -> JSON:
   """Reads fields of `WanAutoencoder` from its tensors; `rows` are those of any such autoencoder.
 
@@ -184,8 +193,7 @@ def _read_transformer(
 ) -> ImportedWeights:
   """Reads a transformer; parameters of conditionings are zeros, which its files do not have."""
   del seed
-  weights = open_wan(source, keep_type=keep_type)
-  _check_sizes(source, fields, transformer_fields(weights.tensors, weights.config))
+  weights = open_transformer(source, fields, keep_type=keep_type)
   statistics = _published_statistics(fields['channels_out'])
   notes = {'latents': statistics.as_dict()}
   shapes = parameter_shapes(TRANSFORMER_FORMAT, fields, notes)
@@ -236,10 +244,11 @@ def _filled(
   params, left_out = import_tensors(
     rows, weights.tensors, shapes, expected=expected, keep_type=keep_type
   )
-  for name, digest in weights.digests.items():
+  digests = weights.digests()
+  for name, digest in digests.items():
     _log.info('%s  %s', digest, name)
   types = {name: dtype for name, dtype in weights.types().items() if name not in left_out}
-  return params, {'source': {'sha256': weights.digests, 'types': types}}
+  return params, {'source': {'sha256': digests, 'types': types}}
 
 
 def _write_transformer(

@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 GB = 10**9
+MODULE = 'tests.models.wan.import_memory'
 FIELDS = {'dim': 1536, 'heads': 12, 'mlp_dim': 8960, 'text_dim': 64}
 
 
@@ -76,7 +77,7 @@ def measure(size: int, dtype: str = 'bfloat16') -> dict[str, float]:
   """
   with tempfile.TemporaryDirectory() as scratch:
     depth, total = write(pathlib.Path(scratch), size, dtype)
-    command = [sys.executable, '-m', __spec__.name, scratch, str(depth)]
+    command = [sys.executable, '-m', MODULE, scratch, str(depth)]
     begin = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - begin
@@ -101,7 +102,9 @@ if __name__ == '__main__':
     sys.exit()
   rows = [measure(int(float(size) * GB)) for size in sys.argv[1:]]
   for row in rows:
-    print(*(f'{name} {value / GB if name != "seconds" else value:.2f}' for name, value in row.items()))
+    size, peak, seconds = row.values()
+    print(f'{size / GB:.2f} GB: peak {peak / GB:.2f} GB, {seconds:.0f} s')
   if len(rows) > 1:
-    slope, start = np.polyfit([row['bytes'] for row in rows], [row['peak'] for row in rows], 1)
+    sizes, peaks, _ = zip(*(row.values() for row in rows), strict=True)
+    slope, start = np.polyfit(sizes, peaks, 1)
     print(f'peak = {start / GB:.2f} GB + {slope:.3f} bytes')
