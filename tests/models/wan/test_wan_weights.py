@@ -14,9 +14,12 @@ from configs.wan import autoencoder as autoencoder_config
 from configs.wan import text_to_video
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.apps.weights.wan_folders import import_wan
+from mgjax.apps.weights.wan_values import values_of
 from mgjax.core.errors import ConfigError
 from mgjax.models.wan import names
+from mgjax.models.wan.autoencoder import decode
 from mgjax.models.wan.published import LATENTS
+from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.encoder import TextEncoder
 from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.workdir import read_notes
@@ -268,6 +271,12 @@ def test_a_folder_becomes_a_run_with_its_parts_inside(layout, runs, tmp_path, ca
   shutil.rmtree(folder)
   (clip,) = mgjax.load(moved)(['a cat'])
   assert clip.shape == (5, 16, 32, 3)
+  values = {(value.part, value.quantity): value for value in values_of(moved)}
+  assert len(values) == 6 and all(value.recorded is None for value in values.values())
+  latents = np.random.RandomState(0).standard_normal((1, 2, 8, 8, 4)).astype(np.float32)
+  codec = load_codec(runs / 'autoencoder')
+  norm = np.sqrt(np.mean(np.square(decode(codec.model, codec.params, jnp.asarray(latents)))))
+  assert float(values['autoencoder', 'norm of clip'].value) == pytest.approx(norm, rel=1e-4)
 
 
 def test_parts_that_are_missing_are_named(runs, tmp_path, caplog):
