@@ -64,7 +64,7 @@ COMPONENTS = {
     section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
     weights=Late('mgjax.models.tae.weights:AUTOENCODER_FORMAT'),
-    weights_of={'wan': Late('mgjax.models.wan.weights:AUTOENCODER_FORMAT')},
+    weights_of={'wan': Late('mgjax.models.tae.wan_files.weights:AUTOENCODER_FORMAT')},
   ),
   'video': Component(
     noun='a video model',
@@ -75,7 +75,7 @@ COMPONENTS = {
     sample_command='video',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
-    weights_of={'wan': Late('mgjax.models.wan.weights:TRANSFORMER_FORMAT')},
+    weights_of={'wan': Late('mgjax.models.flow_model.wan_weights:TRANSFORMER_FORMAT')},
   ),
   'upsampler': Component(
     noun='an upsampler',

@@ -12,9 +12,9 @@ from mgjax.apps.weights.import_export import import_weights
 from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
+from mgjax.models.flow_model.wan_weights import open_transformer
 from mgjax.models.foreign_weights.files import INDEX
 from mgjax.models.foreign_weights.format import ImportedWeights
-from mgjax.models.wan.weights import open_transformer
 from mgjax.sections.text.encoder import STATES, TextEncoder, encoder_identity
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_notes
 

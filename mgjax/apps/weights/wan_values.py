@@ -18,7 +18,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array
 from mgjax.models.conditioning.ports import Ports
 from mgjax.models.flow_model.build import make_flow_model
-from mgjax.models.wan.autoencoder import decode
+from mgjax.models.tae.wan import decode
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.encoder import STATES, TextEncoder
 from mgjax.training.checkpoints.load_params import load_params
@@ -64,7 +64,7 @@ def values_of(workdir: str | os.PathLike[str]) -> Iterator[Value]:
   yield from _values('transformer', workdir, 'velocity', _velocity(workdir, config))
   if autoencoder.exists():
     codec = load_codec(autoencoder)
-    latents = _draw(codec.latent_channels)
+    latents = _draw(codec.model.latent_channels)
     clip = jax.jit(lambda params: decode(codec.model, params, latents))(codec.params)
     yield from _values('autoencoder', autoencoder, 'clip', clip)
 

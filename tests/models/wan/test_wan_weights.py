@@ -16,9 +16,9 @@ from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.apps.weights.wan_folders import import_wan
 from mgjax.apps.weights.wan_values import values_of
 from mgjax.core.errors import ConfigError
+from mgjax.models.tae.wan import decode
+from mgjax.models.tae.wan_files.statistics import LATENTS
 from mgjax.models.wan import names
-from mgjax.models.wan.autoencoder import decode
-from mgjax.models.wan.published import LATENTS
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.encoder import TextEncoder
 from mgjax.training.checkpoints.load_params import load_params
@@ -196,7 +196,10 @@ def test_float8_is_read_with_its_scales(tmp_path):
     ({'blocks.1.ffn.2.weight': None}, r'1 missing \(blocks.1.ffn.net.2.weight\)'),
     ({'blocks.1.extra.weight': (2,)}, r'1 unknown \(blocks.1.extra.weight\)'),
     ({'blocks.1.ffn.2.weight': (48, 99)}, r'another shape \(blocks.1.ffn.2.weight \(48, 99\)\)'),
-    ({'head.head.weight': None}, r'no tensor proj_out.weight of 2 axes among .*of the original'),
+    (
+      {'head.head.weight': None},
+      r'no tensor proj_out.weight or head.head.weight of 2 axes among .*; give the weights',
+    ),
     ({'patch_embedding.weight': (48, 36, 1, 2, 2)}, 'reads 36 channels and answers 16: it makes'),
     ({'blocks.3.ffn.2.weight': (48, 100)}, 'of another Wan than .*depth: 3 -> 4; choose the conf'),
     ({'text_embedding.0.weight': (48, 4096)}, 'text_dim: 32 -> 4096; choose the configuration of'),

@@ -1,8 +1,12 @@
-"""Numbers of published Wan models that their weight files do not hold."""
+"""Statistics of the latents of published Wan models, which their weight files do not hold."""
+
+import logging
 
 from mgjax.models.tae.latents import Statistics
 
-# Statistics of latents by their number of channels: of Wan 2.1, and of the 5B model of Wan 2.2.
+_log = logging.getLogger(__name__)
+
+# By the number of channels: of Wan 2.1, and of the 5B model of Wan 2.2.
 LATENTS = {
   16: Statistics(
     mean=(
@@ -33,3 +37,10 @@ LATENTS = {
     ),
   ),
 }
+
+
+def published_statistics(channels: int) -> Statistics:
+  """Returns the statistics of so many channels; mean 0 and deviation 1, with a warning, if none."""
+  if channels not in LATENTS:
+    _log.warning('no statistics of %d latent channels are published: mean 0, deviation 1', channels)
+  return LATENTS.get(channels, Statistics.neutral(channels))
