@@ -66,7 +66,7 @@ from mgjax.core.errors import CheckpointError, ConfigError, DataError
 from . import command_line, flag_values
 
 with epy.lazy_imports():
-  from mgjax.apps.weights import average_runs, cards
+  from mgjax.apps.weights import average_runs, cards, wan_folders, wan_values
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
   from mgjax.training.checkpoints import (
@@ -167,8 +167,10 @@ def main(arguments) -> None:
 
 
 def _import() -> None:
-  if not command_line.print_config(_CONFIG.value):
-    weights.import_weights(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
+  if command_line.print_config(_CONFIG.value):
+    return
+  read = wan_folders.import_wan if wan_values.is_wan(_CONFIG.value) else weights.import_weights
+  read(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
 
 
 def _export() -> None:
@@ -212,6 +214,14 @@ def _verify() -> None:
     )
   for checkpoints, steps in damaged.items():
     _end_if(steps, checkpoints)
+  if wan_values.is_wan(runs.read_config(workdir)):
+    _print_values(workdir)
+
+
+def _print_values(workdir) -> None:
+  for value in wan_values.values_of(workdir):
+    recorded = 'no recorded value' if value.recorded is None else f'recorded: {value.recorded}'
+    print(f'{value.part}: {value.quantity}  {value.value}  ({recorded})', flush=True)
 
 
 def _verify_all(checkpoints, selected_steps=None, config=None, of: str = '') -> list[str]:

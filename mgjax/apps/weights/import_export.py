@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
 from mgjax.nn.lora import differences_in, lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
-from mgjax.registry import feature
+from mgjax.registry import weight_format
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
   ADAPTER_FORMATS,
@@ -89,6 +89,8 @@ from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, Weights
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
+Complete = Callable[[ImportedWeights], ImportedWeights]
+
 OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
@@ -100,6 +102,7 @@ def import_weights(
   source: str | os.PathLike[str],
   workdir: str | os.PathLike[str],
   tokenizer: str | os.PathLike[str] | None = None,
+  complete: Complete | None = None,
 ) -> None:
   """Makes a work directory of a component from files, as of a run stopped at step 0.
 
@@ -118,19 +121,20 @@ def import_weights(
       a folder of transformers, its index or a file of its tensors.
     workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
+    complete: adds to what was read from files of another project what they do not hold.
 
   Raises:
     ConfigError: the files cannot be used, or the work directory is of another run or has
       checkpoints.
   """
   workdir = pathlib.Path(workdir)
-  weights = feature(config.component, 'weights', 'has weights to import').get()
+  weights = weight_format(config)
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
     source = inside
   with hold(workdir):
-    _import_into(workdir, config.to_dict(), source, weights, tokenizer)
+    _import_into(workdir, config.to_dict(), source, weights, tokenizer, complete)
 
 
 def _import_into(
@@ -139,6 +143,7 @@ def _import_into(
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
+  complete: Complete | None,
 ) -> None:
   component = config['component']
   old = fields_of(config, 'model')
@@ -150,9 +155,10 @@ def _import_into(
   if (ours := _read_ours(source, component, weights)) is not None:
     model, params, notes = _from_ours(weights, old, *ours)
   elif weights.read is not None:
-    model, params, notes = weights.read(
+    imported = weights.read(
       old, source, seed=config['seed'], keep_type=config.get('keep_type', False)
     )
+    model, params, notes = imported if complete is None else complete(imported)
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
@@ -355,7 +361,7 @@ def export_weights(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config, out = read_config(workdir), own_folder(out)
-  section = feature(config.component, 'weights', 'has weights to export').get()
+  section = weight_format(config)
   if weights and form not in OURS:
     raise ConfigError(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
@@ -368,7 +374,7 @@ def export_weights(
     write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, rows)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return
-  if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
+  if form not in (known := [*OURS, *section.writers]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}, or of adapters {", ".join(ADAPTER_FORMATS)}'
@@ -383,8 +389,8 @@ def export_weights(
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
-  if form not in OURS and section.write is not None:
-    written = section.write(params, fields_of(config, 'model'), notes, out)
+  if form not in OURS:
+    written = section.writers[form](params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)

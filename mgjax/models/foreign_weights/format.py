@@ -34,10 +34,12 @@ class WeightFormat(NamedTuple):
   # what the file lacks, and whether parameters stay in its types. None where no other project has
   # such a model.
   read: Callable[..., ImportedWeights] | None = None
-  form: str = ''  # the word for what `write` makes
-  folder: bool = False  # whether that is a folder, not a file
-  # Parameters, fields of `config.model`, notes and path -> what was written, for the log.
-  write: Callable[[Tree, Fields, Fields, pathlib.Path], str] | None = None
+  # By the names of formats of other projects: parameters, fields of `config.model`, notes and path
+  # -> what was written, for the log.
+  writers: Mapping[str, Callable[[Tree, Fields, Fields, pathlib.Path], str]] = (
+    types.MappingProxyType({})
+  )
+  folder: bool = False  # whether they write a folder, not a file
   noted: tuple[str, ...] = ('latents',)  # the names of notes that there must be
   frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
   # Fields of `config.model` that say how it is computed, and stay as they are configured.
