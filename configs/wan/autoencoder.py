@@ -1,9 +1,9 @@
-"""The autoencoders of Wan 2.1 (4 x 8 x 8 pixels in 16 numbers) and 2.2 (4 x 16 x 16 in 48).
+"""The autoencoder of Wan 2.1: 16 numbers for each block of 4 x 8 x 8 pixels.
 
 python -m launch.weights import --config=configs/wan/autoencoder.py --input=Wan2.1_VAE.pth \\
   --workdir=runs/wan/autoencoder
 
-It is not trained here. `:2.2` is that of the model of 5B parameters.
+It is not trained here. `:2.2` is the autoencoder of the 5B model.
 """
 
 from ml_collections import ConfigDict

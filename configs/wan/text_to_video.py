@@ -1,4 +1,4 @@
-"""Text to video with Wan 2.1 and 2.2, from published weights: 81 frames, 480 x 832, at 16 a second.
+"""Text to video from published weights of Wan: five seconds of 480 x 832 pixels.
 
 python -m launch.weights import --config=configs/wan/text_to_video.py:1.3b \\
   --input=Wan2.1-T2V-1.3B-Diffusers/ --workdir=runs/wan

@@ -119,7 +119,7 @@ class _UniPCRow(NamedTuple):
   """What a step reads of a schedule.
 
   Attributes:
-    time: flow time that the model is told, a whole number of thousandths, as published samplers
+    time: flow time that the model reads, a whole number of thousandths, as published samplers
       round it.
     level: noise level of x.
     correct, predict: a row of each table of `_unipc_coefficients`.

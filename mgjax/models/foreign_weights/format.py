@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import pathlib
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 

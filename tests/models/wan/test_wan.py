@@ -180,5 +180,5 @@ def test_chunks_do_not_show_in_a_clip(autoencoder):
 
 
 def test_clips_of_other_lengths_are_refused():
-  with pytest.raises(DataError, match=r'8 frames of 16 x 24 pixels; expected 1 \+ 4 k frames'):
+  with pytest.raises(DataError, match=r'8 frames; expected 1 \+ 4 k, as 5 or 9'):
     WanAutoencoder().latent_shape((8, 16, 24))
