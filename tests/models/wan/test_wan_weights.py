@@ -369,8 +369,9 @@ def test_umt5_has_the_published_size_and_both_names(tmp_path):
   original = {}
   for row in t5_rows(fields):
     for layer in range(9):
-      *ours, last = [name.replace('{layer}', str(layer)) for name in row.names]
-      original |= {last: tensors[name] for name in (*ours, last) if name in tensors}
+      theirs = [name.replace('{layer}', str(layer)) for name in row.names]
+      if known := [name for name in theirs if name in tensors]:
+        original[theirs[-1]] = tensors[known[0]]
   assert 'blocks.0.ffn.gate.0.weight' in original and 'token_embedding.weight' in original
   torch_file(tmp_path / 'models_t5_umt5-xxl-enc-bf16.pth', original)
   import_weights(config, tmp_path / 'models_t5_umt5-xxl-enc-bf16.pth', tmp_path / 'original')
