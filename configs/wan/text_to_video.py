@@ -47,6 +47,7 @@ def get_config(size: str = '1.3b') -> ConfigDict:
   config.autoencoder = 'runs/wan/autoencoder'
   config.text = ConfigDict({'umt5': {'workdir': 'runs/wan/text', 'reads': 'plain_text'}})
   config.embeddings = ''
+  config.keep_type = False  # of imported weights; True keeps the type of the files
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=16)

@@ -114,7 +114,8 @@ def import_weights(
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
       of the files.
-    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'. Adapters
+    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'. A
+      transformer or autoencoder of Wan may be a folder, or a .safetensors or .pth file. Adapters
       are for the model at `start_from`. An autoencoder may be a folder that diffusers wrote, or its
       .safetensors file. A codec may be a .safetensors or .pth file by the published names of
       DAC-VAE, or by those that transformers gives the encoder or decoder of DAC. An encoder may be
@@ -348,7 +349,8 @@ def export_weights(
     out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
     form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such. 'mgjax' is for
       all parameters, with adapters merged. 'workdir' is a folder that serves as a work directory,
-      see `training/checkpoints/weights_file.py`. 'diffusers' is for the image autoencoder among
+      see `training/checkpoints/weights_file.py`. 'diffusers' and 'original' are for a transformer
+      or an autoencoder of Wan. 'diffusers' is for the image autoencoder among
       those of an autoencoder, and 'dacvae' for a codec by the published names. 'transformers' is
       for an encoder by the names and in the types of its source.
     which: 'average' for the averaged parameters, 'params' for themselves.

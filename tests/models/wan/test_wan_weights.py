@@ -1,6 +1,7 @@
 """Wan's files in and out of work directories: names, sizes, types, every bit."""
 
 import json
+import math
 import shutil
 
 import jax
@@ -10,21 +11,30 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import mgjax
+from configs.text import umt5_xxl
 from configs.wan import autoencoder as autoencoder_config
 from configs.wan import text_to_video
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.apps.weights.wan_folders import import_wan
 from mgjax.apps.weights.wan_values import values_of
 from mgjax.core.errors import ConfigError
+from mgjax.core.safetensors_files import StoredTensor
+from mgjax.models.foreign_weights.format import parameter_shapes
+from mgjax.models.foreign_weights.names import import_tensors
+from mgjax.models.tae import wan_names
 from mgjax.models.tae.wan import decode
 from mgjax.models.tae.wan_files.statistics import LATENTS
+from mgjax.models.text.t5_weights import T5_FORMAT, t5_rows
 from mgjax.models.wan import names
+from mgjax.registry import weight_format
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.encoder import TextEncoder
 from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.workdir import read_notes
 from tests import tiny_text, tiny_wan
+from tests.models.text.test_t5_weights import tensors as t5_tensors
 from tests.models.wan import import_memory
+from tests.oracles import t5, wan_published
 from tests.oracles import wan as oracle
 from tests.tensors import assert_same, changed
 from tests.torch_files import Storage, dumps, tensor, write
@@ -305,3 +315,68 @@ def test_an_import_holds_little_more_than_the_model():
     assert measured['peak'] <= 1.1 * measured['bytes'] + 1e9
   (small, large) = sizes
   assert large['peak'] - small['peak'] <= 1.1 * (large['bytes'] - small['bytes'])
+
+
+class Fits(Exception):
+  """Every tensor has its place; the first one is about to be read."""
+
+
+def never_read():
+  raise Fits
+
+
+# Bytes of the published file, and of a number in it.
+PUBLISHED = {
+  '1.3b': (825, 5_676_250_000, 4),
+  '14b': (1_095, 28_577_339_084, 2),
+  '2.1': (194, 507_609_880, 4),
+  '2.2': (196, None, 4),
+}
+
+
+@pytest.mark.parametrize('model', PUBLISHED)
+def test_published_models_fit_by_name_shape_and_bytes(model):
+  shapes = wan_published.read()[model]
+  count, size, itemsize = PUBLISHED[model]
+  assert len(shapes) == count
+  numbers = sum(math.prod(shape) for shape in shapes.values())
+  # A name, a shape and a checksum take some hundred bytes of a file.
+  assert size is None or 0 < size - itemsize * numbers < 500 * count
+  is_transformer = model in wan_published.TRANSFORMERS
+  module = text_to_video if is_transformer else autoencoder_config
+  config = module.get_config(model)
+  weights = weight_format(config)
+  fields = config.model.to_dict()
+  params = parameter_shapes(weights, fields, {'latents': LATENTS[16].as_dict()})
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == numbers + 4096 * is_transformer
+  rows = names.ROWS if is_transformer else wan_names.autoencoder_rows(weights.make(fields))
+  tensors = {
+    name: StoredTensor(shape, np.dtype('float32'), never_read) for name, shape in shapes.items()
+  }
+  with pytest.raises(Fits):
+    import_tensors(rows, tensors, params.get('backbone', params), expected='those published')
+
+
+def test_umt5_has_the_published_size_and_both_names(tmp_path):
+  fields = umt5_xxl.get_config().model.to_dict()
+  shapes = parameter_shapes(T5_FORMAT, fields, {})
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  assert numbers == 5_680_910_336 and 0 < 11_361_920_418 - 2 * numbers < 500 * 242
+  config = umt5_xxl.get_config()
+  config.model.update(t5.MODELS['umt5'])
+  config.tokenizer = 'bytes'
+  tensors = t5_tensors('umt5', jnp.bfloat16)
+  original = {}
+  for row in t5_rows(fields):
+    for layer in range(9):
+      theirs = [name.replace('{layer}', str(layer)) for name in row.names]
+      if known := [name for name in theirs if name in tensors]:
+        original[theirs[-1]] = tensors[known[0]]
+  assert 'blocks.0.ffn.gate.0.weight' in original and 'token_embedding.weight' in original
+  torch_file(tmp_path / 'models_t5_umt5-xxl-enc-bf16.pth', original)
+  import_weights(config, tmp_path / 'models_t5_umt5-xxl-enc-bf16.pth', tmp_path / 'original')
+  save_file(tensors, tmp_path / 'model.safetensors')
+  import_weights(config, tmp_path / 'model.safetensors', tmp_path / 'run')
+  params, others = (load_params(tmp_path / run)[0] for run in ('run', 'original'))
+  jax.tree.map(np.testing.assert_array_equal, params, others)
+  assert 'position_bias' in params['layers']
