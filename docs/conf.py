@@ -13,6 +13,7 @@ import sys
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.ext.autodoc._dynamic import _signatures
 from sphinx.transforms import SphinxTransform
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -49,6 +50,7 @@ suppress_warnings = ['ref.python']  # a field called bytes makes the type of tha
 toc_object_entries = False  # hundreds a page
 autodoc_inherit_docstrings = False  # those of Flax are markup of another kind
 autodoc_member_order = 'bysource'
+autodoc_mock_imports = ['dbos', 'python_multipart', 'starlette', 'uvicorn']  # of the extra serve
 autodoc_preserve_defaults = True
 autodoc_typehints_format = 'short'
 napoleon_numpy_docstring = False
@@ -170,6 +172,18 @@ def shorten(app, what, name, subject, options, signature, returned):
   )
 
 
+_read_defaults = _signatures.update_default_value
+
+
+def read_defaults(subject, bound_method):
+  """Reads defaults as the source has them, but of functions that name their own signature.
+
+  Sphinx counts the defaults of the source, and the pipelines' methods have further arguments.
+  """
+  if not hasattr(subject, '__signature__'):
+    _read_defaults(subject, bound_method)
+
+
 def _inline(text):
   def mark(found):
     code, other = found.groups()
@@ -186,6 +200,7 @@ def lead_from_the_root(app, exception):
 
 
 def setup(app):
+  _signatures.update_default_value = read_defaults
   app.add_transform(CodeLinks)
   app.connect('builder-inited', write_reference)
   app.connect('source-read', prepare)

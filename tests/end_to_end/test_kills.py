@@ -114,7 +114,7 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
       state,
       step,
       StepIterator(rows, int(state.step), threads=0),
-      Hooks(lambda batch: batch, lambda params: {}, lambda *_: None, lambda state: {}),
+      Hooks(lambda batch: batch, lambda params: {}, lambda state: {}),
       RunSettings(steps=int(steps), log_every=1, save_every=2),
       RunContext(mesh, workdir, saved, session),
       stop_at=int(stop_at) if stop_at else None,

@@ -395,8 +395,7 @@ def _card(name: str) -> pathlib.Path:
 
 
 def _format(number: float) -> str:
-  digits = f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
-  return re.sub(r'^(-?)0\.', r'\1.', digits)
+  return f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

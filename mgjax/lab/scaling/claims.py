@@ -48,7 +48,11 @@ _SEVERAL = {
   NOT_HERE: 'cannot be tried',
 }
 _COLOURS = {OPEN: 0, SMALLER: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
-_ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
+_ACROSS = 'difference in favour of the claim, in units of the margin'
+_CAPTION = (
+  '*{held} of {count} claims in the picture hold (green). Orange ones do not, blue ones are not '
+  'settled. Dots are means, bars intervals of 95%. Dashed lines are one margin from 0.*'
+)
 _POWER = 0.8
 _FEWEST = 2
 _MOST = 1000
@@ -185,7 +189,10 @@ def write_claims(
     if drawn:
       picture = out.parent / 'images' / f'claims_{title.split()[0].lower()}'
       paths += draw_intervals(drawn, _ACROSS, picture)
-      parts[-1] += f'\n![{title}](images/{picture.name}.png)\n'
+      held = sum(colour == _COLOURS[HOLDS] for *_, colour in drawn.values())
+      alt = f'{title}: difference of each claim in margins'
+      caption = _CAPTION.format(held=held, count=len(drawn))
+      parts[-1] += f'\n![{alt}](images/{picture.name}.png)\n\n{caption}\n'
     parts[-1] += '\n' + '\n'.join(notes) + '\n' * bool(notes)
   verdicts = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
   total = sum(counts.values())

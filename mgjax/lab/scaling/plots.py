@@ -141,6 +141,8 @@ def _save(drawn: Any, path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
+  from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+
   with _figure(len(arms)) as (drawn, axes):
     for axis, (name, findings) in zip(axes, arms.items(), strict=True):
       sizes, _, losses = findings.records.runs
@@ -177,9 +179,19 @@ def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
             markersize=9,
             capsize=2.5,
           )
-      axis.set(xscale='log', yscale='log', xlabel='parameters N', ylabel='loss', title=name)
+      axis.set(xscale='log', yscale='log', xlabel='model size N, parameters', title=name)
       axis.legend(fontsize=6.5)
+      _name_ticks(axis.xaxis, EngFormatter(sep=''), LogLocator(subs=(1, 2, 5)))
+      _name_ticks(axis.yaxis, '{x:g}', MaxNLocator(8))
+    axes[0].set_ylabel('loss at the end of the run')
     return _save(drawn, path)
+
+
+def _name_ticks(axis: Any, major: Any, locator: Any) -> None:
+  """Names ticks of a log axis that spans less than a decade or two, where powers would be few."""
+  axis.set_major_locator(locator)
+  axis.set_major_formatter(major)
+  axis.set_minor_formatter('')
 
 
 def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.Path]:
@@ -227,13 +239,13 @@ def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.
       axis.plot(
         compute,
         [law.best_size(c) for c in compute],
-        '--',
+        ('--', ':')[index // len(free_colours) % 2],
         linewidth=0.9,
         zorder=1,
         color=free_colours[index % len(free_colours)],
         label=law.name,
       )
-    names = {'size': 'best size N*', 'loss': 'loss'}
+    names = {'size': 'best model size N*, parameters', 'loss': 'loss at the end of the run'}
     axis.set(xscale='log', yscale='log', xlabel='compute C, FLOPs', ylabel=names[what])
     drawn.legend(loc='outside right upper', fontsize=6.5)
     return _save(drawn, path)

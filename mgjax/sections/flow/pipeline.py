@@ -241,11 +241,11 @@ class FlowPipeline:
 
   @property
   def reads(self) -> tuple[str, ...]:
-    """The conditions that `generate` takes beside prompts, by name; numbers the sampler sets."""
+    """The conditions that `generate` takes beside prompts, by name, without internal numbers."""
     conditionings = [
       conditioning
       for conditioning in self._model.conditionings
-      if not isinstance(conditioning, Number)
+      if not (isinstance(conditioning, Number) and conditioning.internal)
     ]
     return field_names(conditionings)
 

@@ -160,8 +160,8 @@ def _draw(rehearsal: Rehearsal, plan: Plan) -> bytes:
     f'{plan.topology.name}, {rehearsal.days:g} days: goodput {_share(rehearsal.goodput)}'
   )
   _bars(losses, _losses(rehearsal)[::-1], 'C0')
-  losses.set(title='where the rest of the time goes', xlabel='% of all time')
-  intervals.set(title='checkpoints', xlabel='minutes of work between two', ylabel='goodput, %')
+  losses.set(title='causes of lost time', xlabel='share of wall time, %')
+  intervals.set(title='checkpoint interval', xlabel='interval, minutes', ylabel='goodput, %')
   best = rehearsal.interval
   if best.tried:
     _curve(
@@ -178,12 +178,13 @@ def _draw(rehearsal: Rehearsal, plan: Plan) -> bytes:
   _curve(spares, list(range(len(rehearsal.by_spares))), list(rehearsal.by_spares))
   spares.axvline(rehearsal.recommended, color='C1', label='cheapest kept step')
   spares.legend()
-  spares.set(title='spare machines', xlabel='machines', ylabel='goodput, %')
+  spares.set(title='spare machines', xlabel='number of spare machines', ylabel='goodput, %')
   for side, colour, label in ((0, 'C2', 'half'), (1, 'C3', 'twice')):
     _bars(changes, [(name, both[side]) for name, both in _ordered(rehearsal)[::-1]], colour, label)
   changes.axvline(0, color='black', linewidth=0.8)
   changes.legend()
-  changes.set(title='an assumption halved or doubled', xlabel='change of goodput, points')
+  changes.set(title='one assumption halved or doubled')
+  changes.set(xlabel='change of goodput, percentage points')
   data = io.BytesIO()
   figure.savefig(data, format='png', metadata={'Software': None})
   return data.getvalue()

@@ -16,6 +16,7 @@ class GuidanceScale(Number):
 
   conditions: Sequence[str] = ('text',)
   key: ClassVar[str] = SCALES
+  internal: ClassVar[bool] = True
   centre: ClassVar[float] = 1.0
   unit: ClassVar[float] = 10.0
 

@@ -20,10 +20,12 @@ class Number(Conditioning):
   """Adds V silu(W [sinusoids((n_1 - centre) / unit) ...]) to the embedding of time; a base.
 
   V starts at zero and zeros add nothing: a model to which this is added answers as before, bit for
-  bit. Objective and sampler put the numbers into their batches; samples have none.
+  bit.
 
   Attributes:
     key: the field of samples and the array of batches.
+    internal: whether objective and sampler set the numbers. Others are fields of samples, which
+      callers of `generate` pass.
     centre: the number whose sinusoids are those of 0.
     unit: the distance from it that is resolved as well as that from noise to data.
   """
@@ -32,6 +34,7 @@ class Number(Conditioning):
   dtype: jnp.dtype = jnp.float32
   optional: ClassVar[bool] = True
   key: ClassVar[str]
+  internal: ClassVar[bool] = False
   centre: ClassVar[float] = 0.0
   unit: ClassVar[float] = 1.0
 

@@ -15,3 +15,4 @@ class StepSize(Number):
 
   unit: Annotated[float, Range(above=0)] = 1.0
   key: ClassVar[str] = STEP_SIZE
+  internal: ClassVar[bool] = True
