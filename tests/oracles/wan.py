@@ -167,7 +167,7 @@ def code(autoencoder, method: str, x: np.ndarray) -> np.ndarray:
 
 
 def sample(scheduler: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns every 7th pixel, in [0, 1], of a clip by diffusers, and its noise levels."""
+  """Returns every 35th number of the pixels of a clip by diffusers, and its noise levels."""
   import diffusers
   import torch
 
@@ -198,7 +198,7 @@ def sample(scheduler: str) -> tuple[np.ndarray, np.ndarray]:
     num_frames=4 * noise.shape[1] - 3,
     output_type='np',
   )
-  return found.frames.reshape(-1)[::7], pipeline.scheduler.sigmas.numpy()
+  return found.frames.reshape(-1)[::35], pipeline.scheduler.sigmas.numpy()
 
 
 def shapes_of(module) -> np.ndarray:
@@ -218,8 +218,8 @@ if __name__ == '__main__':
     module = make_autoencoder(model).double()
     vectors[model] = {'shapes': shapes_of(module)}
     for count in FRAMES:
-      # Every 7th number of pixels: a file stays small.
-      pixels = code(module, 'decode', draw_latents(model, count)).reshape(-1)[::7]
+      # Every 35th number of pixels: a file stays small.
+      pixels = code(module, 'decode', draw_latents(model, count)).reshape(-1)[::35]
       latents = code(module, 'encode', draw_video(model, count))
       vectors[model] |= {f'encode_{count}': latents, f'decode_{count}': pixels}
   vectors['pipeline'] = {}

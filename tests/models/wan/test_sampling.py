@@ -66,7 +66,7 @@ def test_pixels_are_those_of_diffusers(wan, codec, solver):
   latents = sampler(model, solver, times)(params, batch, noise)
   pixels = (codec.decode_tile(codec.params, latents) + 1) / 2
   np.testing.assert_allclose(
-    np.asarray(pixels).reshape(-1)[::7], known[f'{solver}_pixels'], rtol=0, atol=2e-5
+    np.asarray(pixels).reshape(-1)[::35], known[f'{solver}_pixels'], rtol=0, atol=2e-5
   )
 
 

@@ -159,7 +159,7 @@ def test_latents_and_pixels_are_those_of_diffusers(autoencoder, frames):
   )
   assert pixels.shape[1] == frames
   np.testing.assert_allclose(
-    np.asarray(pixels).reshape(-1)[::7], known[f'decode_{frames}'], rtol=0, atol=WITHIN
+    np.asarray(pixels).reshape(-1)[::35], known[f'decode_{frames}'], rtol=0, atol=WITHIN
   )
 
 
