@@ -2,7 +2,8 @@
 
 `python -m tests.prose [paths]` prints what it finds in these files or folders, or in everything.
 Read are README, CONTRIBUTING, the pages of docs/, the cards of weights, and of Python files
-docstrings and the texts of exceptions. Code, tables, shapes, section numbers, versions, dates and arXiv numbers are exempt.
+docstrings and the texts of exceptions. Code, tables, shapes, section numbers, versions, dates and
+arXiv numbers are exempt.
 """
 
 import ast
