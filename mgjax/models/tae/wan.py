@@ -1,4 +1,4 @@
-"""The causal video autoencoders of Wan 2.1 and 2.2 (Wan Team 2025, arXiv 2503.20314, §4.1).
+"""The causal video autoencoders of Wan 2.1 and 2.2 (Wan Team 2025, arXiv 2503.20314).
 
 A clip is encoded and decoded in chunks of time: the first frame by itself, then any number of
 further ones. Each causal convolution keeps the last two frames that it read in the variable
