@@ -70,6 +70,6 @@ def plain_text(prompt: str) -> str:
 # What an encoder may be given of a prompt, by the names of configurations.
 READS: dict[str, Callable[[str], str]] = {
   'prompt': lambda prompt: prompt,
-  'plain_text': plain_text,
   'visual_text': visual_text,
+  'plain_text': plain_text,
 }

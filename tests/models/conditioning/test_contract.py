@@ -25,6 +25,7 @@ from mgjax.models.conditioning.clips.rejected import Rejected
 from mgjax.models.conditioning.contract import Conditioning
 from mgjax.models.conditioning.numbers.number import Number
 from mgjax.models.conditioning.ports import Ports
+from mgjax.models.conditioning.text_states import TextStates
 from mgjax.models.conditioning.word_text import WordText
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.models.text.tokenizers import EOS, byte_tokens
@@ -40,6 +41,7 @@ SMALL = {
   },
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'EditTask': {'tasks': ('one', 'two', 'three'), 'width': 8},
+  'TextStates': {'encoder': 'long', 'features': 7, 'length': 9},
   'FrameFeatures': {'features': 5},
   'Frames': {'stride': 2},
   'Identity': {
@@ -158,7 +160,12 @@ def test_what_is_absent_is_as_if_dropped(kind):
   )
 
 
-@SPEAKING
+@pytest.mark.parametrize(
+  'kind',
+  # The backbone itself maps the states of text, all of them.
+  [kind for kind in conditionings() if kind not in (Rejected, TextStates)],
+  ids=lambda kind: kind.__name__,
+)
 def test_it_speaks_through_ports_of_the_model_width(kind):
   ports = apply(kind, batch_of(kind), [False] * 3)
   assert isinstance(ports, Ports)
