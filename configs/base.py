@@ -44,13 +44,13 @@ def base(component: str) -> ConfigDict:
   return config
 
 
-def flow_model(component: str, **model: Any) -> ConfigDict:
+def flow_model(component: str, backbone: type[Any] = Transformer, **model: Any) -> ConfigDict:
   """Returns the fields of a flow model; `model` are those of `config.model` that differ."""
   conditionings = model.pop('conditionings', {})
   config = base(component)
-  config.model = defaults(Transformer, **model)
+  config.model = defaults(backbone, **model)
   config.model.conditionings = ConfigDict(conditionings)
-  if 'depthwise' not in model:
+  if backbone is Transformer and 'depthwise' not in model:
     del config.model.depthwise  # not the report's; models that have it say so
   # What is dropped, and how often, is not in public sources.
   time = {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0}

@@ -17,8 +17,8 @@ flags.disclaim_key_flags()  # what is defined here is a flag of the binary that 
 
 _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
 # As in mgjax.flow, which is not imported only to read flags.
-SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
-SCHEDULES = ('linear', 'linear_quadratic')
+SOLVERS = ('euler', 'midpoint', 'heun', 'unipc', 'dormand_prince')
+SCHEDULES = ('linear', 'linear_quadratic', 'wan', 'diffusers')
 # As in mgjax.sections.audio.extend.
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 # As in mgjax.core.precision, which brings JAX along.
@@ -267,6 +267,11 @@ _SAMPLING = {
     'expert',
     expert,
     'A run of the same model and from which flow time on it answers: runs/late@0.4.',
+  ),
+  'expert_lora': lambda: define(
+    'expert_lora',
+    lambda text: join_list(paths(text)),
+    'Adapters of the expert, written as those of --lora, which change the run alone.',
   ),
   'weights': define_weights,
 }

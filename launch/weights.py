@@ -13,15 +13,19 @@ python -m launch.weights import --input=video.safetensors --workdir=runs/importe
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
+python -m launch.weights import --config=configs/wan/text_to_video.py:1.3b --workdir=runs/wan \
+  --input=Wan2.1-T2V-1.3B-Diffusers/
+python -m launch.weights export --workdir=runs/wan --out=wan/transformer --format=diffusers
 python -m launch.weights check --workdir=digits/few_steps,digits/video --out=out/checked
 python -m launch.weights push --workdir=runs/video --out=hf://me/moving-digits
 python -m launch.weights pull --input=hf://me/moving-digits@main --workdir=runs/pulled
 python -m launch.weights push --workdir=runs/video --out=s3://bucket/moving-digits
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
-its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
-checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
-validation loss, by default as the run itself does. It removes nothing unless the newest of them is
-verified, and refuses while a run is going on.
+its fingerprint with the one taken on the devices when it was saved. For a Wan it also prints the
+SHA-256 of the imported files and norms of what each part answers. list and verify end with exit
+code 5 if a checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best
+by validation loss, by default as the run itself does. It removes nothing unless the newest of them
+is verified, and refuses while a run is going on.
 average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
 from run@step, with equal or given shares. --shares=greedy keeps, in the order of their losses,
 those that lower the loss of the average. All are validated on the data of the first run; the result
@@ -33,14 +37,15 @@ import takes an exported file or folder of any component, which holds its model'
 images it takes a folder of diffusers' AutoencoderKL (Stable Diffusion, FLUX) or its .safetensors
 file. For audio it takes a .pth or .safetensors file of DAC-VAE, or the encoder or decoder of DAC as
 transformers has it. For encoders it takes a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers
-has them, or a file of CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands
-there. The work directory then serves as the run it came from, and launch.train with
---config.start_from.
+has them, or a file of CLIP by OpenCLIP's names. For Wan it takes a folder of diffusers or of the
+original code with all parts, or one part; docs/reference/checkpoints.md lists them. What it fixes
+of config.model replaces what stands there. The work directory then serves as the run it came from,
+and launch.train with --config.start_from.
 --format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
-an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in int8 with a
-scale of each output, to be sampled or to start training from. --format=workdir writes a folder that
-serves as a work directory at once, with --weights=int8 of any model and in half of the bytes; those
-in `mgjax/weights` are such.
+an encoder with its tokenizer. Wan's transformer and autoencoder have diffusers and original.
+--weights=int8 writes the kernels of a flow model in int8 with a scale of each output, to be sampled
+or to start training from. --format=workdir writes a folder that serves as a work directory at once,
+with --weights=int8 of any model and in half of the bytes; those in `mgjax/weights` are such.
 check evaluates the weights that ship with mgjax again, all or some, and compares each number on
 their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
 cards and the tables of docs/ instead. With --out the same command goes on where it stopped.
@@ -66,7 +71,7 @@ from mgjax.core.errors import CheckpointError, ConfigError, DataError
 from . import command_line, flag_values
 
 with epy.lazy_imports():
-  from mgjax.apps.weights import average_runs, cards
+  from mgjax.apps.weights import average_runs, cards, wan_folders, wan_values
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
   from mgjax.training.checkpoints import (
@@ -119,8 +124,8 @@ _TOKENIZER = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_string(
   'format',
   'mgjax',
-  'export: mgjax, a file of any component; workdir, a folder; diffusers, dacvae, transformers; of '
-  'adapters peft, a folder, comfyui, kohya.',
+  'export: mgjax, a file of any component; workdir, a folder; diffusers, original, dacvae, '
+  'transformers; of adapters peft, a folder, comfyui, kohya.',
 )
 _WEIGHTS = flag_values.define_weights(
   'export: type of the kernels of a flow model; as saved if not given.'
@@ -167,8 +172,10 @@ def main(arguments) -> None:
 
 
 def _import() -> None:
-  if not command_line.print_config(_CONFIG.value):
-    weights.import_weights(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
+  if command_line.print_config(_CONFIG.value):
+    return
+  read = wan_folders.import_wan if wan_values.is_wan(_CONFIG.value) else weights.import_weights
+  read(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
 
 
 def _export() -> None:
@@ -212,6 +219,14 @@ def _verify() -> None:
     )
   for checkpoints, steps in damaged.items():
     _end_if(steps, checkpoints)
+  if wan_values.is_wan(runs.read_config(workdir)):
+    _print_values(workdir)
+
+
+def _print_values(workdir) -> None:
+  for value in wan_values.values_of(workdir):
+    recorded = 'no recorded value' if value.recorded is None else f'recorded: {value.recorded}'
+    print(f'{value.part}: {value.quantity}  {value.value}  ({recorded})', flush=True)
 
 
 def _verify_all(checkpoints, selected_steps=None, config=None, of: str = '') -> list[str]:

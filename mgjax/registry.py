@@ -5,6 +5,7 @@ configuration; docs/how_to/add_a_section.md does it once.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -42,6 +43,7 @@ class Component:
     sample_command: the first word of `launch.sample` that samples it.
     suites: kinds of prompt suites that it makes (`lab.evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
+    weights_of: that of models of another `model.kind`, by its name.
   """
 
   noun: str
@@ -52,6 +54,7 @@ class Component:
   sample_command: str = ''
   suites: tuple[str, ...] = ()
   weights: Late | None = None
+  weights_of: Mapping[str, Late] = dataclasses.field(default_factory=dict)
 
 
 COMPONENTS = {
@@ -61,6 +64,7 @@ COMPONENTS = {
     section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
     weights=Late('mgjax.models.tae.weights:AUTOENCODER_FORMAT'),
+    weights_of={'wan': Late('mgjax.models.tae.wan_files.weights:AUTOENCODER_FORMAT')},
   ),
   'video': Component(
     noun='a video model',
@@ -71,6 +75,7 @@ COMPONENTS = {
     sample_command='video',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FLOW_MODEL_FORMAT'),
+    weights_of={'wan': Late('mgjax.models.flow_model.wan_weights:TRANSFORMER_FORMAT')},
   ),
   'upsampler': Component(
     noun='an upsampler',
@@ -177,6 +182,16 @@ def feature(component: str, name: str, what: str) -> Late:
     able = ', '.join(key for key, row in COMPONENTS.items() if getattr(row, name) is not None)
     raise ConfigError(f'the component {component!r} is not one that {what}; those are {able}')
   return value
+
+
+def weight_format(config: ConfigDict) -> Any:
+  """Returns the `WeightFormat` of the component and the `model.kind` of a configuration.
+  Raises ConfigError if there is no such component, or it has no weights.
+  """
+  weights = feature(config.component, 'weights', 'has weights to import or export')
+  model = config.to_dict().get('model')
+  kind = model.get('kind') if isinstance(model, Mapping) else None
+  return find_component(config.component).weights_of.get(kind, weights).get()
 
 
 def make_section(config: ConfigDict) -> Any:

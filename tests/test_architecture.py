@@ -26,7 +26,7 @@ ORDER = (
   ('models.tae', 'models.text'),
   ('models.clip', 'models.codec'),
   ('models.conditioning',),
-  ('models.backbone',),
+  ('models.backbone', 'models.wan'),
   ('models.flow_model',),
   ('data', 'training.monitoring'),
   ('training.checkpoints',),

@@ -18,6 +18,8 @@ GONE = {
   'mgjax.worlds.table.WITH_PROMPTS',  # with_prompts(), which asks the provider of the rows
   'mgjax.data.ingest.edit_bench.VIDEOS',  # VIDEO.suffixes of mgjax.data.ingest.entries
   'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
+  'mgjax.planning.rehearsal.study.Interval',  # CheckpointInterval
+  'mgjax.flow_models.conditions.Fields',  # ConditionShapes
   'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
   'mgjax.serving.queue.Queue',  # AnnotationQueue
   'mgjax.evaluation.record.measured.found_metric',  # estimate_metric

@@ -20,6 +20,7 @@ SCALE = 'scale'
 BASE = 'base'
 LORA_A = 'lora_a'
 LORA_B = 'lora_b'
+DIFFERENCE = 'difference'  # of a parameter, in a tree of adapters
 
 
 def compute_type(name: str) -> jnp.dtype:

@@ -7,6 +7,7 @@ the name of a published run does.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -14,7 +15,7 @@ import os
 import pathlib
 import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,6 +28,40 @@ from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import BEGIN, impostor, is_text
 
 Tensors = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+  """A tensor in a file. `np.asarray` reads it, each time anew.
+
+  Attributes:
+    shape: as the file says.
+    dtype: as the file says.
+    load: reads the tensor. It raises ConfigError if the file is damaged.
+  """
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  load: Callable[[], np.ndarray]
+
+  @property
+  def ndim(self) -> int:
+    """The number of axes."""
+    return len(self.shape)
+
+  @property
+  def size(self) -> int:
+    """The number of numbers."""
+    return math.prod(self.shape)
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    """Reads the tensor."""
+    del copy  # what is read is always a copy
+    tensor = self.load()
+    return tensor if dtype is None else tensor.astype(dtype)
+
+
+AnyTensor = np.ndarray | StoredTensor
 
 _SHOWN = 3  # names quoted in a message
 SCALE_SUFFIX = ':scale'  # suffix for the name of an int8 tensor's scales
@@ -44,6 +79,21 @@ _FLOAT8 = {  # of the file -> of ml_dtypes
   'F8_E4M3FNUZ': 'float8_e4m3fnuz',
   'F8_E5M2FNUZ': 'float8_e5m2fnuz',
   'F8_E8M0': 'float8_e8m0fnu',
+}
+_DTYPES = _FLOAT8 | {
+  'F64': 'float64',
+  'F32': 'float32',
+  'F16': 'float16',
+  'BF16': 'bfloat16',
+  'I64': 'int64',
+  'I32': 'int32',
+  'I16': 'int16',
+  'I8': 'int8',
+  'U64': 'uint64',
+  'U32': 'uint32',
+  'U16': 'uint16',
+  'U8': 'uint8',
+  'BOOL': 'bool',
 }
 
 
@@ -167,6 +217,29 @@ def read_tensors(
         f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype}; expected finite floats'
       )
   return tensors, file.metadata
+
+
+def stored_tensors(path: str | os.PathLike[str]) -> dict[str, StoredTensor]:
+  """Returns the tensors of a .safetensors file without reading them.
+
+  They may have any type and any numbers. Raises ConfigError if there is no such file, or it is of
+  another kind.
+  """
+
+  def load(name: str) -> np.ndarray:
+    # Opened again for each tensor: a file that stays open keeps all pages that were read in memory.
+    with open_tensors(path) as file:
+      return file.read(name, anything=True)
+
+  tensors = {}
+  with open_tensors(path) as file:
+    for name in file.names:
+      kind, shape = file.describe(name)
+      if kind not in _DTYPES:
+        raise ValueError(f'{shown(name)} is of {kind}, which is not read')
+      dtype = jnp.dtype(_DTYPES[kind])
+      tensors[name] = StoredTensor(shape, dtype, functools.partial(load, name))
+  return tensors
 
 
 def is_boundless(shape: tuple[int, ...]) -> bool:

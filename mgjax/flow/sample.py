@@ -9,12 +9,12 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.flow.adaptive import dormand_prince
-from mgjax.flow.solvers import SOLVERS, Velocity, velocity_at
+from mgjax.flow.solvers import STEPPED, Velocity, make_steps, velocity_at
 
 
 def check_solver(solver: str, reuse: float = 0.0) -> None:
   """Raises ConfigError if no solver has this name, or it cannot `reuse` velocities."""
-  if solver not in (known := [*SOLVERS, 'dormand_prince']):
+  if solver not in (known := [*STEPPED, 'dormand_prince']):
     raise ConfigError(f'unknown solver {solver!r}; choose one of {", ".join(known)}')
   if reuse and solver != 'euler':
     raise ConfigError(f"reuse = {reuse:g} with solver {solver!r}; velocities are reused by 'euler'")
@@ -36,8 +36,8 @@ def sample(
   Args:
     velocity: x (b ...), time (b,) -> velocity (b ...), from `make_guided` or any function.
     noise: X_0 ~ N(0, 1); or a point of the path at `times[0]`.
-    times: increasing, steps + 1 of them, from `make_time_grid`.
-    solver: a name in `SOLVERS`, or 'dormand_prince', which chooses its own steps from the first
+    times: increasing, steps + 1 of them, from `make_time_grid`; 'unipc' takes them from the host.
+    solver: a name in `STEPPED`, or 'dormand_prince', which chooses its own steps from the first
       time to the last, with its default tolerances, and returns NaN if it does not reach it.
     reuse: threshold of `sample_reusing`, which takes Euler steps; 0 uses the solver.
 
@@ -48,16 +48,17 @@ def sample(
   if reuse:
     return sample_reusing(velocity, noise, times, reuse)[0]
   x = noise.astype(jnp.promote_types(noise.dtype, jnp.float32))
-  times = jnp.asarray(times, x.dtype)
   if solver == 'dormand_prince':
+    times = jnp.asarray(times, x.dtype)
     x, statistics = dormand_prince(velocity, x, start=times[0], end=times[-1])
     return jnp.where(statistics.finished, x, jnp.nan)
-  take_step = SOLVERS[solver]
+  steps = make_steps(solver)
+  rows = jax.tree.map(lambda *rows: jnp.stack(rows).astype(x.dtype), *steps.rows(times))
 
-  def advance(x: Array, interval: tuple[Array, Array]) -> tuple[Array, None]:
-    return take_step(velocity, x, *interval), None
+  def advance(state: tuple[Array, ...], row: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
+    return steps.step(velocity, state, row), None
 
-  x, _ = jax.lax.scan(advance, x, (times[:-1], times[1:]))
+  (x, *_), _ = jax.lax.scan(advance, steps.begin(x), rows)
   return x
 
 

@@ -58,9 +58,24 @@ def shift(times: np.ndarray, factor: float) -> np.ndarray:
   return times / (times + factor * (1 - times))
 
 
+def wan(steps: int) -> np.ndarray:
+  """Returns 1 - s for noise levels s that fall evenly from 0.999 to 0: Wan's own sampler."""
+  return 1 - np.linspace(0.999, 0, steps + 1)
+
+
+def diffusers(steps: int) -> np.ndarray:
+  """Returns 1 - s for noise levels s that fall evenly from 1 towards 0.001, and then 0.
+
+  So diffusers samples Wan; from `wan`, levels differ by up to 0.007.
+  """
+  return 1 - np.append(np.linspace(1, 0.001, steps + 1)[:-1], 0)
+
+
 SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
   'linear': linear,
   'linear_quadratic': linear_quadratic,
+  'wan': wan,
+  'diffusers': diffusers,
 }
 
 

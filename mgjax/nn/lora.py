@@ -6,6 +6,9 @@ Not in the Movie Gen paper. A tree of adapters has {'lora_a': A, 'lora_b': B} in
 adapted kernel. Those of a stack have the axis of layers, and A of a convolution the axes of the
 window. `attach` puts adapters beside the kernels, where `nn.linear.products` computes x W + (x A)
 B, a layer at a time and without the gradient of W. `merge` adds them to the kernels.
+
+A tree that was read from a file may also have {'difference': d} in place of a parameter p, of any
+kind: the model is changed into one with p + d. `shift` adds it, and `merge` does.
 """
 
 import dataclasses
@@ -20,7 +23,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import Fields, did_you_mean
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, stored_type
+from mgjax.core.precision import BASE, DIFFERENCE, LORA_A, LORA_B, PARAMETER, stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, check, unpack
 from mgjax.core.tree import count_parameters, named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Key, Tree
@@ -150,7 +153,7 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
 def attach(
   adapters: Tree, base: Tree, scale: float = 1.0, dropout: float = 0.0, key: Key | None = None
 ) -> Tree:
-  """Attaches adapters, scaled by `scale`, to the parameters `base`.
+  """Attaches adapters, scaled by `scale`, to the parameters `base`, which have the differences.
 
   With a `key`, the adapters of each kernel do not see an input with probability `dropout`, the same
   for all rows of a batch; the other inputs are scaled up. Raises ConfigError if an adapted kernel
@@ -182,12 +185,27 @@ def make_adapt(settings: Lora) -> Callable[[Tree, Tree, Key | None], Tree]:
   return adapt
 
 
+def shift(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:
+  """Returns parameters as `base`, with p + scale d in place of each p of which d is a difference.
+
+  Quantised kernels are dequantised first if there are any differences.
+  """
+  changes = differences_in(adapters)
+  if not changes:
+    return base
+  leaves = named_leaves(dequantised(base))
+  for name, change in changes.items():
+    leaves[name] = (leaves[name] + scale * change).astype(leaves[name].dtype)
+  return nest(leaves)
+
+
 def merge(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:
   """Returns parameters as `base`, with W + scale A B in place of each adapted kernel W.
 
-  Quantised kernels are dequantised first, whether they are adapted or not.
+  Differences are added as by `shift`. Quantised kernels are dequantised first, whether they are
+  adapted or not.
   """
-  leaves = named_leaves(dequantised(base))
+  leaves = named_leaves(shift(adapters, dequantised(base), scale))
   for name, (a, b) in pairs(adapters).items():
     leaves[name] = (leaves[name] + scale * product(a, b)).astype(leaves[name].dtype)
   return nest(leaves)
@@ -206,18 +224,23 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
   Raises ConfigError if the effect is not finite.
   """
   pairs_of_kernel: dict[str, list[tuple[Tree, Tree]]] = {}
+  changes: dict[str, Tree] = {}
   for adapters, weight in several:
-    for name, (a, b) in pairs(adapters).items():
-      with np.errstate(over='ignore'):
+    with np.errstate(over='ignore'):
+      for name, (a, b) in pairs(adapters).items():
         pairs_of_kernel.setdefault(name, []).append((a * weight, b))
-  leaves = {}
+      for name, change in differences_in(adapters).items():
+        changes[name] = changes.get(name, 0) + weight * change
+  finite = {name: is_finite_change(weighted) for name, weighted in pairs_of_kernel.items()}
+  finite |= {name: bool(np.isfinite(change).all()) for name, change in changes.items()}
+  for name in (name for name, is_finite in finite.items() if not is_finite):
+    weights = ', '.join(f'{weight:g}' for _, weight in several)
+    raise ConfigError(
+      f'adapters with the weights {weights} change {name} by no finite number; expected smaller '
+      'weights, as in --lora=style:0.8'
+    )
+  leaves = {f'{name}/{DIFFERENCE}': change for name, change in changes.items()}
   for name, weighted_pairs in pairs_of_kernel.items():
-    if not is_finite_change(weighted_pairs):
-      weights = ', '.join(f'{weight:g}' for _, weight in several)
-      raise ConfigError(
-        f'adapters with the weights {weights} change {name} by no finite number; expected smaller '
-        'weights, as in --lora=style:0.8'
-      )
     first, second = zip(*weighted_pairs, strict=True)
     leaves[f'{name}/{LORA_A}'] = jnp.concatenate(first, axis=-1)
     leaves[f'{name}/{LORA_B}'] = jnp.concatenate(second, axis=-2)
@@ -269,6 +292,13 @@ def shapes_of(base: Tree) -> dict[str, tuple[int, ...]]:
 def is_adapters(names: Iterable[str]) -> bool:
   """Returns whether there are adapters among leaves of these names."""
   return any(name.endswith(f'/{LORA_A}') for name in names)
+
+
+def differences_in(adapters: Tree) -> dict[str, Tree]:
+  """Returns the difference of every parameter that has one, by its name."""
+  end = f'/{DIFFERENCE}'
+  leaves = named_leaves(adapters)
+  return {name.removesuffix(end): leaf for name, leaf in leaves.items() if name.endswith(end)}
 
 
 def pairs(adapters: Tree) -> Mapping[str, tuple[Tree, Tree]]:

@@ -86,7 +86,9 @@ def test_an_adaptive_solution_that_does_not_arrive_is_nan():
 
 
 def test_unknown_solver_names_the_choices():
-  with pytest.raises(ConfigError, match="'rk4'; choose one of euler, midpoint, heun, dormand"):
+  with pytest.raises(
+    ConfigError, match="'rk4'; choose one of euler, midpoint, heun, unipc, dormand"
+  ):
     sample(_field, _noise(), schedules.linear(4), 'rk4')
 
 

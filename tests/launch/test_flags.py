@@ -24,7 +24,7 @@ CASES = [
     2,
     "--prompt is missing; for example --prompt='the green digit 3 mo",
   ),
-  ([*SAMPLE, '--solver=eulr'], 2, 'euler|midpoint|heun|dormand_prince'),
+  ([*SAMPLE, '--solver=eulr'], 2, 'euler|midpoint|heun|unipc|dormand_prince'),
   ([*SAMPLE, '--schedule=cubic'], 2, 'linear|linear_quadratic'),
   ([*SAMPLE, '--guidance=a=b=c'], 2, 'expected a scale, as in 3, or scales of conditions by name'),
   ([*SAMPLE, '--size=32'], 2, '--size=32: expected height,width in pixels, as in 256,256'),

@@ -17,10 +17,12 @@ from mgjax.models.codec.model import Codec
 from mgjax.models.conditioning.byte_text import ByteText
 from mgjax.models.conditioning.frame_features import FrameFeatures
 from mgjax.models.conditioning.known_latents import KnownLatents
+from mgjax.models.conditioning.text_states import TextStates
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.models.tae import objective as tae_objective
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.discriminator import Discriminator
+from mgjax.models.wan.transformer import WanTransformer
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import PRESETS
 from mgjax.parallel.shard import parameter_shardings, put_batch
@@ -64,6 +66,23 @@ def video_batch():
   rng = np.random.default_rng(0)
   latents = rng.normal(size=(8, 3, 6, 6, 4)).astype(np.float32)
   return {'latents': latents, 'text': rng.integers(1, 200, (8, 7)).astype(np.int32)}
+
+
+def wan_model(**how):
+  text = TextStates('umt5', features=8, length=5, name='text')
+  backbone = WanTransformer(32, 2, 4, 48, channels_out=4, text_dim=8, name='backbone', **how)
+  return FlowModel(backbone, (text,))
+
+
+def wan_batch():
+  rng = np.random.default_rng(2)
+  text = rng.normal(size=(8, 5, 8)).astype(np.float32)
+  return {'latents': video_batch()['latents'], 'text_umt5': text}
+
+
+def wan_inputs():
+  batch = jax.tree.map(jnp.asarray, wan_batch())
+  return batch['latents'], jnp.zeros(8), {'text_umt5': batch['text_umt5']}, {}
 
 
 def audio_model():
@@ -151,6 +170,7 @@ UP = 'backbone/layers/feed_forward/up/kernel'
 # Model, objective, inputs, a batch, and a kernel that is cut.
 MODELS = {
   'video': (video_model, FLOW, video_inputs, video_batch, UP),
+  'wan': (wan_model, FLOW, wan_inputs, wan_batch, UP),
   'audio': (audio_model, MASKED, audio_inputs, audio_batch, UP),
   'autoencoder': (
     autoencoder,
@@ -176,11 +196,13 @@ def truth(kind):
   [
     *(('video', rules, {'exchange': exchange}) for rules, exchange in QUICK),
     ('autoencoder', 'fsdp_tp_cp', {}),
+    ('wan', 'fsdp_tp_cp', {'exchange': 'ring'}),
     *(
       pytest.param(*case, marks=pytest.mark.slow)
       for case in (
         *(('video', rules, {'exchange': exchange}) for rules, exchange in SLOW),
         *(('video', 'fsdp_cp', {'remat': remat}) for remat in SAVING),
+        *(('wan', rules, {'exchange': 'ulysses'}) for rules in ('fsdp', 'fsdp_cp', 'fsdp_tp_cp')),
         *(('audio', rules, {}) for rules in ('fsdp', 'fsdp_tp_cp')),
         ('autoencoder', 'fsdp', {}),
       )

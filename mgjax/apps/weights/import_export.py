@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,9 @@ from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES
 from mgjax.models.tae.latents import Statistics
 from mgjax.models.text.tokenizer_files import KNOWN_FILES
 from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
-from mgjax.nn.lora import lora_settings, pairs
+from mgjax.nn.lora import differences_in, lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
-from mgjax.registry import feature
+from mgjax.registry import weight_format
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
   ADAPTER_FORMATS,
@@ -89,6 +89,8 @@ from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, Weights
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
+Complete = Callable[[ImportedWeights], ImportedWeights]
+
 OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
@@ -100,6 +102,7 @@ def import_weights(
   source: str | os.PathLike[str],
   workdir: str | os.PathLike[str],
   tokenizer: str | os.PathLike[str] | None = None,
+  complete: Complete | None = None,
 ) -> None:
   """Makes a work directory of a component from files, as of a run stopped at step 0.
 
@@ -111,26 +114,28 @@ def import_weights(
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
       of the files.
-    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'. Adapters
+    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'. A
+      transformer or autoencoder of Wan may be a folder, or a .safetensors or .pth file. Adapters
       are for the model at `start_from`. An autoencoder may be a folder that diffusers wrote, or its
       .safetensors file. A codec may be a .safetensors or .pth file by the published names of
       DAC-VAE, or by those that transformers gives the encoder or decoder of DAC. An encoder may be
       a folder of transformers, its index or a file of its tensors.
     workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
+    complete: adds to what was read from files of another project what they do not hold.
 
   Raises:
     ConfigError: the files cannot be used, or the work directory is of another run or has
       checkpoints.
   """
   workdir = pathlib.Path(workdir)
-  weights = feature(config.component, 'weights', 'has weights to import').get()
+  weights = weight_format(config)
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   if os.path.isfile(inside := os.path.join(source, WEIGHTS_FILE)):  # of the format 'workdir'
     source = inside
   with hold(workdir):
-    _import_into(workdir, config.to_dict(), source, weights, tokenizer)
+    _import_into(workdir, config.to_dict(), source, weights, tokenizer, complete)
 
 
 def _import_into(
@@ -139,6 +144,7 @@ def _import_into(
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
+  complete: Complete | None,
 ) -> None:
   component = config['component']
   old = fields_of(config, 'model')
@@ -150,9 +156,10 @@ def _import_into(
   if (ours := _read_ours(source, component, weights)) is not None:
     model, params, notes = _from_ours(weights, old, *ours)
   elif weights.read is not None:
-    model, params, notes = weights.read(
+    imported = weights.read(
       old, source, seed=config['seed'], keep_type=config.get('keep_type', False)
     )
+    model, params, notes = imported if complete is None else complete(imported)
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
@@ -192,7 +199,12 @@ def _import_adapters(
 ) -> None:
   """Writes a run of adapters at step 0, for the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
-  adapters = read_adapters(source, base, weights.maps)
+  adapters = read_adapters(source, base, weights.rows(fields_of(config, 'model')))
+  if changes := differences_in(adapters):
+    raise ConfigError(
+      f'{os.fspath(source)!r} has differences of parameters, as of {next(iter(changes))}, which a '
+      'run of adapters cannot train; sample with --lora, or delete them from the file'
+    )
   kernels = pairs(adapters)
   padded = {}
   rank = max(b.shape[-2] for _, b in kernels.values())
@@ -337,7 +349,8 @@ def export_weights(
     out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
     form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such. 'mgjax' is for
       all parameters, with adapters merged. 'workdir' is a folder that serves as a work directory,
-      see `training/checkpoints/weights_file.py`. 'diffusers' is for the image autoencoder among
+      see `training/checkpoints/weights_file.py`. 'diffusers' and 'original' are for a transformer
+      or an autoencoder of Wan. 'diffusers' is for the image autoencoder among
       those of an autoencoder, and 'dacvae' for a codec by the published names. 'transformers' is
       for an encoder by the names and in the types of its source.
     which: 'average' for the averaged parameters, 'params' for themselves.
@@ -350,7 +363,7 @@ def export_weights(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config, out = read_config(workdir), own_folder(out)
-  section = feature(config.component, 'weights', 'has weights to export').get()
+  section = weight_format(config)
   if weights and form not in OURS:
     raise ConfigError(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
@@ -359,10 +372,11 @@ def export_weights(
     adapters, meta = load_adapters(workdir, which, step)
     words = words_in(meta['notes'])
     about = AboutAdapters(config.component, config.start_from, out.stem, words)
-    write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, section.maps)
+    rows = section.rows(fields_of(config, 'model'))
+    write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, rows)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return
-  if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
+  if form not in (known := [*OURS, *section.writers]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}, or of adapters {", ".join(ADAPTER_FORMATS)}'
@@ -377,8 +391,8 @@ def export_weights(
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
-  if form not in OURS and section.write is not None:
-    written = section.write(params, fields_of(config, 'model'), notes, out)
+  if form not in OURS:
+    written = section.writers[form](params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)

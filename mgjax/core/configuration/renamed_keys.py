@@ -63,6 +63,7 @@ ADDED = {
     'sample.strength': 1.0,
     'sample.lora': '',
     'sample.expert': '',
+    'sample.expert_lora': '',
     'sample.weights': '',
   },
   'audio': {'model.tile': [], 'model.window': [3, 3, 3], 'model.chosen': 0},

@@ -13,7 +13,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.solvers import SOLVERS
+from mgjax.flow.solvers import STEPPED
 from mgjax.lab.benchmarks.programs import Programs, check_rows, make_batch, program_shapes
 from mgjax.lab.planning.sampling.passes import count_passes
 from mgjax.lab.planning.step_spec import StepSpec
@@ -38,10 +38,10 @@ class Sampler:
   objective: ObjectiveSettings
 
   def __post_init__(self):
-    if (solver := self.settings.solver) not in SOLVERS:
+    if (solver := self.settings.solver) not in STEPPED:
       raise ConfigError(
         f'solver {solver!r} chooses its steps while it runs; time config.sample.solver '
-        f'one of {", ".join(SOLVERS)}'
+        f'one of {", ".join(STEPPED)}'
       )
 
   def task(self) -> JSON:

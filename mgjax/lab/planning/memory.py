@@ -137,7 +137,9 @@ def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat:
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = arrays * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
   sums = policy.keeps_sums * work.heads * FLOAT32
-  return work.depth * local.rows * local.tokens * (widths * work.itemsize + sums)
+  # One of the arrays is the input of a layer.
+  wider = work.dim * (work.stream_itemsize - work.itemsize)
+  return work.depth * local.rows * local.tokens * (widths * work.itemsize + wider + sums)
 
 
 def _layer(

@@ -78,6 +78,7 @@ class Workload:
     affine: whether norms have weights.
     products: of `nn.linear.PRODUCTS`, how the large maps multiply.
     itemsize: bytes of a number in the compute type.
+    stream_itemsize: bytes of a number of the sums that layers add to.
     flops: of one sample's forward pass.
     clips: as of `Outline`.
     mesh, remat, attention, exchange, batch: those of the configuration.
@@ -96,6 +97,7 @@ class Workload:
   depth: int
   heads: int
   itemsize: int
+  stream_itemsize: int
   parameters: tuple[Parameter, ...]
   flops: Flops
   mesh: Mapping[str, int]
@@ -144,6 +146,7 @@ def make_workload(
     depth=backbone.depth,
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
+    stream_itemsize=jnp.dtype(backbone.stream_dtype).itemsize,
     parameters=_parameters(run, sample),
     flops=sample.flops.times(outline.clips),
     mesh=run.mesh,

@@ -91,6 +91,11 @@ class Transformer(nn.Module):
   time_unit: Annotated[float, Range(above=0)] = 1.0
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def stream_dtype(self) -> jnp.dtype:
+    """The type of the sums that layers add to."""
+    return self.dtype
+
   def tiles(self, sizes: tuple[int, int, int]) -> Tiles | None:
     """Returns the tiles of a grid of patches; None where everything is read.
     Raises ConfigError if a tile or a window has not three sizes, a window has no middle, or there

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import check_agrees, in_file, listed
+from mgjax.core.safetensors_files import AnyTensor, check_agrees, in_file, listed
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
@@ -174,9 +173,7 @@ _OWN = {
 }
 
 
-def clip_fields(
-  tower: str, tensors: Mapping[str, np.ndarray], config: Fields | None = None
-) -> JSON:
+def clip_fields(tower: str, tensors: Mapping[str, AnyTensor], config: Fields | None = None) -> JSON:
   """Reads fields of `ClipText` or `ClipVision` ('text', 'vision') from the tensors and from
   config.json.
 
@@ -330,18 +327,12 @@ def _write_pair(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) 
   return "both towers by transformers' names"
 
 
-_MAPS = {
-  row.ours: row.names[0].removesuffix('.weight')
-  for row in _pair_rows()
-  if row.ours is not None and row.ours.endswith('/kernel')
-}
 PAIR_FORMAT = WeightFormat(
   make_clip_model,
   _init_pair,
-  form='transformers',
+  writers={'transformers': _write_pair},
   folder=True,
-  write=_write_pair,
   noted=(),
   how=(),
-  maps=_MAPS,
+  rows=lambda _: _pair_rows(),
 )

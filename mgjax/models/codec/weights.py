@@ -293,4 +293,4 @@ def _write_dac(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -
   return "the codec by DAC-VAE's names"
 
 
-CODEC_FORMAT = WeightFormat(make_codec, _init, _read_dac, 'dacvae', False, _write_dac)
+CODEC_FORMAT = WeightFormat(make_codec, _init, _read_dac, {'dacvae': _write_dac})

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mgjax.core.configuration.keys import Fields, differences
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.flow.distillation.few_steps import STEP_SIZE
@@ -25,19 +25,28 @@ from mgjax.models.flow_model.model import FlowModel
 from mgjax.models.flow_model.sampling import make_generate
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.foreign_weights.format import WeightFormat
+from mgjax.models.foreign_weights.names import TensorName
+from mgjax.models.wan.names import rows_in
+from mgjax.models.wan.transformer import WanTransformer
+
+MOVIE_GEN = 'movie_gen'
+BACKBONES: dict[str, type[nn.Module]] = {MOVIE_GEN: Transformer, 'wan': WanTransformer}
 
 
 def make_flow_model(fields: Fields) -> FlowModel:
   """Makes the module that the fields of `config.model` describe.
 
-  They are those of `Transformer`, `dtype` by its name, and `conditionings`: name -> `kind`
-  (`mgjax.models.conditioning.kinds`) and its fields.
+  They are `kind`, a name in `BACKBONES`, the fields of that backbone, `dtype` by its name, and
+  `conditionings`: name -> `kind` (`mgjax.models.conditioning.kinds`) and its fields.
+  Raises ConfigError for another kind, or other fields.
   """
   fields = dict(fields)
   described = fields.pop('conditionings', None)
+  kind = fields.pop('kind', MOVIE_GEN)
+  check_one_of(f'model.kind = {kind!r}', kind, BACKBONES)
   if not isinstance(described, Mapping):
     raise ConfigError(f'model.conditionings = {described!r:.80}; expected fields by name')
-  return _conditioned(unpack(Transformer, fields, 'model', name='backbone'), described)
+  return _conditioned(unpack(BACKBONES[kind], fields, 'model', name='backbone'), described)
 
 
 def make_discriminator(fields: Fields, model: Fields) -> FlowModel:
@@ -184,7 +193,18 @@ def _init(model: FlowModel, notes: Fields, key: jax.Array) -> Tree:
   return nn.unbox(model.init(key, *inputs)['params'])
 
 
+def published_names(fields: Fields) -> tuple[TensorName, ...]:
+  """Returns the names that other projects give to the parameters of a flow model; () if none do.
+
+  `fields` are those of `config.model`.
+  """
+  return rows_in('backbone') if fields.get('kind') == 'wan' else ()
+
+
 # No other project has such a model, and its autoencoder is exported by itself.
 FLOW_MODEL_FORMAT = WeightFormat(
-  make_flow_model, _init, how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll')
+  make_flow_model,
+  _init,
+  how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll'),
+  rows=published_names,
 )

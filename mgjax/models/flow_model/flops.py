@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.wan.transformer import WanTransformer
 from mgjax.nn.patch import grid
 from mgjax.nn.sinusoidal_embedding import FREQUENCIES
 
@@ -41,7 +42,10 @@ class Flops:
 
 
 def backbone_flops(
-  model: Transformer, latents: tuple[int, ...], context: int, gated: Sequence[int] = ()
+  model: Transformer | WanTransformer,
+  latents: tuple[int, ...],
+  context: int,
+  gated: Sequence[int] = (),
 ) -> Flops:
   """Counts the operations of one forward pass over latents of shape (b t h w c).
 

@@ -11,6 +11,7 @@ from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.conditioning.contract import Conditioning, Latents
 from mgjax.models.conditioning.ports import Ports, combine
 from mgjax.models.flow_model.alignment import Projector
+from mgjax.models.wan.transformer import WanTransformer
 from mgjax.nn.patch import grid
 
 
@@ -26,7 +27,8 @@ class FlowModel(nn.Module):
     alignment: makes features of tokens that are tapped, where training aligns them.
   """
 
-  backbone: Transformer | Convolutions  # the latter of a discriminator
+  # Convolutions of a discriminator.
+  backbone: Transformer | WanTransformer | Convolutions
   conditionings: tuple[Conditioning, ...] = ()
   alignment: Projector | None = None
   # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.
@@ -92,5 +94,7 @@ def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
   triple from there to 768 px. For images of 1024 px they grow by 4 / 3.
   """
   backbone = params['backbone']
+  if 'positions' not in backbone:  # rotary
+    return params
   grown = grow_positions(backbone['positions'], positions)
   return {**params, 'backbone': {**backbone, 'positions': grown}}

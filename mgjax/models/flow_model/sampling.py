@@ -1,7 +1,6 @@
 """Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 
 import flax.struct
@@ -15,7 +14,7 @@ from mgjax.flow.guidance import Guidance, MakeVelocity, Scales, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
-from mgjax.flow.solvers import SOLVERS, Velocity
+from mgjax.flow.solvers import STEPPED, Velocity, make_steps
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.multihead import READ
 from mgjax.parallel.compiler import DeviceProgram
@@ -124,7 +123,7 @@ def make_generate(
 
   Args:
     times: the schedule, from `flow.schedules.make_time_grid`.
-    solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
+    solver: a name in `flow.solvers.STEPPED`, or 'dormand_prince'.
     guidance: pairs of a conditioning's name and scale; the paper's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
@@ -176,9 +175,9 @@ class Stepwise:
     """Makes the programs; see `make_generate`.
     Raises ConfigError for a solver that takes no steps of a schedule, or reuses velocities.
     """
-    if solver not in SOLVERS or reuse:
+    if solver not in STEPPED or reuse:
       raise ConfigError(
-        f'solver {solver!r}, reuse {reuse:g}: only {", ".join(SOLVERS)} without reuse go step by '
+        f'solver {solver!r}, reuse {reuse:g}: only {", ".join(STEPPED)} without reuse go step by '
         'step; choose one of them'
       )
     # Which terms there are is a part of the program; how much each weighs is not.
@@ -209,14 +208,17 @@ class Stepwise:
       guided(params, batch, noise.shape, scales, keep)
       return read_batches
 
-    @DeviceProgram
-    def advance(params, batch, read, scales, x, time, next_time) -> tuple[Array, Array]:
-      remaining = iter(read)  # in the order of the calls in `begin`
-      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(remaining))
-      after = SOLVERS[solver](velocity, x, time, next_time)
-      return after, after + (1 - next_time) / (next_time - time) * (after - x)
+    steps = make_steps(solver)
 
-    self._begin, self._advance = begin, advance
+    @DeviceProgram
+    def advance(params, batch, read, scales, state, row, left) -> tuple[tuple[Array, ...], Array]:
+      remaining = iter(read)  # in the order of the calls in `begin`
+      x = state[0]
+      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(remaining))
+      after = steps.step(velocity, state, row)
+      return after, after[0] + left * (after[0] - x)
+
+    self._begin, self._advance, self._steps = begin, advance, steps
 
   def __call__(
     self,
@@ -229,13 +231,16 @@ class Stepwise:
   ) -> Float[Array, 'b t h w c']:
     """Takes all steps of a schedule, from noise to latents."""
     scales = np.array(_free(guidance), np.float32)
-    x = noise
-    times = np.asarray(times, np.float32)
+    state = self._steps.begin(noise)
+    rows = self._steps.rows(times)
+    # The rest of the path, in units of a step.
+    left = np.float32((1 - times[1:]) / np.diff(times))
     read = self._begin(params, batch, noise, scales)
-    for number, (time, next_time) in enumerate(itertools.pairwise(times), 1):
-      x, ahead = self._advance(params, batch, read, scales, x, time, next_time)
-      watch(number, len(times) - 1, ahead)
-    return x
+    for number, row in enumerate(rows, 1):
+      row = jax.tree.map(np.float32, row)
+      state, ahead = self._advance(params, batch, read, scales, state, row, left[number - 1])
+      watch(number, len(rows), ahead)
+    return state[0]
 
 
 def _free(guidance: Guidance) -> list[float]:

@@ -180,12 +180,15 @@ class SampleSettings:
       of a path is written '\\,'.
     expert: 'directory@time' of a run of the same model that answers in place of this one from that
       flow time on; '' for none.
+    expert_lora: adapters of the expert, written as `lora`, whose adapters change this run alone. A
+      file for both models stands in both fields, with a weight in each.
     weights: the type of the backbone's kernels (`core.precision.STORED`, `nn/quantize.py`)
       in a pipeline; '' is the one that they are saved in. Samples during training keep theirs.
 
   Raises:
     ConfigError: there are no steps, there is no such solver or type, scales of guidance do not go
-      together, a solver is to reuse velocities that cannot, or shifts do not lead back.
+      together, a solver is to reuse velocities that cannot, or shifts do not lead back. Or there
+      are adapters for an expert and no expert.
   """
 
   guidance: Guidance
@@ -199,6 +202,7 @@ class SampleSettings:
   strength: Strength = 1.0
   lora: str = ''
   expert: str = ''
+  expert_lora: str = ''
   weights: str = ''
 
   def __post_init__(self):
@@ -208,32 +212,24 @@ class SampleSettings:
     arguments(make_time_grid, self.schedule, 'schedule', given=('steps',))
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
-    _ = self.expert_since, self.loras
+    _ = self.expert_since, self.loras, self.expert_loras
     if self.shifts % 2:
       raise ConfigError(f'shifts = {self.shifts}; expected an even number')
-    if self.lora and self.expert:
-      raise ConfigError('adapters (lora) and an expert; give one of them, or merge the adapters')
+    if self.expert_lora and not self.expert:
+      raise ConfigError(
+        f'expert_lora = {self.expert_lora!r:.100} without an expert; give an expert as well, as '
+        "'runs/late@0.125', or the adapters as lora"
+      )
 
   @property
   def loras(self) -> list[tuple[str, float]]:
     """The paths of adapters and their weights."""
-    adapters = []
-    for entry in split_list(self.lora) if self.lora else ():
-      path, colon, text = entry.rpartition(':')
-      try:
-        float(text if colon else '')
-      except ValueError:  # a colon of a path
-        path, text = entry, '1'
-      weight = math.inf
-      with contextlib.suppress(ValueError):
-        weight = number_in(text)
-      if not (path and is_number(weight)):
-        raise ConfigError(
-          f'lora = {self.lora!r:.200}; expected a finite weight behind a place, as in style:0.8, '
-          'and one comma between two'
-        )
-      adapters.append((path, weight))
-    return adapters
+    return _weighted('lora', self.lora)
+
+  @property
+  def expert_loras(self) -> list[tuple[str, float]]:
+    """The paths of the expert's adapters and their weights."""
+    return _weighted('expert_lora', self.expert_lora)
 
   @property
   def expert_since(self) -> tuple[str, float]:
@@ -257,8 +253,9 @@ class SampleSettings:
     try:
       if self.expert and find(expert) != expert:
         changes['expert'] = f'{find(expert)}@{since!r}'
-      if any(find(path) != path for path, _ in self.loras):
-        changes['lora'] = join_list(f'{find(path)}:{weight!r}' for path, weight in self.loras)
+      for name, loras in (('lora', self.loras), ('expert_lora', self.expert_loras)):
+        if any(find(path) != path for path, _ in loras):
+          changes[name] = join_list(f'{find(path)}:{weight!r}' for path, weight in loras)
     except OSError as error:
       raise ConfigError(
         f'{self.lora or self.expert!r:.100}: {error.strerror}; expected a file or work directory'
@@ -300,6 +297,27 @@ class SampleSettings:
       raise ConfigError(did_you_mean(unknown[0], hints))
     fields = {name: checked(hints[name], value, name) for name, value in fields.items()}
     return dataclasses.replace(self, **fields)
+
+
+def _weighted(name: str, value: str) -> list[tuple[str, float]]:
+  """Returns the paths of adapters and their weights in the field of this name."""
+  adapters = []
+  for entry in split_list(value) if value else ():
+    path, colon, text = entry.rpartition(':')
+    try:
+      float(text if colon else '')
+    except ValueError:  # a colon of a path
+      path, text = entry, '1'
+    weight = math.inf
+    with contextlib.suppress(ValueError):
+      weight = number_in(text)
+    if not (path and is_number(weight)):
+      raise ConfigError(
+        f'{name} = {value!r:.200}; expected a finite weight behind a place, as in style:0.8, '
+        'and one comma between two'
+      )
+    adapters.append((path, weight))
+  return adapters
 
 
 def _changed_guidance(old: Guidance, change: Any) -> Guidance:

@@ -3,10 +3,14 @@
 from mgjax.core.errors import ConfigError
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.tae.autoencoder import Autoencoder
+from mgjax.models.tae.wan import WanAutoencoder
+from mgjax.models.wan.transformer import WanTransformer
 
 
 def check_shape(
-  backbone: Transformer, autoencoder: Autoencoder, shape: tuple[int, int, int]
+  backbone: Transformer | WanTransformer,
+  autoencoder: Autoencoder | WanAutoencoder,
+  shape: tuple[int, int, int],
 ) -> None:
   """Checks that a model supports videos of `shape`: frames, height, width in pixels.
   Raises ConfigError if sizes do not divide, or are larger than the position tables.

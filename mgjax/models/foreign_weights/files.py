@@ -9,8 +9,8 @@ from typing import NamedTuple
 from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
-from mgjax.core.safetensors_files import Tensors, listed, read_tensors, shown
-from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES, read_pickle
+from mgjax.core.safetensors_files import StoredTensor, listed, shown, stored_tensors
+from mgjax.models.foreign_weights.torch_pickle import TORCH_SUFFIXES, open_pickle
 
 INDEX = '.index.json'
 
@@ -18,18 +18,26 @@ INDEX = '.index.json'
 class WeightFile(NamedTuple):
   """What a model's files hold."""
 
-  tensors: Tensors  # by their names, in their types
+  tensors: Mapping[str, StoredTensor]  # by their names, in their types; nothing is read yet
   # The object in config.json of the folder, or None: a file given by itself has none.
   config: JSON | None
-  digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
+  files: tuple[pathlib.Path, ...]  # that hold the tensors
 
   def types(self) -> dict[str, str]:
     """Returns the type of every tensor."""
     return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
 
+  def digests(self) -> dict[str, str]:
+    """Returns the SHA-256 of every file by its name; it reads all of them."""
+    digests = {}
+    for path in self.files:
+      with path.open('rb') as file:
+        digests[path.name] = hashlib.file_digest(file, 'sha256').hexdigest()
+    return digests
+
 
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
-  """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
+  """Opens a file of tensors, an index of several, or a folder that has either and a config.json.
 
   Of a folder with files of both kinds safetensors are read, and not PyTorch's own. Raises
   ConfigError if there are no such files, or they are damaged, or are not what their index says.
@@ -40,13 +48,10 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   config = read_json(config_file, mend='get it again') if config_file.exists() else None
   path = _in_folder(path) if path.is_dir() else path
   parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
-  tensors: Tensors = {}
-  digests = {}
+  tensors: dict[str, StoredTensor] = {}
   for name, expected in parts.items():
     file = path.parent / name
-    file_tensors = (
-      read_pickle(file) if name.endswith(TORCH_SUFFIXES) else read_tensors(file, anything=True)[0]
-    )
+    file_tensors = open_pickle(file) if name.endswith(TORCH_SUFFIXES) else stored_tensors(file)
     if expected is not None and file_tensors.keys() != expected:
       kinds = {
         'missing': sorted(expected - file_tensors.keys()),
@@ -56,9 +61,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
         f'{os.fspath(file)!r} does not hold what {path.name} says: {listed(kinds)}; get both again'
       )
     tensors |= file_tensors
-    with file.open('rb') as opened:
-      digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
-  return WeightFile(tensors, config, digests)
+  return WeightFile(tensors, config, tuple(path.parent / name for name in parts))
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import pathlib
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.settings import checked
 from mgjax.core.typing import Tree
+from mgjax.models.foreign_weights.names import TensorName
 
 
 class ImportedWeights(NamedTuple):
@@ -34,16 +35,19 @@ class WeightFormat(NamedTuple):
   # what the file lacks, and whether parameters stay in its types. None where no other project has
   # such a model.
   read: Callable[..., ImportedWeights] | None = None
-  form: str = ''  # the word for what `write` makes
-  folder: bool = False  # whether that is a folder, not a file
-  # Parameters, fields of `config.model`, notes and path -> what was written, for the log.
-  write: Callable[[Tree, Fields, Fields, pathlib.Path], str] | None = None
+  # By the names of formats of other projects: parameters, fields of `config.model`, notes and path
+  # -> what was written, for the log.
+  writers: Mapping[str, Callable[[Tree, Fields, Fields, pathlib.Path], str]] = (
+    types.MappingProxyType({})
+  )
+  folder: bool = False  # whether they write a folder, not a file
   noted: tuple[str, ...] = ('latents',)  # the names of notes that there must be
   frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
   # Fields of `config.model` that say how it is computed, and stay as they are configured.
   how: tuple[str, ...] = ('dtype',)
-  # Kernels -> the linear maps that they are there, '{layer}' that of a stack: names of adapters.
-  maps: Mapping[str, str] = types.MappingProxyType({})
+  # Fields of `config.model` -> the names that other projects give to its parameters. Files of
+  # adapters are written and read by them; without them by our own.
+  rows: Callable[[Fields], Sequence[TensorName]] = lambda _: ()
 
 
 def parameter_shapes(weight_format: WeightFormat, fields: Fields, notes: Fields) -> Tree:

@@ -6,18 +6,28 @@ ours stacks: `Row('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED)` ma
 """
 
 import fnmatch
+import functools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.safetensors_files import Tensors, are_finite_floats, check_complete, listed
+from mgjax.core.safetensors_files import (
+  AnyTensor,
+  Tensors,
+  are_finite_floats,
+  check_complete,
+  listed,
+)
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 
 LAYER = '{layer}'
+_ALIGNMENT = 64  # bytes; JAX copies arrays that begin elsewhere
 TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
 
 
@@ -32,6 +42,9 @@ class TensorName(NamedTuple):
   axes: tuple[int, ...] = ()  # of the tensor, in the order that the parameter has them; () keeps it
   # Which of how many equal parts along the tensor's first axis the parameter is.
   part: tuple[int, int] = (0, 1)
+  # Sizes of the tensor's leading axes, in the parameter's order, that the parameter's first axis
+  # holds together with the next one: (1, 2, 2) for a kernel (t h w c, d) of a tensor (t h w c d).
+  fold: tuple[int, ...] = ()
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -41,7 +54,7 @@ class TensorName(NamedTuple):
 
 def import_tensors(
   rows: Sequence[TensorName],
-  tensors: Mapping[str, np.ndarray],
+  tensors: Mapping[str, AnyTensor],
   params: Tree,
   *,
   expected: str,
@@ -49,10 +62,12 @@ def import_tensors(
 ) -> tuple[Tree, list[str]]:
   """Fills all parameters from tensors, in float32 or with `keep_type` in the tensors' types.
 
-  Of `params` shapes are enough; `expected` says in the message whose tensors these should be.
-  Beside the parameters it returns the names of the tensors that the table leaves out. Raises
-  ConfigError if a tensor is missing, in no row, of another shape, empty, not of finite floats, or
-  there twice and unequal; or a parameter is in no row.
+  Tensors are read one by one into the arrays that are returned, so memory is that of the parameters
+  and of one tensor. JAX can use these arrays without a copy. Of `params` shapes are enough;
+  `expected` says in the message whose tensors these should be. Beside the parameters it returns the
+  names of the tensors that the table leaves out. Raises ConfigError if a tensor is missing, in no
+  row, of another shape, empty, not of finite floats, or there twice and unequal; or a parameter is
+  in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -72,22 +87,25 @@ def import_tensors(
   left_out = [row.theirs for row in rows if row.ours is None]
   unknown = [n for n in rest if not any(fnmatch.fnmatchcase(n, str(p)) for p in left_out)]
   check_complete(missing=missing, unknown=unknown, misshapen=misshapen, expected=expected)
-  if spoilt := [f'{n} {tensors[n].dtype}' for n in used if not are_finite_floats(tensors[n])]:
-    raise ConfigError(f'{listed({"tensors are not of finite floats": spoilt})}; get them again')
-  values = [_as_ours(tensors, table[ours], leaf.shape, keep_type) for ours, leaf in leaves.items()]
+  values = [_filled(tensors, table[ours], leaf.shape, keep_type) for ours, leaf in leaves.items()]
   return jax.tree.unflatten(jax.tree.structure(params), values), sorted(set(rest) - set(unknown))
 
 
 def export_tensors(
-  rows: Sequence[TensorName], params: Tree, types: Mapping[str, str] | None = None
+  rows: Sequence[TensorName],
+  params: Tree,
+  types: Mapping[str, str] | None = None,
+  layout: int | None = None,
 ) -> Tensors:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
   `types` are those of the tensors whence the parameters came, by name. Then the same ones are
   written, of a parameter that stood there by several names all of them, in the same types: bit by
-  bit what was imported. Without it the first names are, in the parameters' types. Raises
-  ConfigError if a parameter is in no row.
+  bit what was imported. Without it the first names are, in the parameters' types. `layout` chooses
+  which name of each row is written instead, 0 for the first and -1 for the last. Raises ConfigError
+  if a parameter is in no row.
   """
+  types = types or {}
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
   parts: dict[str, dict[int, np.ndarray]] = {}
@@ -96,14 +114,36 @@ def export_tensors(
     array = np.asarray(leaf)
     slices = array if LAYER in row.names[0] else array[None]
     for names, layer in zip(_names(row, array.shape), slices, strict=True):
-      tensor = layer.transpose(np.argsort(row.axes)) if row.axes else layer
-      for name in [name for name in names if types and name in types] or names[:1]:
-        typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
-        parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
+      tensor = to_theirs(row, layer)
+      known = [name for name in names if name in types]
+      tensor = tensor.astype(np.dtype(types[known[0]])) if known else tensor
+      for name in (known or names[:1]) if layout is None else [names[layout]]:
+        parts.setdefault(name, {})[row.part[0]] = np.asarray(tensor, order='C')
   return {
     name: np.concatenate([rows[i] for i in sorted(rows)]) if len(rows) > 1 else rows[0]
     for name, rows in parts.items()
   }
+
+
+def to_ours(row: TensorName, tensor: np.ndarray) -> np.ndarray:
+  """Returns a tensor with the axes of its parameter, of one layer if that is a stack."""
+  tensor = tensor.transpose(row.axes) if row.axes else tensor
+  if not row.fold:
+    return tensor
+  folded = len(row.fold) + 1
+  return tensor.reshape(math.prod(tensor.shape[:folded]), *tensor.shape[folded:])
+
+
+def to_theirs(row: TensorName, array: np.ndarray) -> np.ndarray:
+  """Returns a parameter, or one layer of a stack, with the axes of its tensor."""
+  tensor = array.reshape(_unfolded(row, array.shape))
+  return tensor.transpose(np.argsort(row.axes)) if row.axes else tensor
+
+
+def shape_in_file(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """Returns the shape of the tensor of a parameter, or of one layer of a stack, of this shape."""
+  shape = _unfolded(row, shape)
+  return tuple(shape[axis] for axis in np.argsort(row.axes)) if row.axes else shape
 
 
 def arrange(
@@ -134,7 +174,7 @@ def arrange(
   return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def _fits(tensor: np.ndarray, shape: tuple[int, ...]) -> bool:
+def _fits(tensor: AnyTensor, shape: tuple[int, ...]) -> bool:
   # An empty tensor may claim any size along its other axes without taking bytes of its file.
   return tensor.shape == shape and tensor.size > 0
 
@@ -158,25 +198,53 @@ def _names(row: TensorName, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]
 
 
 def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
-  shape = shape[1:] if LAYER in row.names[0] else shape
-  if row.axes:
-    shape = tuple(shape[axis] for axis in np.argsort(row.axes))
+  shape = shape_in_file(row, shape[1:] if LAYER in row.names[0] else shape)
   return (shape[0] * row.part[1], *shape[1:]) if shape else ()
 
 
-def _as_ours(
-  tensors: Mapping[str, np.ndarray], row: TensorName, shape: tuple[int, ...], keep_type: bool
+def _unfolded(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
+  if not row.fold:
+    return shape
+  return (*row.fold, shape[0] // math.prod(row.fold), *shape[1:])
+
+
+def _filled(
+  tensors: Mapping[str, AnyTensor], row: TensorName, shape: tuple[int, ...], keep_type: bool
 ) -> np.ndarray:
-  arrays = []
-  for names in _names(row, shape):
-    first, *others = [name for name in names if name in tensors]
-    tensor = tensors[first]
-    for other in others:
-      if tensor.tobytes() != tensors[other].tobytes():
-        raise ConfigError(f'{first} and {other} are one tensor by two names, but differ; drop one')
+  """Returns a parameter, filled tensor by tensor."""
+  names_of_layers = [[n for n in names if n in tensors] for names in _names(row, shape)]
+  types = {tensors[names[0]].dtype for names in names_of_layers}
+  dtype = functools.reduce(jnp.promote_types, types) if keep_type else np.float32
+  parameter = _aligned(shape, np.dtype(dtype))
+  for index_of_layer, names in enumerate(names_of_layers):
+    layer = parameter[index_of_layer, ...] if LAYER in row.names[0] else parameter
+    tensor = _read(tensors, names)
     index, count = row.part
-    size = tensor.shape[0] // count if count > 1 else None
-    tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
-    tensor = tensor.transpose(row.axes) if row.axes else tensor
-    arrays.append(tensor if keep_type else tensor.astype(np.float32))
-  return np.stack(arrays) if LAYER in row.names[0] else np.asarray(arrays[0], order='C')
+    if count > 1:
+      size = tensor.shape[0] // count
+      tensor = tensor[index * size : (index + 1) * size]
+    layer.reshape(_unfolded(row, layer.shape))[...] = tensor.transpose(
+      row.axes or range(tensor.ndim)
+    )
+  return parameter
+
+
+def _read(tensors: Mapping[str, AnyTensor], names: Sequence[str]) -> np.ndarray:
+  """Reads a tensor that has one name or several. Raises ConfigError if numbers are wrong."""
+  first, *others = names
+  tensor = np.asarray(tensors[first])
+  if not are_finite_floats(tensor):
+    spoilt = listed({'tensors are not of finite floats': [f'{first} {tensor.dtype}']})
+    raise ConfigError(f'{spoilt}; get them again')
+  for other in others:
+    if tensor.tobytes() != np.asarray(tensors[other]).tobytes():
+      raise ConfigError(f'{first} and {other} are one tensor by two names, but differ; drop one')
+  return tensor
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """Returns an array that `jax.device_put` takes on a CPU without a copy."""
+  size = math.prod(shape) * dtype.itemsize
+  data = np.empty(size + _ALIGNMENT, np.uint8)
+  begin = -data.ctypes.data % _ALIGNMENT
+  return data[begin : begin + size].view(dtype).reshape(shape)

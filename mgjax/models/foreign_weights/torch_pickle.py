@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, first_line
-from mgjax.core.safetensors_files import Tensors, is_boundless, not_weights
+from mgjax.core.safetensors_files import StoredTensor, Tensors, is_boundless, not_weights
 from mgjax.models.foreign_weights.pickles import LARGEST_PICKLE_BYTES, PickledName, run_pickle
 
 TORCH_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
@@ -31,13 +32,21 @@ _LARGEST_LIST = 2 << 20  # of members; in memory it is 13 times as large
 def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   """Reads the tensors of a file that `torch.save` wrote of a model or of its state.
 
+  Memory is bounded by three times the size of the file and 100 MB. Raises ConfigError as
+  `open_pickle` does.
+  """
+  return {name: tensor.load() for name, tensor in open_pickle(path).items()}
+
+
+def open_pickle(path: str | os.PathLike[str]) -> dict[str, StoredTensor]:
+  """Returns the tensors of a file that `torch.save` wrote, without reading their numbers.
+
   A pickle may run any code; here it makes tensors, numbers, texts and their lists and dictionaries,
   and whatever else it calls is refused. Files are zipped since PyTorch 1.6, and those before are
-  not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by three
-  times the size of the file and 100 MB. Members must be stored and not compressed, as PyTorch
-  writes them, and no storage is read twice. All tensors of a storage are at most twice as large as
-  it is (weights may be tied). Raises ConfigError if there is no such file, it is damaged or of
-  another kind, or calls anything else.
+  not read. A dictionary's entry 'state_dict' is taken for the whole. Members must be stored and not
+  compressed, as PyTorch writes them. A storage is kept until each of its tensors was read once. All
+  tensors of a storage are at most twice as large as it is (weights may be tied). Raises ConfigError
+  if there is no such file, it is damaged or of another kind, or calls anything else.
   """
   try:
     state = _read(path)
@@ -51,6 +60,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
     RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
   ) as error:
     reason = not_weights(path, pickled=True) or (
       f'is not a readable file of tensors of PyTorch: {first_line(error)}; save the state of the '
@@ -60,7 +70,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
     state = state['state_dict']
   if not isinstance(state, dict) or not all(
-    isinstance(name, str) and isinstance(tensor, np.ndarray) for name, tensor in state.items()
+    isinstance(name, str) and isinstance(tensor, StoredTensor) for name, tensor in state.items()
   ):
     raise ConfigError(f'{os.fspath(path)!r} holds no dictionary of tensors; expected a state')
   return state
@@ -80,7 +90,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
       raise ValueError(
         f'its pickle has {pickled.file_size} bytes, at most {LARGEST_PICKLE_BYTES} are read'
       )
-    storages = _Storages(archive, pickled.filename.removesuffix('data.pkl'))
+    storages = _Storages(file, archive, pickled.filename.removesuffix('data.pkl'))
     return run_pickle(archive.read(pickled), _call, storages.load)
 
 
@@ -109,20 +119,57 @@ def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
 
 
 class _Storage:
-  """The bytes of one storage, and how many bytes of tensors may still be made of them."""
+  """A member of the file, and how many bytes of tensors may still be made of it.
 
-  def __init__(self, data: bytes, dtype: Any):
-    self.data = data
+  Attributes:
+    dtype: of its numbers.
+    size: how many bytes they have.
+    count: how many numbers there are.
+    left: bytes that further tensors may have together.
+    waiting: tensors that were not read yet.
+  """
+
+  def __init__(self, file: _File, member: zipfile.ZipInfo, dtype: Any):
+    self._path, self._member = file.name, member
+    self._begin = _data_begins(file, member)
+    self._data: bytes | None = None
     self.dtype = np.dtype(dtype)
-    self.left = 2 * len(data)
-    self.count = len(data) // self.dtype.itemsize
+    self.size = member.file_size
+    self.left = 2 * self.size
+    self.count = self.size // self.dtype.itemsize
+    self.waiting = 0
+
+  def read(self) -> bytes:
+    """Returns its bytes. Raises ConfigError if they are not as they were written."""
+    data = self._data
+    if data is None:
+      with open(self._path, 'rb') as file:
+        file.seek(self._begin)
+        data = file.read(self.size)
+      if len(data) < self.size or zlib.crc32(data) != self._member.CRC:
+        raise ConfigError(
+          f'{os.fspath(self._path)!r} is damaged: {self._member.filename!r:.100} is not as it was '
+          'written; download the file again'
+        )
+    self.waiting -= 1
+    self._data = data if self.waiting > 0 else None
+    return data
+
+
+def _data_begins(file: _File, member: zipfile.ZipInfo) -> int:
+  """Returns where the bytes of a member begin: behind its header of 30 bytes and two fields."""
+  file.seek(member.header_offset)
+  signature, name, extra = struct.unpack('<4s22xHH', file.read(30))
+  if signature != b'PK\x03\x04':
+    raise ValueError(f'{member.filename!r:.100} is not where its list of members says')
+  return member.header_offset + 30 + name + extra
 
 
 class _Storages:
   """The storages of an archive by their keys."""
 
-  def __init__(self, archive: zipfile.ZipFile, folder: str):
-    self._archive, self._folder = archive, folder
+  def __init__(self, file: _File, archive: zipfile.ZipFile, folder: str):
+    self._file, self._archive, self._folder = file, archive, folder
     self._storages: dict[str, _Storage] = {}
     order = f'{folder}byteorder'
     if order in archive.namelist() and archive.read(order) != b'little':
@@ -138,12 +185,12 @@ class _Storages:
     if kind != 'storage' or storage.module != 'torch' or storage.name not in _TYPES:
       raise ValueError(f'it asks for {storage.module}.{storage.name}')
     if key not in self._storages:
-      data = self._archive.read(f'{self._folder}data/{key}')
-      self._storages[key] = _Storage(data, _TYPES[storage.name])
+      member = self._archive.getinfo(f'{self._folder}data/{key}')
+      self._storages[key] = _Storage(self._file, member, _TYPES[storage.name])
     loaded = self._storages[key]
     if loaded.dtype != _TYPES[storage.name]:
       raise ValueError(f'the storage {key[:80]!r} has two types')
-    if type(count) is not int or count * loaded.dtype.itemsize != len(loaded.data):
+    if type(count) is not int or count * loaded.dtype.itemsize != loaded.size:
       raise ValueError(f'the storage {key[:80]!r} has another size than the pickle says')
     return loaded
 
@@ -154,13 +201,13 @@ def _call(name: PickledName, arguments: tuple[Any, ...]) -> Any:
       return {}
     case ('torch._utils', '_rebuild_tensor_v2'), (storage, offset, shape, strides, *_):
       return _rebuild(storage, offset, shape, strides)
-    case ('torch._utils', '_rebuild_parameter'), (tensor, *_) if type(tensor) is np.ndarray:
+    case ('torch._utils', '_rebuild_parameter'), (tensor, *_) if type(tensor) is StoredTensor:
       return tensor
   raise ValueError(f'it asks for {name.module}.{name.name}')
 
 
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-  """Makes a tensor, a copy of numbers of its storage; all that comes from the pickle is checked."""
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+  """Makes a tensor of numbers of a storage; all that comes from the pickle is checked."""
   if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
     raise ValueError('a tensor is of no storage')
   if len(shape) != len(strides) or len(shape) > _MOST_AXES:
@@ -179,7 +226,12 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
   if storage.left < 0:
     raise ValueError('its tensors are larger than twice its storages')
   if 0 in shape:
-    return np.zeros(shape, storage.dtype)
-  # Unlike as_strided, this looks itself whether all places lie inside.
-  steps = [step * size for step in strides]
-  return np.ndarray(shape, storage.dtype, storage.data, offset * size, steps).copy()
+    return StoredTensor(shape, storage.dtype, lambda: np.zeros(shape, storage.dtype))
+  storage.waiting += 1
+
+  def load() -> np.ndarray:
+    # Unlike as_strided, this looks itself whether all places lie inside.
+    steps = [step * size for step in strides]
+    return np.ndarray(shape, storage.dtype, storage.read(), offset * size, steps).copy()
+
+  return StoredTensor(shape, storage.dtype, load)

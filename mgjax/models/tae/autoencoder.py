@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.configuration.keys import Fields
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key
 from mgjax.models.tae.blocks import (
@@ -23,6 +23,7 @@ from mgjax.models.tae.blocks import (
   Upsample,
 )
 from mgjax.models.tae.shortcut import blocks, unblock
+from mgjax.models.tae.wan import WanAutoencoder
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm
@@ -236,6 +237,15 @@ class Autoencoder(nn.Module):
       raise ConfigError(f'patches do not fold time; got patch {self.patch}')
 
 
-def make_autoencoder(fields: Fields) -> Autoencoder:
-  """Makes the module that a configuration's `model` describes; `dtype` by its name."""
-  return unpack(Autoencoder, fields, 'model')
+def make_autoencoder(fields: Fields) -> Autoencoder | WanAutoencoder:
+  """Makes the module that a configuration's `model` describes; `dtype` by its name.
+
+  `kind` is a name in `AUTOENCODERS`; by default it is that of the paper.
+  """
+  fields = dict(fields)
+  kind = fields.pop('kind', 'movie_gen')
+  check_one_of(f'model.kind = {kind!r}', kind, AUTOENCODERS)
+  return unpack(AUTOENCODERS[kind], fields, 'model')
+
+
+AUTOENCODERS: dict[str, type[nn.Module]] = {'movie_gen': Autoencoder, 'wan': WanAutoencoder}

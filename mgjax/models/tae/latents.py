@@ -24,6 +24,7 @@ from mgjax.models.tae.tiling import (
   stitch,
   tiles_at_once,
 )
+from mgjax.models.tae.wan import WanAutoencoder
 
 _log = logging.getLogger(__name__)
 _LARGEST = 1e30  # that float32 still multiplies
@@ -159,7 +160,7 @@ class LatentCodec:
 
   def __init__(
     self,
-    model: Autoencoder,
+    model: Autoencoder | WanAutoencoder,
     params: Tree,
     statistics: Statistics,
     tiling: Tiling | None = None,
@@ -199,7 +200,7 @@ class LatentCodec:
         not stand for so many frames or pixels.
     """
     step, *_ = self.model.compression
-    frames = latents.shape[1] * step if frames is None else frames
+    frames = self.frames_of(latents.shape[1]) if frames is None else frames
     if latents.ndim == 5 and 0 < latents.shape[1] <= self.tiling.frames // step:
       return self._decoded_whole(latents, frames, size)
     return jnp.concatenate(list(self._decoded([latents], frames, size)), axis=1)
@@ -235,6 +236,22 @@ class LatentCodec:
     """Returns (t, h, w, c) of the latents of a video of `shape` (t, h, w)."""
     return self.model.latent_shape(shape)
 
+  def frames_of(self, latents: int) -> int:
+    """Returns how many frames so many latents stand for, at most."""
+    return latents * self.model.compression[0]
+
+  def _encode_clip(
+    self, params: Tree, video: Float[Array, 'b t h w 3']
+  ) -> Float[Array, 'b u i j c']:
+    """Returns the mean of the posterior of pixels in [-1, 1]."""
+    return self.model.apply({'params': params}, video, method='encode').mean
+
+  def _decode_clip(
+    self, params: Tree, latents: Float[Array, 'b t h w c']
+  ) -> Float[Array, 'b u i j 3']:
+    """Returns pixels in [-1, 1] of latents as the model has them."""
+    return self.model.apply({'params': params}, latents, method='decode')
+
   def encode_tile(self, params: Tree, video: UInt8[Array, 'b t h w 3']) -> Array:
     """Encodes one tile of time; a function to compile, for which `encode` cuts and checks."""
     height, width = self._filled(video.shape[2], video.shape[3])
@@ -242,8 +259,7 @@ class LatentCodec:
     video = jnp.pad(video, [(0, 0), (0, 0), *((0, edge) for edge in edges), (0, 0)], mode='edge')
 
     def run(tile: Array) -> Array:
-      posterior = self.model.apply({'params': params}, to_unit(tile), method='encode')
-      return self.statistics.normalised(posterior.mean)
+      return self.statistics.normalised(self._encode_clip(params, to_unit(tile)))
 
     pixels, places = self._covers(height, width)
     return over_tiles(run, video, pixels, places)
@@ -254,7 +270,7 @@ class LatentCodec:
     """Decodes one tile of time into pixels in [-1, 1]; a function to compile, as `encode_tile`."""
 
     def run(tile: Array) -> Array:
-      return self.model.apply({'params': params}, self.statistics.plain(tile), method='decode')
+      return self._decode_clip(params, self.statistics.plain(tile))
 
     _, *steps = self.model.compression
     height, width = (n * step for n, step in zip(latents.shape[2:4], steps, strict=True))
@@ -289,7 +305,7 @@ class LatentCodec:
   ) -> UInt8[Array, 'b t h w 3']:
     _check_frames(frames)
     _check_chunk(latents, None, self.model.latent_channels, of_bytes=False)
-    if frames > (most := latents.shape[1] * self.model.compression[0]):
+    if frames > (most := self.frames_of(latents.shape[1])):
       raise _too_many(frames, most)
     video, finite = self._decode_whole(self.params, latents, frames=frames, size=size)
     if not finite:

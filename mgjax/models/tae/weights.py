@@ -117,5 +117,5 @@ def _image_config(fields: Fields, statistics: Statistics) -> JSON:
 
 
 AUTOENCODER_FORMAT = WeightFormat(
-  make_autoencoder, _init, _read_image, 'diffusers', True, _write_image
+  make_autoencoder, _init, _read_image, {'diffusers': _write_image}, folder=True
 )

@@ -1,20 +1,21 @@
-"""Imports and exports the T5 family by the names of transformers (Movie Gen §3.1.4)."""
+"""Imports and exports the T5 family by the names of transformers (Movie Gen §3.1.4).
+
+UMT5 may also have the names that the original code of Wan gives it.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
-from mgjax.core.safetensors_files import check_agrees, listed
+from mgjax.core.safetensors_files import AnyTensor, check_agrees, listed
 from mgjax.core.settings import Positive
 from mgjax.models.foreign_weights.format import config_number
 from mgjax.models.foreign_weights.names import TRANSPOSED, TensorName
 from mgjax.models.text.t5 import make_t5, t5_inputs
 from mgjax.models.text.weight_format import Epsilon, Family, make_encoder_format
 
-EXPECTED = "those of transformers' T5 or UMT5 encoder"
+EXPECTED = "those of transformers' T5 or UMT5 encoder, or of Wan's UMT5"
 # model_type of config.json -> whether every layer has its own biases of distances.
 FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
 # Sizes that tensors show -> what config.json calls them.
@@ -35,31 +36,36 @@ PROJECTIONS = {
   'gated-gelu': ('gelu', True),
   'gated-silu': ('silu', True),
 }
-_BLOCK = 'encoder.block.{layer}.layer'
+_BLOCK, _WAN_BLOCK = 'encoder.block.{layer}.layer', 'blocks.{layer}'
 _BIAS = 'layer.0.SelfAttention.relative_attention_bias.weight'
+_BIASES = f'encoder.block.{{layer}}.{_BIAS}', f'{_WAN_BLOCK}.pos_embedding.embedding.weight'
 
+
+def _in_layers(ours: str, theirs: str, wan: str, axes: tuple[int, ...] = ()) -> TensorName:
+  return TensorName(f'layers/{ours}', (f'{_BLOCK}.{theirs}.weight', f'{_WAN_BLOCK}.{wan}'), axes)
+
+
+_PLAIN = _in_layers('feed_forward/up/kernel', '1.DenseReluDense.wi', 'ffn.fc1.weight', TRANSPOSED)
 # A published file of the whole model has a decoder as well.
 ROWS = (
-  TensorName('tokens/kernel', ('shared.weight', 'encoder.embed_tokens.weight')),
-  TensorName('position_bias', f'encoder.block.0.{_BIAS}'),
-  TensorName('layers/position_bias', f'encoder.block.{{layer}}.{_BIAS}'),
-  TensorName('layers/self_norm/scale', f'{_BLOCK}.0.layer_norm.weight'),
-  TensorName('layers/attention/query/kernel', f'{_BLOCK}.0.SelfAttention.q.weight', TRANSPOSED),
-  TensorName('layers/attention/key/kernel', f'{_BLOCK}.0.SelfAttention.k.weight', TRANSPOSED),
-  TensorName('layers/attention/value/kernel', f'{_BLOCK}.0.SelfAttention.v.weight', TRANSPOSED),
-  TensorName('layers/attention/out/kernel', f'{_BLOCK}.0.SelfAttention.o.weight', TRANSPOSED),
-  TensorName('layers/feed_norm/scale', f'{_BLOCK}.1.layer_norm.weight'),
   TensorName(
-    'layers/feed_forward/gate/kernel', f'{_BLOCK}.1.DenseReluDense.wi_0.weight', TRANSPOSED
+    'tokens/kernel', ('shared.weight', 'encoder.embed_tokens.weight', 'token_embedding.weight')
   ),
-  TensorName('layers/feed_forward/up/kernel', f'{_BLOCK}.1.DenseReluDense.wi_1.weight', TRANSPOSED),
-  TensorName('layers/feed_forward/down/kernel', f'{_BLOCK}.1.DenseReluDense.wo.weight', TRANSPOSED),
-  TensorName('norm/scale', 'encoder.final_layer_norm.weight'),
+  TensorName('position_bias', f'encoder.block.0.{_BIAS}'),
+  TensorName('layers/position_bias', _BIASES),
+  _in_layers('self_norm/scale', '0.layer_norm', 'norm1.weight'),
+  _in_layers('attention/query/kernel', '0.SelfAttention.q', 'attn.q.weight', TRANSPOSED),
+  _in_layers('attention/key/kernel', '0.SelfAttention.k', 'attn.k.weight', TRANSPOSED),
+  _in_layers('attention/value/kernel', '0.SelfAttention.v', 'attn.v.weight', TRANSPOSED),
+  _in_layers('attention/out/kernel', '0.SelfAttention.o', 'attn.o.weight', TRANSPOSED),
+  _in_layers('feed_norm/scale', '1.layer_norm', 'norm2.weight'),
+  _in_layers('feed_forward/gate/kernel', '1.DenseReluDense.wi_0', 'ffn.gate.0.weight', TRANSPOSED),
+  _in_layers('feed_forward/up/kernel', '1.DenseReluDense.wi_1', 'ffn.fc1.weight', TRANSPOSED),
+  _in_layers('feed_forward/down/kernel', '1.DenseReluDense.wo', 'ffn.fc2.weight', TRANSPOSED),
+  TensorName('norm/scale', ('encoder.final_layer_norm.weight', 'norm.weight')),
   TensorName(None, 'decoder.*'),
   TensorName(None, 'lm_head.weight'),
 )
-_UP = 'layers/feed_forward/up/kernel'
-_PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
 def t5_rows(fields: Fields) -> Sequence[TensorName]:
@@ -71,10 +77,10 @@ def t5_rows(fields: Fields) -> Sequence[TensorName]:
       f'no encoder of the T5 family has model.activation = {activation!r} with model.gated = '
       f'{gated}; expected {" or ".join(known)}'
     )
-  return ROWS if gated else [_PLAIN if row.ours == _UP else row for row in ROWS]
+  return ROWS if gated else [_PLAIN if row.ours == _PLAIN.ours else row for row in ROWS]
 
 
-def t5_fields(tensors: Mapping[str, np.ndarray], config: Fields | None = None) -> JSON:
+def t5_fields(tensors: Mapping[str, AnyTensor], config: Fields | None = None) -> JSON:
   """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
 
   Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
@@ -82,13 +88,18 @@ def t5_fields(tensors: Mapping[str, np.ndarray], config: Fields | None = None) -
   """
   family = (config or {}).get('model_type', 't5')
   check_one_of(f'config.json is of a model {family!r:.100}', family, FAMILIES)
-  named = 'encoder.block.0.layer.{}.weight'
-  vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
-  buckets, heads = _shape(tensors, f'encoder.block.0.{_BIAS}')
-  layers = {m[1] for name in tensors if (m := re.match(r'encoder\.block\.(\d+)\.', name))}
-  query, _ = _shape(tensors, named.format('0.SelfAttention.q'))
-  gated = named.format('1.DenseReluDense.wi_0') in tensors
-  mlp_dim, _ = _shape(tensors, named.format(f'1.DenseReluDense.{"wi_0" if gated else "wi"}'))
+  named, wan_named = 'encoder.block.0.layer.{}.weight', 'blocks.0.{}.weight'
+  vocabulary, dim = _shape(tensors, *ROWS[0].names)
+  biases = [[name.format(layer=layer) for name in _BIASES] for layer in range(2)]
+  buckets, heads = _shape(tensors, *biases[0])
+  layers = {
+    m[1] for name in tensors if (m := re.match(r'(?:encoder\.block|blocks)\.(\d+)\.', name))
+  }
+  query, _ = _shape(tensors, named.format('0.SelfAttention.q'), wan_named.format('attn.q'))
+  gates = named.format('1.DenseReluDense.wi_0'), wan_named.format('ffn.gate.0')
+  gated = any(name in tensors for name in gates)
+  ups = gates if gated else (named.format('1.DenseReluDense.wi'), wan_named.format('ffn.fc1'))
+  mlp_dim, _ = _shape(tensors, *ups)
   fields = {
     'vocabulary': vocabulary,
     'dim': dim,
@@ -98,7 +109,7 @@ def t5_fields(tensors: Mapping[str, np.ndarray], config: Fields | None = None) -
     'mlp_dim': mlp_dim,
     'gated': gated,
     'buckets': buckets,
-    'bias_in_every_layer': f'encoder.block.1.{_BIAS}' in tensors,
+    'bias_in_every_layer': any(name in tensors for name in biases[1]),
   }
   return fields if config is None else fields | _from_config(config, fields)
 
@@ -117,7 +128,7 @@ def t5_config(fields: Fields) -> JSON:
   }
 
 
-def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
+def _shape(tensors: Mapping[str, AnyTensor], *names: str) -> tuple[int, int]:
   for name in names:
     if name in tensors and tensors[name].ndim == 2:
       return tensors[name].shape

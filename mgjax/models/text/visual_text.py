@@ -1,7 +1,10 @@
-"""Extracts the quoted text of a prompt, for the character-level encoder."""
+"""What encoders are given of a prompt: all of it, its text alone, or what it quotes."""
 
+import html
 import unicodedata
 from collections.abc import Callable
+
+from mgjax.models.text.prompts import split_frame_rate
 
 # Marks that open, and those that close them. A mark that may do both closes if it can.
 _QUOTES = {
@@ -58,8 +61,15 @@ def _in_word(character: str) -> bool:
   return character.isalnum() and unicodedata.east_asian_width(character) not in 'WF'
 
 
+def plain_text(prompt: str) -> str:
+  """Returns a prompt without its frame rate, entities of HTML as characters: what Wan reads."""
+  _, text = split_frame_rate(prompt)
+  return ' '.join(html.unescape(html.unescape(text)).split())
+
+
 # What an encoder may be given of a prompt, by the names of configurations.
 READS: dict[str, Callable[[str], str]] = {
   'prompt': lambda prompt: prompt,
+  'plain_text': plain_text,
   'visual_text': visual_text,
 }

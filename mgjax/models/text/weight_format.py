@@ -8,11 +8,10 @@ from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import in_file, listed
+from mgjax.core.safetensors_files import AnyTensor, in_file, listed
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.files import read_weights
@@ -44,7 +43,7 @@ class Family(NamedTuple):
 
   make: Callable[[Fields], nn.Module]
   inputs: Callable[[Tree], tuple[Tree, ...]]
-  fields: Callable[[Mapping[str, np.ndarray], Fields | None], JSON]
+  fields: Callable[[Mapping[str, AnyTensor], Fields | None], JSON]
   rows: Callable[[Fields, Collection[str]], Sequence[TensorName]]
   config: Callable[[Fields], JSON]
   expected: str
@@ -79,10 +78,11 @@ def make_encoder_format(family: Family) -> WeightFormat:
     )
     if left_out:
       _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
-    for name, digest in weights.digests.items():
+    digests = weights.digests()
+    for name, digest in digests.items():
       _log.info('%s  %s', digest, name)
     types = {name: dtype for name, dtype in weights.types().items() if name not in left_out}
-    return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
+    return ImportedWeights(fields, params, {'source': {'sha256': digests, 'types': types}})
 
   def write(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -> str:
     types = notes['source']['types']
@@ -92,6 +92,6 @@ def make_encoder_format(family: Family) -> WeightFormat:
     return 'the encoder by the names of its source'
 
   kind = WeightFormat(
-    family.make, init, read, 'transformers', True, write, ('source',), frozen=True
+    family.make, init, read, {'transformers': write}, True, ('source',), frozen=True
   )
   return kind

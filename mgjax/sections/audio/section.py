@@ -48,7 +48,6 @@ class AudioSection(FlowSection):
   """
 
   raw = 'audio'
-  stand_in = Codec()
   load_codec = staticmethod(load_audio_codec)
   make_codec = staticmethod(make_codec)
   shapes = staticmethod(lambda buckets, fps: audio_shapes(buckets))
@@ -75,6 +74,9 @@ class AudioSection(FlowSection):
         'there'
       )
     super().check()
+
+  def stand_in(self) -> Codec:
+    return Codec()
 
   def sizes(self, codec: Codec, bucket: str) -> Sizes:
     settings = self.settings

@@ -9,6 +9,8 @@ from mgjax.core.typing import Tree
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
+from mgjax.models.tae.wan import WanAutoencoder
+from mgjax.models.tae.wan_codec import WanCodec
 from mgjax.parallel.shard import on_every_device
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.load_params import load_params
@@ -29,7 +31,8 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   params, statistics, fingerprints = read
   model = make_autoencoder(fields_of(config, 'model'))
   tiling = Tiling.of(dict(config.get('tiling', {})))
-  return LatentCodec(model, params, statistics, tiling, fingerprints)
+  codec = WanCodec if isinstance(model, WanAutoencoder) else LatentCodec
+  return codec(model, params, statistics, tiling, fingerprints)
 
 
 def read_autoencoder(

@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mgjax.core.configuration.keys import JSON
+from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.batch_order import ShapeBucket
@@ -71,6 +72,11 @@ class AutoencoderSection:
       weights=LossWeights,
       discriminator=Discriminator,
     )
+    if not isinstance(self.settings.model, Autoencoder):
+      raise ConfigError(
+        f'model.kind = {fields["model"]["kind"]!r}: mgjax trains the autoencoder of the paper, and '
+        'flow models on the latents of others'
+      )
     self.perceptual_weights = fields.get('perceptual_weights')
 
   def outline(self) -> Outline:

@@ -16,17 +16,28 @@ adapter_config.json or, in a file of diffusers, with the prefix of keys in `lora
 DoRA has W' = m V / |V|, V = W + s B A, with a norm of each output or, where m is (1, in), of each
 input. It is read as A B of full rank, A = W' - W and B = 1.
 
-Of a model that other projects have, as CLIP, maps go by their names, and those of its text tower
-begin with lora_te_ in kohya's files; both names are read.
+Models that other projects have, as CLIP and Wan, have a table of names. Their maps are written by
+these names, and read by them and by ours. Where a table has several names of a map, peft's form is
+written with the first, diffusers', and the others with the last, the original's. Maps of CLIP's
+text tower begin with lora_te_ in kohya's files.
+
+A file may also hold differences of parameters, with an end of its own in place of that of A:
+
+  .diff      of a weight: a map's, or the scale of a norm
+  .diff_b    of a bias
+  .diff_m    of the modulation of a layer of Wan
+
+They are read, and never written.
 """
 
 import contextlib
 import datetime
 import json
+import logging
 import math
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -35,17 +46,31 @@ import numpy as np
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_json, write_bytes, write_json
-from mgjax.core.precision import LORA_A, LORA_B
+from mgjax.core.precision import DIFFERENCE, LORA_A, LORA_B
 from mgjax.core.safetensors_files import TensorFile, in_file, open_tensors, read_metadata, shown
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
-from mgjax.models.foreign_weights.lora_keys import WHOLE_PARAMETERS, kind_of, map_in, split_key
-from mgjax.models.foreign_weights.names import LAYER
+from mgjax.models.foreign_weights.lora_keys import (
+  WHOLE_PARAMETERS,
+  Place,
+  find_places,
+  kind_of,
+  map_in,
+  own_row,
+  part_of,
+  split_key,
+)
+from mgjax.models.foreign_weights.names import (
+  LAYER,
+  TensorName,
+  shape_in_file,
+  to_ours,
+  to_theirs,
+)
 from mgjax.models.foreign_weights.numbers import is_number, number_in
 from mgjax.models.foreign_weights.peft_config import check_settings, scales_of_maps
 from mgjax.models.text.vocabulary import WORDS, words_in
 from mgjax.nn.lora import (
-  LAYERS,
   Lora,
   check_fits,
   is_finite_change,
@@ -67,14 +92,16 @@ _FILES = (_WEIGHTS, 'pytorch_lora_weights.safetensors')  # of a folder: of peft,
 _METADATA = 'lora_adapter_metadata'  # of diffusers since 0.34
 _WORDS = 'mgjax.words'
 _BASE = 'ss_base_model_version'  # of the metadata: what adapters were made for
+_MOST_NAMED = 4  # keys in a message
+
+_log = logging.getLogger(__name__)
 
 
-class _Map(NamedTuple):
-  """A linear map of another project: the kernel of ours, its layer in a stack, its axes."""
+class _Keys(NamedTuple):
+  """What a file holds of a model: by place the keys of low-rank adapters, and of differences."""
 
-  kernel: str
-  layer: int | None
-  shape: tuple[int, ...]
+  low_rank: dict[Place, dict[str, str]]  # by their roles
+  differences: dict[Place, str]
 
 
 class AboutAdapters(NamedTuple):
@@ -98,13 +125,13 @@ def write_adapters(
   settings: Lora,
   form: str,
   about: AboutAdapters,
-  maps: Mapping[str, str] = {},
+  rows: Sequence[TensorName] = (),
 ) -> None:
   """Writes adapters: 'peft' a folder, the others a .safetensors file.
 
   Args:
     about: what the metadata say.
-    maps: other projects' names of kernels, as `WeightFormat.maps`.
+    rows: other projects' names of the parameters, as of `WeightFormat.rows`.
 
   Raises:
     ConfigError: there is no such format, or `out` is not what it wants.
@@ -121,18 +148,24 @@ def write_adapters(
   tensors: dict[str, np.ndarray] = {}
   modules = set()
   down, up = ('down', 'up') if form == 'kohya' else ('A', 'B')
+  table = {row.ours: row for row in rows}
   for kernel, (a, b) in pairs(adapters).items():
-    stacked = b.ndim == 3
-    for layer in range(len(b)) if stacked else (None,):
-      name = _dotted(kernel, layer, maps)
+    row = table.get(kernel) or own_row(kernel, a.shape)
+    name_of_layers = row.names[0 if form == 'peft' else -1].removesuffix('.weight')
+    for layer in range(len(b)) if b.ndim == 3 else (None,):
+      name = name_of_layers.replace(LAYER, str(layer))
       modules.add(name)
       key = _PREFIXES[form] + name
       if form == 'kohya':
-        text = kernel in maps and name.startswith('text_')
+        text = kernel in table and kernel.startswith('text/')
         key = (_TEXT if text else _PREFIXES[form]) + name.replace('.', '_')
-      first, second = (np.asarray(factor if layer is None else factor[layer]) for factor in (a, b))
-      tensors[f'{key}.lora_{down}.weight'] = _theirs(first)
-      tensors[f'{key}.lora_{up}.weight'] = _up(second, first.ndim)
+      first, second = (
+        np.asarray(factor if layer is None else factor[layer], np.float32) for factor in (a, b)
+      )
+      first = to_theirs(row, first)
+      second = np.expand_dims(second.T, tuple(range(2, first.ndim)))  # a window of 1
+      tensors[f'{key}.lora_{down}.weight'] = np.ascontiguousarray(first)
+      tensors[f'{key}.lora_{up}.weight'] = np.ascontiguousarray(second)
       if not folder:
         tensors[f'{key}.alpha'] = np.array(alpha, np.float32)
   metadata = {
@@ -163,12 +196,18 @@ def write_adapters(
   write_bytes(out / _WEIGHTS if folder else out, in_file(tensors, metadata))
 
 
-def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, str] = {}) -> Tree:
+def read_adapters(
+  path: str | os.PathLike[str], base: Tree, rows: Sequence[TensorName] = ()
+) -> Tree:
   """Reads adapters for a model with the parameters `base`, with their scale in A.
 
   Args:
     path: a file or a folder of one of the formats, or the work directory of a run of adapters.
-    maps: as of `write_adapters`.
+    rows: as of `write_adapters`. Adapters of parameters that the table has and this model does not
+      have are left out with a warning.
+
+  Returns:
+    A tree with A and B in place of kernels, and differences in place of parameters (`nn/lora.py`).
 
   Raises:
     ConfigError: there are none, or they are of another kind, or keys do not fit the model or are
@@ -187,24 +226,25 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
     config = read_config(where)
     check_fits(adapters, base, f'{name}, made for {config.get("start_from")!r},')
     return _scaled(adapters, scale_of(config.to_dict(), adapters))
-  known = _maps(base, maps)
   with open_tensors(_file_in(where)) as file:
     if made_for := file.metadata.get(_BASE):
       name += f', made for {shown(made_for)!r},'
     described, what = _described(where, file)
-    keys_by_map = _find(file, known, name)
+    keys = _find(file, base, rows, name)
     tensors = {
-      target: {role: _read(file, key, role, name) for role, key in keys.items()}
-      for target, keys in keys_by_map.items()
+      place: {role: _read(file, key, role, name) for role, key in own_keys.items()}
+      for place, own_keys in keys.low_rank.items()
     }
-  scales = _scales(described, file.metadata, keys_by_map, tensors, what)
+    changes = {place: _read(file, key, 'diff', name) for place, key in keys.differences.items()}
+  scales = _scales(described, file.metadata, keys.low_rank, tensors, what)
   is_dora = any('magnitude' in parts for parts in tensors.values())
   kernels = named_leaves(dequantised(base)) if is_dora else {}
   layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
-  for target, parts in tensors.items():
-    pair = _pair(target, parts, scales[target], kernels.get(target.kernel), name)
-    layers.setdefault(target.kernel, {})[target.layer] = pair
-  return nest(_stacked(layers, {target.kernel: target.shape[0] for target in keys_by_map}))
+  for place, parts in tensors.items():
+    pair = _pair(place, parts, scales[place], kernels.get(place.parameter), name)
+    layers.setdefault(place.parameter, {})[place.layer] = pair
+  counts = {place.parameter: place.shape[0] for place in keys.low_rank}
+  return nest(_stacked(layers, counts) | _stacked_differences(changes))
 
 
 def are_adapters(path: str | os.PathLike[str]) -> bool:
@@ -243,27 +283,24 @@ def _file_in(where: pathlib.Path) -> pathlib.Path:
   )
 
 
-def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, dict[str, str]]:
-  """Returns the keys of the adapters of each kernel, by role."""
-  keys_by_map: dict[_Map, dict[str, str]] = {}
-  unknown = []
+def _find(file: TensorFile, base: Tree, rows: Sequence[TensorName], name: str) -> _Keys:
+  """Finds what the keys of a file change; warns of those that are left out."""
+  places, absent = find_places(shapes_of(base), rows)
+  found, unknown, left_out = _Keys({}, {}), [], []
   for key in file.names:
-    text, role, adapter = split_key(key)
-    module = map_in(text, known) if role else ''
-    if not module:
-      unknown.append(key)
-      continue
-    keys = keys_by_map.setdefault(known[module], {})
-    for other, there in keys.items():
-      holder, _, name_there = split_key(there)
-      # A magnitude may do without the name that A and B have.
-      apart = adapter != name_there and ({role, other} == {'A', 'B'} or (adapter and name_there))
-      if other == role or holder != text or apart:
-        raise ConfigError(
-          f'{name} has adapters of {module} twice, as {shown(there)} and as {shown(key)}; delete '
-          'those of one name'
-        )
-    keys[role] = key
+    text, role, _ = split_key(key)
+    text = f'{text}.{part_of(role)}'
+    module = map_in(text, places) if role else ''
+    is_difference = role.startswith('diff')
+    if not module or not (is_difference or places[module].parameter.endswith('/kernel')):
+      (left_out if role and map_in(text, absent) else unknown).append(key)
+    elif is_difference:
+      if (other := found.differences.setdefault(places[module], key)) != key:
+        raise _twice(module, other, key, name)
+    else:
+      own_keys = found.low_rank.setdefault(places[module], {})
+      _check_once(own_keys, key, module, name)
+      own_keys[role] = key
   for key in unknown:
     if kind := kind_of(key):
       raise ConfigError(
@@ -272,18 +309,68 @@ def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, 
       )
   if not file.names:
     raise ConfigError(f'{name} has no tensors; expected adapters, save or download them again')
-  if unknown or not keys_by_map:
+  for misfit in _misfits(file, found):
     raise ConfigError(
-      f'{name} is of another model: {len(unknown)} of its {len(file.names)} keys do not fit, as '
-      f'{", ".join(map(shown, sorted(unknown)[:4]))}; this one has maps such as '
-      f'{next(iter(known))!r}'
+      f'{name} is of another model: {misfit}; give adapters that were trained for this one'
     )
-  for keys in keys_by_map.values():
-    if not {'A', 'B'} <= keys.keys():
+  if unknown or not any(found):
+    misfits = unknown or left_out
+    raise ConfigError(
+      f'{name} is of another model: {len(misfits)} of its {len(file.names)} keys do not fit, as '
+      f'{_named(misfits)}; this one has maps such as '
+      f'{next(iter(places)).removesuffix(".weight")!r}'
+    )
+  for own_keys in found.low_rank.values():
+    if not {'A', 'B'} <= own_keys.keys():
       raise ConfigError(
-        f'{name} has one of A and B alone, or none, beside {shown(min(keys.values()))}'
+        f'{name} has one of A and B alone, or none, beside {shown(min(own_keys.values()))}'
       )
-  return keys_by_map
+  if left_out:
+    _log.warning(
+      '%s: left out %d of %d tensors, of maps that this model does not have, as %s',
+      name,
+      len(left_out),
+      len(file.names),
+      _named(left_out),
+    )
+  return found
+
+
+def _named(keys: Sequence[str]) -> str:
+  return ', '.join(map(shown, sorted(keys)[:_MOST_NAMED]))
+
+
+def _check_once(own_keys: Mapping[str, str], key: str, module: str, name: str) -> None:
+  """Raises ConfigError if a map has a tensor twice, or tensors of several adapters."""
+  text, role, adapter = split_key(key)
+  for other, there in own_keys.items():
+    holder, _, name_there = split_key(there)
+    # A magnitude may do without the name that A and B have.
+    apart = adapter != name_there and ({role, other} == {'A', 'B'} or (adapter and name_there))
+    if other == role or holder != text or apart:
+      raise _twice(module, there, key, name)
+
+
+def _twice(module: str, one: str, other: str, name: str) -> ConfigError:
+  return ConfigError(
+    f'{name} has adapters of {module.removesuffix(".weight")} twice, as {shown(one)} and as '
+    f'{shown(other)}; delete those of one name'
+  )
+
+
+def _misfits(file: TensorFile, keys: _Keys) -> Iterator[str]:
+  """Yields what is of another shape than the model's, by the header of the file."""
+  for place, own_keys in keys.low_rank.items():
+    if {'A', 'B'} <= own_keys.keys():
+      outputs, *inputs = shape_in_file(place.row, place.own_shape)
+      (_, a), (_, b) = (file.describe(own_keys[role]) for role in 'AB')
+      fits = a[1:] == tuple(inputs) and b[:2] == (outputs, *a[:1])
+      if not fits or math.prod(b) != outputs * a[0]:
+        yield f'A {a} and B {b} of {place.parameter}, whose kernel here is {place.own_shape}'
+  for place, key in keys.differences.items():
+    _, shape = file.describe(key)
+    if shape != (expected := shape_in_file(place.row, place.own_shape)):
+      yield f'{shown(key)} is of shape {shape}, and {place.parameter} here is {expected}'
 
 
 def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
@@ -311,31 +398,31 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
 def _scales(
   described: Mapping[str, Fields],
   metadata: Mapping[str, str],
-  keys_by_map: Mapping[_Map, Mapping[str, str]],
-  tensors: Mapping[_Map, Mapping[str, np.ndarray]],
+  keys_by_place: Mapping[Place, Mapping[str, str]],
+  tensors: Mapping[Place, Mapping[str, np.ndarray]],
   what: str,
-) -> dict[_Map, float]:
+) -> dict[Place, float]:
   """Returns the scale of B A in each kernel, from peft's settings or from the file itself."""
-  targets_by_prefix: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
+  places_by_prefix: dict[str, dict[str, Place]] = {prefix: {} for prefix in described}
   scales = {}
-  for target, keys in keys_by_map.items():
+  for place, keys in keys_by_place.items():
     text, *_ = split_key(keys['A'])
     prefix = max(
       (candidate for candidate in described if text.startswith(candidate)), key=len, default=None
     )
     if prefix is not None:
-      targets_by_prefix[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = target
+      places_by_prefix[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = place
     elif described:
       raise ConfigError(
         f'{what} does not describe {shown(text)}; expected r and lora_alpha with the prefix of its '
         'keys, as transformer.r'
       )
     elif 'alpha' in keys:
-      scales[target] = tensors[target]['alpha'].item() / len(tensors[target]['A'])
+      scales[place] = tensors[place]['alpha'].item() / len(tensors[place]['A'])
     else:
-      scales[target] = _scale_of_header(metadata, len(tensors[target]['A']), what)
-  for prefix, own in targets_by_prefix.items():
-    own_tensors = {name: tensors[target] for name, target in own.items()}
+      scales[place] = _scale_of_header(metadata, len(tensors[place]['A']), what)
+  for prefix, own in places_by_prefix.items():
+    own_tensors = {name: tensors[place] for name, place in own.items()}
     own_scales = scales_of_maps(described[prefix], own_tensors, what)
     scales |= {own[name]: scale for name, scale in own_scales.items()}
   return scales
@@ -389,29 +476,20 @@ def _scale_of_header(metadata: Mapping[str, str], of_tensors: int, what: str) ->
 
 
 def _pair(
-  target: _Map, parts: Mapping[str, np.ndarray], scale: float, kernel: Any, name: str
+  place: Place, parts: Mapping[str, np.ndarray], scale: float, kernel: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns A (in, r) and B (r, out) with A B = W' - W; a convolution's window comes first in A."""
-  shape = target.shape if target.layer is None else target.shape[1:]
-  *window, inputs, outputs = shape
-  a, b = parts['A'], parts['B']
-  fits = a.shape[1:] == (inputs, *window) and b.shape[:2] == (outputs, len(a))
-  if not fits or b.size != outputs * len(a):
-    raise ConfigError(
-      f'{name} is of another model: A {a.shape} and B {b.shape} of {target.kernel}, whose kernel '
-      f'is {shape}'
-    )
   with np.errstate(all='ignore'):  # what is not finite is refused below
-    a = np.moveaxis(a, (0, 1), (-1, -2)) * np.float32(scale)
-    b = b.reshape(outputs, -1).T
+    a = to_ours(place.row, parts['A']) * np.float32(scale)
+    b = parts['B'].reshape(len(parts['B']), -1).T
     if 'magnitude' in parts:
-      w = np.asarray(kernel if target.layer is None else kernel[target.layer], np.float64)
-      a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {target.kernel}')
+      w = np.asarray(kernel if place.layer is None else kernel[place.layer], np.float64)
+      a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {place.parameter}')
     is_finite = is_finite_change([(a, b)])
   if not is_finite:
     raise ConfigError(
-      f'{name} changes {target.kernel} by no finite number, {scale:g} times B A; expected smaller '
-      'factors or alpha, and for DoRA no output that is 0'
+      f'{name} changes {place.parameter} by no finite number, {scale:g} times B A; expected '
+      'smaller factors or alpha, and for DoRA no output that is 0'
     )
   return a, b
 
@@ -452,35 +530,14 @@ def _stacked(
   return leaves
 
 
-def _maps(base: Tree, theirs: Mapping[str, str]) -> dict[str, _Map]:
-  """Returns the names of linear maps, with dots or underscores, of the kernels of a model."""
-  maps = {}
-  for name, shape in shapes_of(base).items():
-    if name.endswith('/kernel'):
-      stacked = LAYERS in name.split('/')
-      for layer in range(shape[0]) if stacked else (None,):
-        for dotted in (_dotted(name, layer, theirs), _dotted(name, layer)):
-          maps[dotted] = maps[dotted.replace('.', '_')] = _Map(name, layer, shape)
-  return maps
-
-
-def _dotted(kernel: str, layer: int | None, theirs: Mapping[str, str] = {}) -> str:
-  if kernel in theirs:
-    return theirs[kernel].replace(LAYER, str(layer))
-  parts = kernel.removesuffix('/kernel').split('/')
-  if layer is not None:
-    parts.insert(parts.index(LAYERS) + 1, str(layer))
-  return '.'.join(parts)
-
-
-def _theirs(array: np.ndarray) -> np.ndarray:
-  """Returns (in, out), or (h, w, in, out), as PyTorch's (out, in, h, w)."""
-  return np.ascontiguousarray(np.moveaxis(array.astype(np.float32), (-1, -2), (0, 1)))
-
-
-def _up(array: np.ndarray, axes: int) -> np.ndarray:
-  matrix = _theirs(array)
-  return matrix.reshape(*matrix.shape, *[1] * (axes - 2))
+def _stacked_differences(changes: Mapping[Place, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns leaves of ours; layers of a stack that a file does not have get zeros."""
+  leaves: dict[str, np.ndarray] = {}
+  for place, change in changes.items():
+    name = f'{place.parameter}/{DIFFERENCE}'
+    leaf = leaves.setdefault(name, np.zeros(place.shape, np.float32))
+    leaf[... if place.layer is None else place.layer] = to_ours(place.row, change)
+  return leaves
 
 
 def _scaled(adapters: Tree, scale: float) -> Tree:

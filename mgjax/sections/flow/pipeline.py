@@ -17,7 +17,7 @@ from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
 from mgjax.models.conditioning.numbers.number import Number
-from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
+from mgjax.models.flow_model.build import make_flow_model, make_sampler_of, published_names
 from mgjax.models.flow_model.conditions import (
   ConditionShapes,
   check_condition,
@@ -33,7 +33,7 @@ from mgjax.models.flow_model.sampling import NEGATIVE, Experts, Stepwise, Watch
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
 from mgjax.models.text.vocabulary import Vocabulary, unseen, words_in
-from mgjax.nn.lora import attach, joined
+from mgjax.nn.lora import attach, joined, shift
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
@@ -111,19 +111,13 @@ class FlowPipeline:
     self._reported: set[str] = set()  # prompts that `tell` has reported
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, sharding_of=self._shardings_of(workdir))
-    self._params = self._stored(params)
-    words = Vocabulary()
-    words.add(words_in(meta['notes']))
-    if loras := self._settings.loras:
-      try:
-        several = [(read_adapters(path, params), weight) for path, weight in loras]
-      except ConfigError as error:
-        raise ConfigError(f'lora for {os.fspath(workdir)!r}: {error}') from error
-      self._params = attach(joined(several), self._params)
-      for path, _ in loras:
-        words.add(words_of_adapters(path))
+    self._params = self._adapted(params, workdir, self._settings.loras)
     if self._settings.expert:
       self._params = self._with_expert(meta['notes'])
+    words = Vocabulary()
+    words.add(words_in(meta['notes']))
+    for path, _ in (*self._settings.loras, *self._settings.expert_loras):
+      words.add(words_of_adapters(path))
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(words.notes())
     text = TextSettings.of(self.config.to_dict())
@@ -204,9 +198,18 @@ class FlowPipeline:
     self._from = functools.cache(lambda *times: self._make(times=times or None))
     self._generate = self._from()
 
-  def _stored(self, params: Tree) -> Tree:
-    params = store(params, self._settings.weights)
-    return widened(params) if jax.default_backend() == 'cpu' else params
+  def _adapted(
+    self, params: Tree, workdir: str | os.PathLike[str], loras: Sequence[tuple[str, float]]
+  ) -> Tree:
+    """Returns the parameters of a run as they are sampled: in the stored type, with adapters."""
+    names = published_names(fields_of(self.config, 'model'))
+    try:
+      several = [(read_adapters(path, params, names), weight) for path, weight in loras]
+    except ConfigError as error:
+      raise ConfigError(f'lora for {os.fspath(workdir)!r}: {error}') from error
+    adapters = joined(several)
+    stored = store(shift(adapters, params), self._settings.weights)
+    return attach(adapters, widened(stored) if jax.default_backend() == 'cpu' else stored)
 
   def _sample(self, batch: Batch, noise: Array, watch: Watch | None, *times: float) -> Array:
     """Samples latents in one program, or step by step with a callback; by default from noise on."""
@@ -385,7 +388,8 @@ class FlowPipeline:
       wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
     if wrong:
       raise ConfigError(f'the expert {workdir!r} is another model: {"; ".join(wrong)}')
-    return Experts(self._params, self._stored(late), since)
+    late = self._adapted(late, workdir, self._settings.expert_loras)
+    return Experts(self._params, late, since)
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)

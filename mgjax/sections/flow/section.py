@@ -70,14 +70,12 @@ class FlowSection(abc.ABC):
   Attributes:
     raw: the field of a sample that the autoencoder encodes, where there are no latents yet.
     starts: components beside its own that `start_from` may have trained.
-    stand_in: the model of an autoencoder that is not trained yet, in `outline`.
     shapes: reads the shapes of `config.buckets`, with the frame rate of `config.data`.
     settings: of the configuration.
   """
 
   raw: ClassVar[str]
   starts: ClassVar[Sequence[str]] = ()
-  stand_in: ClassVar[Any]
   shapes: ClassVar[Callable[..., Fields]] = staticmethod(video_shapes)
 
   def __init__(self, config: ConfigDict):
@@ -95,6 +93,10 @@ class FlowSection(abc.ABC):
   @abc.abstractmethod
   def make_codec(fields: Fields) -> nn.Module:
     """Makes the model of an autoencoder of the fields of its `config.model`."""
+
+  @abc.abstractmethod
+  def stand_in(self) -> Any:
+    """Makes the model of an autoencoder that is not there yet, for `outline`."""
 
   @abc.abstractmethod
   def sizes(self, codec: object, bucket: str) -> Sizes:
@@ -195,7 +197,7 @@ class FlowSection(abc.ABC):
     try:
       codec = self.make_codec(fields_of(read_config(settings.autoencoder), 'model'))
     except ConfigError:
-      codec = self.stand_in
+      codec = self.stand_in()
       notes.append(
         f'note: no autoencoder at {settings.autoencoder!r}; latents of {codec.latent_channels} '
         'channels'

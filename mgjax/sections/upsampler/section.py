@@ -100,7 +100,6 @@ class UpsamplerSection(VideoSection):
   """Maps latents of clips and of their degraded versions to velocities."""
 
   starts = ('video',)
-  stand_in = Autoencoder(temporal=False, strides=((1, 2, 2),) * 3)
   sheet_samples = 4
 
   def __init__(self, config: ConfigDict):
@@ -116,6 +115,9 @@ class UpsamplerSection(VideoSection):
         f'pairs.reconstructed = {self.pairs.reconstructed:g} needs clips that launch.data encode '
         'made; give data.latents, or take pairs.reconstructed = 0'
       )
+
+  def stand_in(self) -> Autoencoder:
+    return Autoencoder(temporal=False, strides=((1, 2, 2),) * 3)
 
   def about(self, bucket: str) -> JSON:
     return super().about(bucket) | {'pairs': dataclasses.asdict(self.pairs)}

@@ -25,6 +25,8 @@ from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.models.tae.tiling import FrameArray, regroup
+from mgjax.models.tae.wan import WanAutoencoder
+from mgjax.models.wan.transformer import WanTransformer
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.flow.section import FlowSection, Sizes
@@ -40,12 +42,17 @@ class VideoSection(FlowSection):
   """
 
   raw = 'video'
-  stand_in: ClassVar[Autoencoder] = Autoencoder()
   load_codec = staticmethod(load_codec)
   make_codec = staticmethod(make_autoencoder)
   sheet_samples: ClassVar[int] = 8
 
-  def sizes(self, codec: Autoencoder, bucket: str) -> Sizes:
+  def stand_in(self) -> Autoencoder | WanAutoencoder:
+    backbone = self.settings.model.backbone
+    if not isinstance(backbone, WanTransformer):
+      return Autoencoder()
+    return WanAutoencoder(latent_channels=backbone.channels_out)
+
+  def sizes(self, codec: Autoencoder | WanAutoencoder, bucket: str) -> Sizes:
     shape = _thw(self.settings.shapes[bucket])
     check_shape(self.settings.model.backbone, codec, shape)
     return shape, codec.latent_shape(shape)

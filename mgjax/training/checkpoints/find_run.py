@@ -145,7 +145,7 @@ def find_beside(workdir: str | os.PathLike[str], reference: str) -> str:
   is_there = lies_within(here, inside) if contained else inside.exists()
   if reference and not is_name(reference) and is_there:
     return os.fspath(inside)
-  noun = 'an expert or adapters (sample.expert, sample.lora)'
+  noun = 'an expert or adapters (sample.expert, sample.lora, sample.expert_lora)'
   return _outside(here, reference, noun) if reference and contained else reference
 
 

@@ -18,6 +18,7 @@ Descriptions = dict[str, list[Any]]  # a leaf's name -> its dtype, shape and fin
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
 _SMALL = 2**20  # elements; of a smaller array NumPy is done before XLA has compiled the program
+_PIECE = 2**15  # elements that NumPy mixes at once, which a core keeps in its cache
 
 
 class Damaged(Exception):
@@ -56,12 +57,24 @@ def _mixed_sum(word: Tree, index: Tree) -> Tree:
 
 def _fingerprint(x: Any) -> Any:
   """The fingerprint of a leaf, computed where that is fastest."""
-  # Another process's part of an array cannot be read here; 64 bits are for JAX to say what of.
-  here = isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and x.is_fully_addressable)
-  if not here or x.size > _SMALL or x.dtype.itemsize > 4:
+  if not _is_on_host(x) or x.dtype.itemsize > 4:  # 64 bits are for JAX to say what of
     return _jitted_fingerprint(x)
-  word = np.asarray(x, order='C').reshape(-1).view(_WORDS[x.dtype.itemsize]).astype(np.uint32)
-  return _mixed_sum(word, np.arange(word.size, dtype=np.uint32))
+  words = np.asarray(x, order='C').reshape(-1).view(_WORDS[x.dtype.itemsize])
+  total = 0
+  for begin in range(0, words.size, _PIECE):
+    word = words[begin : begin + _PIECE].astype(np.uint32)
+    index = np.arange(word.size, dtype=np.uint32) + np.uint32(begin % 2**32)
+    total += int(_mixed_sum(word, index))
+  return total % 2**32
+
+
+def _is_on_host(x: Any) -> bool:
+  """Says whether NumPy reads an array without a copy, or a copy that is small."""
+  if not isinstance(x, jax.Array):
+    return isinstance(x, np.ndarray)
+  if not x.is_fully_addressable:  # another process's part cannot be read here
+    return False
+  return x.size <= _SMALL or [device.platform for device in x.devices()] == ['cpu']
 
 
 def describe_leaves(tree: Tree, values: bool) -> Descriptions:

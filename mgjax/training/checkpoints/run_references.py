@@ -80,6 +80,7 @@ RUNS = {
   'backtranslation.recogniser': RunField(_one, compared=True),
   'sample.expert': RunField(_expert, compared=False),
   'sample.lora': RunField(_adapters, compared=False),
+  'sample.expert_lora': RunField(_adapters, compared=False),
 }
 # Fields that name data, stores and programs. Who samples a run reads none of them, but for
 # checkpoints where there is no `WEIGHTS`, and stored embeddings, which pinned runs do without.

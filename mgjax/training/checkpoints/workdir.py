@@ -197,7 +197,7 @@ def write_workdir(
   write_json(workdir / 'config.json', config)
   write_about(workdir, _RECORDED)
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
-  params = jax.tree.map(jnp.asarray, params)
+  params = jax.device_put(params)  # without a copy of arrays that are aligned, on a CPU
   meta = {
     'step': 0,
     'config': dict(config),

@@ -61,6 +61,7 @@ class LanguageModel:
       depth=self.depth,
       heads=self.heads,
       itemsize=2,
+      stream_itemsize=2,
       parameters=tuple(parameters),
       flops=Flops(linear, attention, 0),
       mesh={},

@@ -84,7 +84,14 @@ def kept(remat: str, kind: str) -> int:
 def workload(kind: str) -> Workload:
   model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), **KINDS[kind])
   flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
-  sizes = {'dim': DIM, 'mlp_dim': HIDDEN, 'depth': DEPTH, 'heads': HEADS, 'itemsize': 2}
+  sizes = {
+    'dim': DIM,
+    'mlp_dim': HIDDEN,
+    'depth': DEPTH,
+    'heads': HEADS,
+    'itemsize': 2,
+    'stream_itemsize': 2,
+  }
   sizes |= {'feed_forward': model.feed_forward, 'affine': model.affine}
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}

@@ -30,6 +30,19 @@ def test_changes_of_sampling_keep_what_they_do_not_name():
   assert SAMPLE.changed({'steps': 4}).steps == 4
 
 
+def test_adapters_of_an_expert_are_read_as_those_of_a_run():
+  changes = {'expert': 'late@0.125', 'lora': 'style:0.8', 'expert_lora': 'style:1.2,low'}
+  settings = SAMPLE.changed(changes)
+  assert settings.loras == [('style', 0.8)]
+  assert settings.expert_loras == [('style', 1.2), ('low', 1.0)]
+  placed = settings.placed(lambda place: f'/x/{place}')
+  assert (placed.lora, placed.expert_lora) == ('/x/style:0.8', '/x/style:1.2,/x/low:1.0')
+  with pytest.raises(ConfigError, match=r'expert_lora = .*; expected a finite weight'):
+    SAMPLE.changed({**changes, 'expert_lora': 'style:nan'})
+  with pytest.raises(ConfigError, match="expert_lora = 'low' without an expert; give an expert"):
+    SAMPLE.changed({'expert_lora': 'low'})
+
+
 @pytest.mark.parametrize(
   ('change', 'guidance'),
   [

@@ -31,7 +31,7 @@ def check(weights, *files):
   assert_same(weights.tensors, TENSORS)
   assert weights.types() == {'a': 'float32', 'b': 'bfloat16', 'ids': 'int64'}
   digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-  assert weights.digests == digests
+  assert weights.digests() == digests
 
 
 def test_one_file_alone_or_in_a_folder(tmp_path):

@@ -158,7 +158,7 @@ KINDS = {
   'LoRA with a middle matrix': ('.lora_mid.weight',),
   'LoRA of embeddings': ('.lora_embedding_A', '.lora_embedding_B.default'),
   'LoRA with biases': ('.lora_B.bias', '.lora_B.default.bias', '.lora_up.bias'),
-  'differences of parameters': ('.diff', '.diff_b', '.diff_m', '.set_weight', '.w_norm', '.b_norm'),
+  'differences of parameters': ('.diff_g', '.set_weight', '.w_norm', '.b_norm'),
   'parameters themselves': ('.weight', '.bias', '.base_layer.bias', '.modules_to_save.weight'),
   'LoRA with more tensors than A and B': ('.lora_A.weight_scale', '.lora_up.weight_scale_inv'),
   'diag': ('.lora_diag',),
@@ -188,6 +188,41 @@ def test_another_kind_is_refused_by_its_name(base, tmp_path, kind, suffix, besid
   key = rf'base_model\.model\.{Q0}{suffix}'
   refused(base, tmp_path / 'a.safetensors', f'holds {kind}, as {key}, which is not read')
   assert are_adapters(tmp_path / 'a.safetensors') == (beside or kind != 'parameters themselves')
+
+
+def test_differences_of_parameters_of_any_kind_are_read(base, tmp_path):
+  random = np.random.default_rng(7)
+  pairs = factors(base, (Q0,))
+  changes = {
+    Q1: random.normal(size=(6, 8)).astype('f4'),
+    CONV: random.normal(size=(8, 5, 2, 3)).astype('f4'),
+  }
+  tensors = {f'{module}.diff': change for module, change in changes.items()}
+  tensors |= {f'lora_unet_{LINEAR}.diff_b': np.arange(4, dtype=np.float16)}
+  save_file(named(pairs) | tensors, tmp_path / 'a.safetensors')
+  assert are_adapters(tmp_path / 'a.safetensors')
+  wanted = {module: kernel_of(base, module) + change for module, change in changes.items()}
+  wanted[Q0] = kernel_of(base, Q0) + change(pairs[Q0])
+  adapters = read_adapters(tmp_path / 'a.safetensors', base)
+  for several, count in (([(adapters, 1.0)], 1), ([(adapters, 0.5), (adapters, 1.5)], 2)):
+    merged = named_leaves(merge(joined(several), base))
+    for module, kernel in wanted.items():
+      name, layer = place(module)
+      before = kernel_of(base, module)
+      found = np.moveaxis(np.asarray(merged[name][layer]), (-1, -2), (0, 1))
+      np.testing.assert_allclose(found, before + count * (kernel - before), rtol=1e-5, atol=1e-5)
+    bias = named_leaves(base)['head/bias'] + count * np.arange(4)
+    np.testing.assert_allclose(merged['head/bias'], bias, rtol=1e-5)
+  save_file({f'{LINEAR}.diff_b': np.full(4, 2, 'f4')}, tmp_path / 'b.safetensors')
+  with pytest.raises(ConfigError, match='change head/bias by no finite number'):
+    joined([(read_adapters(tmp_path / 'b.safetensors', base), 3e38)])
+
+
+@pytest.mark.parametrize('suffix', ['.diff', '.diff_b', '.diff_m'])
+def test_differences_that_do_not_fit_are_refused(base, tmp_path, suffix):
+  save_file({f'{Q0}{suffix}': np.ones((2, 3), np.float32)}, tmp_path / 'a.safetensors')
+  assert are_adapters(tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', f'is of another model: .*{Q0}{suffix}')
 
 
 def test_shared_matrices_of_vera_and_prompts_are_refused_by_their_kind(base, tmp_path):

@@ -136,6 +136,7 @@ def test_names_are_found_and_the_rest_of_the_text_is_kept(config, names, monkeyp
     ({'sample': {'expert': '/tmp/..@0.3'}}, r"sample.expert = '/tmp/..'"),
     ({'sample': {'lora': f's3://b/c{HASH}:0.5,s3://moving'}}, r"sample.lora = 's3://moving'"),
     ({'sample': {'lora': 'style.safetensors'}}, r"sample.lora = 'style.safetensors'"),
+    ({'sample': {'expert_lora': 'low.safetensors'}}, r"sample.expert_lora = 'low.safetensors'"),
     ({'autoencoder': 'hf://a/b@v1'}, r"autoencoder = 'hf://a/b@v1'"),
     ({'vision': 's3://b/c'}, r"vision = 's3://b/c'"),
     ({'text': {'ul2': {'workdir': 's3://b/c'}}}, r"text.ul2.workdir = 's3://b/c'"),

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
 from mgjax.flow.guidance import Guidance, make_guided
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.solvers import SOLVERS
+from mgjax.flow.solvers import STEPPED, make_steps
 from mgjax.models.flow_model.settings import SampleSettings
 
 # What weights are kept in while a model samples, and bytes of a number. Scales of int8, one a
@@ -44,10 +43,10 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
   The solver runs on one number, and guidance gives the rows at every time: outside of its intervals
   there may be fewer. ConfigError: the solver chooses its steps itself.
   """
-  if sample.solver not in SOLVERS:
+  if sample.solver not in STEPPED:
     raise ConfigError(
       f'solver {sample.solver!r} chooses its steps while it runs, and no plan can count them '
-      f'before; plan with config.sample.solver one of {", ".join(SOLVERS)}'
+      f'before; plan with config.sample.solver one of {", ".join(STEPPED)}'
     )
   counts: collections.Counter[int] = collections.Counter()
 
@@ -55,9 +54,10 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
     counts[count_branches(guidance_at(sample.guidance, float(time[0])))] += 1
     return x
 
-  times = make_time_grid(steps=sample.steps, **sample.schedule)
-  for begin, end in itertools.pairwise(times):
-    SOLVERS[sample.solver](velocity, jnp.zeros((1, 1)), jnp.float32(begin), jnp.float32(end))
+  steps = make_steps(sample.solver)
+  state = steps.begin(jnp.zeros((1, 1)))
+  for row in steps.rows(make_time_grid(steps=sample.steps, **sample.schedule)):
+    state = steps.step(velocity, state, row)
   return dict(counts)
 
 

@@ -1,0 +1,44 @@
+"""What mgjax exports of Wan, diffusers loads: every key, and the same answers."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mgjax.apps.weights.import_export import export_weights
+from tests.models.wan.test_wan_weights import autoencoder_of, config_of, drawn, import_weights
+from tests.oracles import wan as oracle
+
+pytestmark = pytest.mark.oracle
+
+
+def load(kind, folder):
+  loaded, info = kind.from_pretrained(folder, output_loading_info=True)
+  assert not any(info[key] for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
+  return loaded.eval().double()
+
+
+@pytest.mark.parametrize('name', oracle.TRANSFORMERS)
+def test_transformers(name, tmp_path):
+  diffusers = pytest.importorskip('diffusers')
+  save_file(drawn(name), tmp_path / 'wan.safetensors')
+  import_weights(config_of(name), tmp_path / 'wan.safetensors', tmp_path / 'run')
+  export_weights(tmp_path / 'run', tmp_path / 'out', 'diffusers')
+  loaded = load(diffusers.WanTransformer3DModel, tmp_path / 'out')
+  with np.load(oracle.VECTORS) as file:
+    expected = file[f'{name}/velocity']
+  np.testing.assert_allclose(
+    oracle.answer(loaded, *oracle.draw_inputs(name)), expected, rtol=0, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('name', oracle.AUTOENCODERS)
+def test_autoencoders(name, tmp_path):
+  diffusers = pytest.importorskip('diffusers')
+  save_file(drawn(name), tmp_path / 'vae.safetensors')
+  import_weights(autoencoder_of(name), tmp_path / 'vae.safetensors', tmp_path / 'run')
+  export_weights(tmp_path / 'run', tmp_path / 'out', 'diffusers')
+  loaded = load(diffusers.AutoencoderKLWan, tmp_path / 'out')
+  with np.load(oracle.VECTORS) as file:
+    expected = file[f'{name}/encode_5']
+  latents = oracle.code(loaded, 'encode', oracle.draw_video(name, 5))
+  np.testing.assert_allclose(latents, expected, rtol=0, atol=1e-5)

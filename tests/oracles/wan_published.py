@@ -1,0 +1,63 @@
+"""Makes wan_published.json: names and shapes of the tensors of published Wan models.
+
+python -m tests.oracles.wan_published
+It was made with diffusers 0.42.1, from modules of the published sizes. Of the layers of a
+transformer, which are alike, the first one is there.
+"""
+
+import json
+import pathlib
+import re
+
+SHAPES = pathlib.Path(__file__).with_suffix('.json')
+# Heads, layers and width of the feed-forward network.
+TRANSFORMERS = {'1.3b': (12, 30, 8960), '14b': (40, 40, 13824)}
+AUTOENCODERS = {
+  '2.1': {},
+  '2.2': {
+    'base_dim': 160,
+    'decoder_base_dim': 256,
+    'z_dim': 48,
+    'latents_mean': [0.0] * 48,
+    'latents_std': [1.0] * 48,
+    'is_residual': True,
+    'in_channels': 12,
+    'out_channels': 12,
+    'patch_size': 2,
+    'scale_factor_spatial': 16,
+  },
+}
+
+
+def read() -> dict[str, dict[str, tuple[int, ...]]]:
+  """Returns name -> shape of all tensors of each model."""
+  models = {}
+  for model, shapes in json.loads(SHAPES.read_text()).items():
+    depth = TRANSFORMERS[model][1] if model in TRANSFORMERS else 1
+    models[model] = {
+      name.replace('blocks.0.', f'blocks.{layer}.', 1) if depth > 1 else name: tuple(shape)
+      for layer in range(depth)
+      for name, shape in shapes.items()
+    }
+  return models
+
+
+def _shapes_of(module):
+  return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+if __name__ == '__main__':
+  import torch
+  from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+  found = {}
+  with torch.device('meta'):
+    for model, (heads, depth, mlp_dim) in TRANSFORMERS.items():
+      module = WanTransformer3DModel(num_attention_heads=heads, num_layers=depth, ffn_dim=mlp_dim)
+      shapes = _shapes_of(module)
+      found[model] = {
+        name: shape for name, shape in shapes.items() if not re.match(r'blocks\.[1-9]', name)
+      }
+    for model, options in AUTOENCODERS.items():
+      found[model] = _shapes_of(AutoencoderKLWan(**options))
+  SHAPES.write_text(json.dumps(found, indent=None, separators=(',', ':')) + '\n')

@@ -1,0 +1,166 @@
+"""A Wan in a work directory: samples, data, training of all weights and of adapters."""
+
+import json
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import mgjax
+from configs.base import distilled_guidance, few_steps, preferences
+from mgjax.api import train
+from mgjax.apps.encode import encode
+from mgjax.apps.pairs.preferences import prefer
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.tree import named_leaves
+from mgjax.data.media.viewing import write_clip
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.sections.text.embeddings import TextSettings, embed_prompts
+from mgjax.training.checkpoints.load_params import load_params
+from tests import tiny, tiny_wan
+from tests.apps.serving.tiny_service import Server
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """Random weights, four captioned clips, their latents and embeddings."""
+  runs = tiny_wan.make_runs(tmp_path_factory.mktemp('wan'))
+  clips = runs / 'clips'
+  clips.mkdir()
+  for index, clip in enumerate(tiny_wan.draw_clips(4)):
+    write_clip(clips / f'{index}.mp4', np.repeat(clip, 2, axis=0), 16)
+    (clips / f'{index}.txt').write_text(f'clip {index}')
+  encode(tiny_wan.video(runs, data__path=str(clips)), runs / 'latents')
+  return runs
+
+
+def config_of(runs, size='debug', **changes):
+  return tiny_wan.video(
+    runs, size, data__path=str(runs / 'clips'), data__latents=str(runs / 'latents'), **changes
+  )
+
+
+@pytest.mark.usefixtures('on_one_device')
+def test_prompts_become_clips_step_by_step_too(runs):
+  wan = mgjax.load(runs / 'video')
+  clips = wan(['a cat', ''], seed=3)
+  assert clips[0].shape == (5, 16, 32, 3)
+  seen = []
+  watched = wan(['a cat', ''], seed=3, callback=lambda step, total, preview: seen.append(step))
+  np.testing.assert_array_equal(watched, clips)
+  assert seen == [1, 2, 3, 4]
+  assert np.any(clips[0] != wan('a cat', negative='a dog', seed=3)[0])
+  with pytest.raises(DataError, match=r'8 frames; expected 1 \+ 4 k, as 5 or 9'):
+    wan('a cat', frames=8)
+  with pytest.raises(ConfigError, match='height is a multiple of 16'):
+    wan('a cat', height=24)
+
+
+def test_a_clip_is_encoded_and_decoded_whole_and_its_size_filled_up(runs):
+  codec = load_codec(runs / 'autoencoder')
+  clip = np.stack(tiny_wan.draw_clips(1))
+  latents = codec.encode(clip)
+  assert latents.shape == (1, 2, 2, 4, 4) == (1, *codec.latent_shape(clip.shape[1:4]))
+  pieces = codec.encode_stream([clip[:, :2], clip[:, 2:]])
+  np.testing.assert_array_equal(np.concatenate(list(pieces), axis=1), latents)
+  assert codec.decode(latents).shape == clip.shape
+  assert codec.decode(latents, frames=3).shape[1] == 3
+  assert codec.encode(clip[:, :, :13, :30]).shape == latents.shape
+  with pytest.raises(DataError, match='6 frames were asked for, the latents stand for 5'):
+    codec.decode(latents, frames=6)
+
+
+@pytest.mark.usefixtures('on_one_device')
+def test_all_weights_are_trained_on_clips_and_a_stopped_run_ends_alike(runs, tmp_path):
+  config = config_of(runs, start_from=str(runs / 'video'), objective__dropout__text=0.5)
+  tiny.resumed(config, tmp_path, 2)
+  paths = runs / 'video', tmp_path / 'whole'
+  before, after = (named_leaves(load_params(path)[0]) for path in paths)
+  assert before.keys() == after.keys()
+  assert [name for name in before if np.array_equal(before[name], after[name])] == []
+
+
+@pytest.mark.usefixtures('on_one_device')
+def test_adapters_are_trained_beside_the_weights(runs, tmp_path):
+  config = config_of(runs, 'debug,lora', start_from=str(runs / 'video'), lora__rank=2)
+  train(config, tmp_path / 'style')
+  base = mgjax.load(runs / 'video')('a cat', seed=1)
+  style = mgjax.load(tmp_path / 'style')('a cat', seed=1)
+  attached = mgjax.load(runs / 'video', lora=str(tmp_path / 'style'))('a cat', seed=1)
+  assert np.any(style[0] != base[0])
+  assert np.abs(style[0].astype(int) - attached[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+  'mesh', [{'data': 2, 'fsdp': 4}, {'context': 4, 'fsdp': 2}, {'tensor': 2, 'data': 4}]
+)
+def test_samples_on_a_mesh_are_those_of_one_device(runs, mesh):
+  expected = mgjax.load(runs / 'video')(['a cat', 'a dog'])
+  found = mgjax.load(runs / 'video', mesh=mesh)(['a cat', 'a dog'])
+  assert np.abs(np.stack(found).astype(int) - np.stack(expected)).max() <= 1
+
+
+@pytest.mark.usefixtures('on_one_device')
+@pytest.mark.parametrize('learned', ['few_steps', 'guidance'])
+def test_students_learn_from_it_and_are_sampled(runs, tmp_path, learned):
+  config = config_of(runs)
+  teacher = str(runs / 'video')
+  if learned == 'few_steps':
+    config = few_steps(config, teacher, shift=5.0, steps=8)
+    options = {'num_inference_steps': 2}
+  else:
+    config = distilled_guidance(config, teacher, highest=6.0)
+    options = {'guidance_scale': 3.0}
+  train(config, tmp_path)
+  losses = [row['loss'] for row in tiny.metrics(tmp_path) if 'loss' in row]
+  assert len(losses) == 4 and np.isfinite(losses).all()
+  assert mgjax.load(tmp_path)('a cat', **options)[0].shape == (5, 16, 32, 3)
+
+
+@pytest.mark.usefixtures('on_one_device')
+def test_votes_change_it_towards_what_was_chosen(runs, tmp_path):
+  lines = []
+  for index, clip in enumerate(tiny_wan.draw_clips(12)):
+    for name, offset in (('bright', 150), ('dark', 0)):
+      write_clip(tmp_path / f'{name}{index}.mp4', clip // 3 + np.uint8(offset), 16, scale=1)
+    lines.append(
+      {'prompt': 'a cat', 'chosen': f'bright{index}.mp4', 'rejected': f'dark{index}.mp4'}
+    )
+  (tmp_path / 'votes.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  config = preferences(config_of(runs), str(runs / 'video'))
+  config.preferences.update(model='', votes=str(tmp_path / 'votes.jsonl'))
+  config.data.latents = str(tmp_path / 'pairs')
+  config.lora.rank = 4
+  config.optimizer.learning_rate = 0.02
+  config.train.steps = 16
+  config.embeddings = str(tmp_path / 'embeddings')
+  embed_prompts(TextSettings.of(config.to_dict()), config.embeddings, ['a cat'])
+  prefer(config.to_dict(), tmp_path / 'pairs', batch_size=4)
+  train(config, tmp_path / 'liked')
+  margins = [row['margin'] for row in tiny.metrics(tmp_path / 'liked') if 'margin' in row]
+  assert margins[0] == pytest.approx(0, abs=1e-5) and np.mean(margins[-4:]) > 0
+
+
+@pytest.fixture
+def server(runs, tmp_path):
+  server = Server(tmp_path / 'out', model=str(runs / 'video')).start()
+  yield server
+  assert server.end() == 0
+
+
+def test_the_client_of_openai_makes_downloads_and_cancels_a_clip(server):
+  openai = pytest.importorskip('openai')
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', DeprecationWarning)
+    client = openai.OpenAI(base_url=f'{server.url}/v1', api_key='none')
+    made = client.videos.create_and_poll(prompt='a cat', size='32x16', poll_interval_ms=50)
+    assert (made.status, made.size) == ('completed', '32x16'), made
+    assert client.videos.download_content(made.id).read()[4:8] == b'ftyp'
+  fields = {'prompt': 'a dog', 'num_inference_steps': 100}
+  status, _, video = server.ask('POST', '/v1/videos', fields)
+  assert status == 200, video
+  while server.ask('GET', f'/v1/videos/{video["id"]}')[2]['progress'] == 0:
+    time.sleep(0.01)
+  assert server.ask('DELETE', f'/v1/videos/{video["id"]}')[2]['deleted']
+  assert server.ask('GET', f'/v1/videos/{video["id"]}')[0] == 404
