@@ -40,7 +40,8 @@ def names(tiny_runs, on_one_device, tmp_path_factory):
     patch.chdir(folder)
     assert 'range(1500)' in MAKE and 'range(10)' in LOOK
     exec(compile(MAKE.replace('range(1500)', 'range(12)'), 'make', 'exec'), found)
-    python(*re.search(r'^python (-m launch\.data convert .*)$', TEXT, re.MULTILINE)[1].split())
+    convert = re.search(r'^python (-m launch\.data convert .*)$', TEXT, re.MULTILINE)[1]
+    python(*convert.replace('=runs/', f'={folder}/runs/').split())
     exec(compile(MEASURE, 'measure', 'exec'), found)
     config = importlib.import_module('configs.digits.speed').get_config()
     shrunk = {key: value for key, value in tiny.VIDEO.items() if 'buckets.image' not in key}
@@ -60,10 +61,10 @@ def names(tiny_runs, on_one_device, tmp_path_factory):
 
 def test_the_number_of_a_clip_reaches_the_latents(names):
   rows = Records('runs/speed/latents/train/video')
-  measured = {row['caption']: row['speed'] for row in Records('runs/speed/numbered')}
-  assert len(rows) == len(names['clips']) == 12
-  for row in rows:
-    assert row['speed'] == pytest.approx(measured[row['caption']])
+  measured = [row['speed'] for row in Records('runs/speed/numbered')]
+  assert len(names['clips']) == len(measured) == 12
+  # A clip of 16 frames has several windows of four.
+  assert {row['speed'] for row in rows} == set(measured)
   # A digit crosses about 18 pixels in 16 to 63 frames.
   assert all(0.2 < row['speed'] < 1.3 for row in rows)
 
