@@ -64,6 +64,7 @@ _UNREACHABLE = re.compile(
 _MARKS = ('orbax', 'OCDBT', 'zarr')  # of paths, and of messages of orbax's futures
 _RECORD = 'metadata'  # the file of the item `meta`, which is orbax's default too
 _SMALL = 2**20  # bytes of an array that one device writes by itself
+_FILE = 2**31  # bytes of a file, if no leaf is larger
 _PORTION = 2**30  # bytes of leaves that a verification reads at once
 
 Losses = Callable[[int], float | None]
@@ -200,10 +201,20 @@ def begin_write(
   leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
   record = json.loads(json.dumps({'step': step, 'meta': meta, 'loss': loss, 'leaves': leaves}))
   saves: JSON = {
-    name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
+    name: ocp.args.PyTreeSave(item, ocdbt_target_data_file_size=_file_size(item))
+    for name, item in items.items()
+    if jax.tree.leaves(item)
   }
   saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
   return manager.save(step, args=ocp.args.Composite(**saves))
+
+
+def _file_size(item: Tree) -> int:
+  """Returns how large the files of an item may become: at least as large as its largest leaf.
+
+  Orbax cuts larger arrays into chunks, which takes a copy of them in memory.
+  """
+  return max(_FILE, *(leaf.nbytes for leaf in jax.tree.leaves(item)))
 
 
 def _digest(record: JSON) -> str:
