@@ -60,6 +60,8 @@ napoleon_use_ivar = True  # or every field of a dataclass would be described twi
 html_theme = 'sphinx_book_theme'
 html_title = f'mgjax {version}'
 html_theme_options = {'show_navbar_depth': 1, 'use_download_button': False, 'navbar_persistent': []}
+html_context = {'default_mode': 'auto'}  # light or dark, as the reader's system
+html_favicon = 'images/favicon.svg'
 html_show_sourcelink = html_copy_source = False
 
 

@@ -246,4 +246,4 @@ def test_a_3d_model_takes_and_gives_no_image_weights(tmp_path):
   with pytest.raises(ConfigError, match=r"temporal = 'full': image weights are of 2\.5D models"):
     weights.AUTOENCODER_FORMAT.read(fields | {'temporal': FULL}, tmp_path, seed=0, keep_type=False)
   with pytest.raises(ConfigError, match="temporal = 'full': a 3D autoencoder holds no image model"):
-    weights.AUTOENCODER_FORMAT.write({}, fields | {'temporal': FULL}, {}, tmp_path)
+    weights.AUTOENCODER_FORMAT.writers['diffusers']({}, fields | {'temporal': FULL}, {}, tmp_path)
