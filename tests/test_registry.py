@@ -8,7 +8,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.models.foreign_weights.format import WeightFormat
 from mgjax.registry import COMPONENTS, Component, Late, feature, find_component
 
-WORDS = ('noun', 'family', 'suites', 'sample_command')
+WORDS = ('noun', 'family', 'suites', 'sample_command', 'weights_of')
 FIELDS = [field.name for field in dataclasses.fields(Component) if field.name not in WORDS]
 
 
@@ -20,6 +20,7 @@ def test_what_a_row_names_is_there(component):
     if (late := getattr(row, name)) is not None:
       found = late.get()
       assert isinstance(found, WeightFormat) if name == 'weights' else callable(found), name
+  assert all(isinstance(late.get(), WeightFormat) for late in row.weights_of.values())
 
 
 def test_what_can_be_trained_can_be_loaded():
