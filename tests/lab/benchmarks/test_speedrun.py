@@ -50,7 +50,7 @@ def test_the_score_of_solids_is_of_captions_in_distribution_their_first_group():
 
 def test_what_is_kept_of_another_race_is_not_gone_on_with(tmp_path):
   path = kept(tmp_path / 'race.json', flags=[*FLAGS, '--config.stages.video.train.steps=9'])
-  with pytest.raises(ConfigError, match=r'of another speedrun, .*steps=9 on 2 x; give another file'):
+  with pytest.raises(ConfigError, match=r'of another speedrun, .*steps=9 on 2 x; give'):
     race(quickstart.get_config().to_dict(), FLAGS, 3, path)
 
 
