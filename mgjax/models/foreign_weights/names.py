@@ -112,9 +112,9 @@ def export_tensors(
   for ours, leaf in leaves.items():
     row = table[ours]
     array = np.asarray(leaf)
-    slices = array if LAYER in row.names[0] else array[None]
-    for names, layer in zip(_names(row, array.shape), slices, strict=True):
-      tensor = to_theirs(row, layer)
+    layers = array if LAYER in row.names[0] else array[None]
+    for names, layer in zip(_names(row, array.shape), layers, strict=True):
+      tensor = to_theirs(row, np.asarray(layer))  # an iterated vector gives scalars, no arrays
       known = [name for name in names if name in types]
       tensor = tensor.astype(np.dtype(types[known[0]])) if known else tensor
       for name in (known or names[:1]) if layout is None else [names[layout]]:
