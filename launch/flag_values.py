@@ -15,7 +15,8 @@ from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, run
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
 
-_ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
+_ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scales>[^=]+)')
+_SCALE = re.compile(r'(?P<scale>[^@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
 # As in mgjax.flow, which is not imported only to read flags.
 SOLVERS = ('euler', 'midpoint', 'heun', 'unipc', 'dormand_prince')
 SCHEDULES = ('linear', 'linear_quadratic', 'wan', 'diffusers')
@@ -212,30 +213,40 @@ def mesh(text: str) -> dict[str, int]:
 def guidance(text: str | None) -> Any:
   """Reads '3', a scale for every condition, or 'text=3,source_video=1.5', scales by name in order.
 
-  An interval of flow time may follow a scale, as in `3@0.2-0.8` or `text=3@0.2-0.8`. Returns what
-  `mgjax.load` takes as `guidance`; None for None.
+  An interval of flow time may follow a scale, as in `3@0.2-0.8` or `text=3@0.2-0.8`, and a plus
+  another one: `4@0-0.125+3@0.125-1`. Returns what `mgjax.load` takes as `guidance`; None for None.
   """
   if text is None:
     return None
   entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(',')]
   try:
-    scales = {entry['name']: _scale(entry) for entry in entries}
+    scales = {entry['name']: _scales(entry['scales']) for entry in entries}
   except (TypeError, ValueError):  # another form, or no number
     scales = {}
   if len(scales) < len(entries) or (len(scales) > 1 and None in scales):
     raise ConfigError(
       f'--guidance={text}: expected a scale, as in 3, or scales of conditions by name, each once, '
       'as in text=3,source_video=1.5; an interval of flow time may follow a scale, as in '
-      'text=3@0.2-0.8'
+      'text=3@0.2-0.8 or text=4@0-0.125+3@0.125-1'
     )
   return scales.get(None, scales)
 
 
-def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
-  scale, *interval = (float(group or 0) for group in entry.group('scale', 'low', 'high'))
+def _scales(text: str) -> Any:
+  """Returns a scale, one in an interval, or several of these."""
+  scales = [_scale(_SCALE.fullmatch(part.strip())) for part in text.split('+')]
+  if len(scales) > 1 and not all(isinstance(scale, tuple) for scale in scales):
+    raise ValueError(text)
+  return tuple(scales) if len(scales) > 1 else scales[0]
+
+
+def _scale(part: re.Match[str] | None) -> float | tuple[float, tuple[float, float]]:
+  if part is None:
+    raise ValueError
+  scale, *interval = (float(group or 0) for group in part.group('scale', 'low', 'high'))
   if not abs(scale) <= LARGEST_INTEGER or not 0 <= interval[0] <= interval[1] <= 1:
-    raise ValueError(entry[0])
-  return scale if entry['low'] is None else (scale, (interval[0], interval[1]))
+    raise ValueError(part[0])
+  return scale if part['low'] is None else (scale, (interval[0], interval[1]))
 
 
 _SAMPLING = {

@@ -15,8 +15,10 @@ from mgjax.core.typing import Array, Batch, Drop, Float, Predict
 from mgjax.flow.solvers import Velocity
 
 MakeVelocity = Callable[[Batch], Velocity]
-# A number; or (s, (low, high)): s at flow times in [low, high), 1 outside.
-_Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
+# s and [low, high): the scale at flow times in an interval.
+Interval = tuple[Finite, tuple[Fraction, Fraction]]
+# A number; or an interval or several: 1 outside of them.
+_Scale = Finite | Interval | tuple[Interval, ...]
 Guidance = tuple[tuple[str, _Scale], ...]
 # The same, but a scale may also be an array: one a row, not known at compile time.
 Scales = tuple[tuple[str, _Scale | Float[Array, ' b']], ...]
@@ -35,7 +37,8 @@ def make_guided(
   (the paper's scale is 7.5 for video, 3 for sound). With several, in the order of `guidance`,
   `v = v(0, 0) + s_1 (v(c_1, 0) - v(0, 0)) + s_2 (v(c_1, c_2) - v(c_1, 0))`,
   as in InstructPix2Pix and Emu Edit, with the source first, then the text. A scale may apply only
-  in an interval of flow time and be 1 outside (Kynkäänniemi et al. 2024).
+  in an interval of flow time and be 1 outside (Kynkäänniemi et al. 2024), or be another one in each
+  of several intervals, as Wan 2.2 has a scale for each of its experts.
 
   The terms are rows of one call of `predict`, b rows each, and terms without weight are not
   computed. A scale of 1 (or no guidance) costs only the conditional pass, a scale of 0 only the
@@ -58,10 +61,10 @@ def make_guided(
   """
   check_guidance(guidance)
   velocity = _make_nested(predict, batch, guidance, negative, read)
-  intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
+  intervals = [edges for _, scale in guidance for _, edges in intervals_of(scale)]
   if not intervals:
     return velocity
-  ones = tuple((name, 1.0 if isinstance(scale, tuple) else scale) for name, scale in guidance)
+  ones = tuple((name, 1.0 if intervals_of(scale) else scale) for name, scale in guidance)
   plain = _make_nested(predict, batch, ones, negative, read)
 
   def either(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
@@ -72,23 +75,37 @@ def make_guided(
   return either
 
 
+def intervals_of(scale: _Scale | Float[Array, ' b']) -> tuple[Interval, ...]:
+  """Returns the intervals of a scale, () of one that holds at all times."""
+  if not isinstance(scale, tuple):
+    return ()
+  return scale if isinstance(scale[0], tuple) else (scale,)  # pyright: ignore[reportReturnType]
+
+
 def check_guidance(guidance: Scales) -> None:
   """Checks that scales can be nested in their order.
 
   A scale of 0 drops its condition from every term only if all that follow are 0 too: the terms of
   those are differences of velocities that see it. Raises ConfigError if a condition is named twice,
-  an interval is empty, or a 0 stands before another scale.
+  an interval is empty, two of one condition overlap, or a 0 stands before another scale.
   """
   names = [name for name, _ in guidance]
   for name, scale in guidance:
     if names.count(name) > 1:
       raise ConfigError(f'guidance names {name!r} twice; give every condition one scale')
-    if isinstance(scale, tuple) and not scale[1][0] < scale[1][1]:
-      low, high = scale[1]
-      raise ConfigError(
-        f'guidance of {name!r} holds from {low:g} to {high:g}, at no time; expected an interval of '
-        'flow time that begins before it ends, as in (0.2, 0.8)'
-      )
+    intervals = sorted(edges for _, edges in intervals_of(scale))
+    for low, high in intervals:
+      if not low < high:
+        raise ConfigError(
+          f'guidance of {name!r} holds from {low:g} to {high:g}, at no time; expected an interval '
+          'of flow time that begins before it ends, as in (0.2, 0.8)'
+        )
+    for (_, end), (begin, _) in itertools.pairwise(intervals):
+      if begin < end:
+        raise ConfigError(
+          f'guidance of {name!r} has two scales from {begin:g} to {end:g}; expected intervals of '
+          'flow time that do not overlap'
+        )
   for scales in _scales_over_time(guidance):
     for (name, scale), (other, after) in itertools.pairwise(zip(names, scales, strict=True)):
       if scale == 0 and after != 0:
@@ -145,7 +162,7 @@ def _make_nested(
 def _scales_over_time(guidance: Scales) -> list[list[float]]:
   """Returns the scales at every time where one may change: 0 and the ends of intervals."""
   scales = [scale for _, scale in guidance]
-  edges = {0.0, *(edge for scale in scales if isinstance(scale, tuple) for edge in scale[1])}
+  edges = {0.0, *(time for scale in scales for _, edges in intervals_of(scale) for time in edges)}
   return [[_scale_at(scale, time) for scale in scales] for time in sorted(edges)]
 
 
@@ -154,8 +171,8 @@ def _scale_at(scale: _Scale | Float[Array, ' b'], time: float) -> float:
     return float(id(scale))  # equal only to itself, so that its term is never left out
   if not isinstance(scale, tuple):
     return float(scale)
-  value, (low, high) = scale
-  return float(value) if low <= time < high else 1.0
+  inside = (value for value, (low, high) in intervals_of(scale) if low <= time < high)
+  return float(next(inside, 1.0))
 
 
 def _scale_of_rows(
@@ -165,8 +182,9 @@ def _scale_of_rows(
     return scale.reshape(-1, *[1] * (ndim - 1))
   if not isinstance(scale, tuple):
     return float(scale)
-  value, (low, high) = scale
-  rows = jnp.where((low <= time) & (time < high), value, 1.0)
+  rows = jnp.ones_like(time)
+  for value, (low, high) in intervals_of(scale):
+    rows = jnp.where((low <= time) & (time < high), value, rows)
   return rows.reshape(-1, *[1] * (ndim - 1))
 
 

@@ -108,6 +108,17 @@ def test_a_scale_may_hold_in_an_interval_of_time_alone(source):
   )
 
 
+def test_each_of_two_experts_may_have_a_scale_of_its_own():
+  x, time, batch = _inputs()  # at .1, .5 and .9
+  scale = (4.0, (0.0, 0.5)), (3.0, (0.5, 1.0))
+  velocity = guidance.make_guided(_model([]), batch, (('text', scale),))
+  scales = np.array([4.0, 3.0, 3.0])
+  terms = (1 - scales, ['source']), (scales, NAMES)
+  _close(jax.jit(velocity)(x, time), _combined(x, time, batch, *terms), [4.0])
+  with pytest.raises(ConfigError, match=r'two scales from 0\.4 to 0\.5'):
+    guidance.check_guidance((('text', ((4.0, (0.0, 0.5)), (3.0, (0.4, 1.0)))),))
+
+
 def test_outside_of_an_interval_only_the_conditional_pass_is_computed():
   x, _, batch = _inputs()
   calls = []

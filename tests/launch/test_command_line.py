@@ -27,6 +27,7 @@ SAMPLED = {'guidance': (), 'schedule': {'name': 'linear'}, 'solver': 'euler', 's
     ('3@0.2-0.8', (3.0, (0.2, 0.8))),
     ('text=3,first_frame=4', {'text': 3.0, 'first_frame': 4.0}),
     ('text=3@0.2-0.8', {'text': (3.0, (0.2, 0.8))}),
+    ('4@0-0.125+3@0.125-1', ((4.0, (0.0, 0.125)), (3.0, (0.125, 1.0)))),
     ('source=1.5, text=7.5@0-1', {'source': 1.5, 'text': (7.5, (0.0, 1.0))}),
   ],
 )
@@ -37,7 +38,8 @@ def test_guidance_is_a_scale_or_scales_by_name_in_their_order(text, guidance):
 
 
 @pytest.mark.parametrize(
-  'text', ['', 'text', 'text=', '3,4', 'text=3,4', 'text=3,text=4', '3@0.2', '3@x-1', 'a=b=3', ',']
+  'text',
+  ['', 'text', 'text=', '3,4', 'text=3,4', 'text=3,text=4', '3@0.2', '3@x-1', 'a=b=3', ',', '3+4'],
 )
 def test_guidance_of_another_form_is_refused(text):
   with pytest.raises(ConfigError, match='expected a scale, as in 3, or scales of conditions by'):

@@ -12,6 +12,7 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Tree
+from mgjax.flow.guidance import intervals_of
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import STEPPED
 from mgjax.lab.benchmarks.programs import Programs, check_rows, make_batch, program_shapes
@@ -50,7 +51,9 @@ class Sampler:
     `times`, the schedule; `guidance`, the scale of a text, 1 where there is none; `solver`.
     """
     settings = self.settings
-    scales = [scale if isinstance(scale, float) else scale[0] for _, scale in settings.guidance]
+    scales = [
+      next((value for value, _ in intervals_of(scale)), scale) for _, scale in settings.guidance
+    ]
     return {
       'times': make_time_grid(steps=settings.steps, **settings.schedule).tolist(),
       'guidance': scales[-1] if scales else 1.0,

@@ -136,6 +136,10 @@ class Transformer(nn.Module):
         f'{self.heads} heads do not divide over mesh.tensor = {mesh.shape["tensor"]}; take one of '
         f'{", ".join(fitting)}'
       )
+    if any(port is not None for port in (ports.channels, ports.picture, ports.known)):
+      raise ConfigError(
+        "model.kind = 'movie_gen' with a conditioning of Wan's; expected 'frames' for known frames"
+      )
     sizes = grid(x.shape, self.patch)
     count = math.prod(sizes)
     # So that the devices of a mesh share the tokens equally; once here, not in every layer.

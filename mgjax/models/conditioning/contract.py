@@ -37,10 +37,11 @@ class Conditioning(nn.Module):
   those of one row, (t h w c).
 
   Where `optional`, arrays may be missing from a batch, or be zero in a row: then it answers as for
-  a dropped row. Others must be there.
+  a dropped row. Others must be there. A person who samples must give one of the fields `needs`.
   """
 
   optional: ClassVar[bool] = False
+  needs: ClassVar[tuple[str, ...]] = ()
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the arrays of a batch that `__call__` reads, by name, as one row has them."""
@@ -63,7 +64,8 @@ class Conditioning(nn.Module):
   def clips(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the clips that the codec must encode, by the names of `encodes`; none if absent.
 
-    A clip is what the codec reads: uint8 (t h w 3), or float32 (s c) of sound.
+    A clip is what the codec reads: uint8 (t h w 3), float16 where bytes may also be 127.5, which
+    is grey, or float32 (s c) of sound.
     """
     return {}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import flax.struct
 import jax.numpy as jnp
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float, Int
 
 
@@ -32,6 +33,18 @@ class GatedContext:
 
 
 @flax.struct.dataclass
+class Known:
+  """Latents that are given, where the model makes the others.
+
+  Where `mask` (b t) is True the backbone reads `latents` (b t h w c) in place of X_t, at the time
+  of data, and answers the velocity that leads there: (latents - X_t) / (1 - t).
+  """
+
+  latents: Float[Array, 'b t h w c']
+  mask: Bool[Array, 'b t']
+
+
+@flax.struct.dataclass
 class Ports:
   """What a conditioning adds to the model, `None` where it adds nothing.
 
@@ -43,6 +56,10 @@ class Ports:
   embedding of the flow time. `offset` (b) is the place of each row's first frame in the table of
   temporal positions.
   `answer` (b t h w c) is added to what the backbone answers, which then learns what is missing.
+
+  Three are for published models, whose kernels must stay as they are: `channels` (b t h w e) are
+  appended to those of X_t, cross-attention reads states of a `picture` (b n i) by maps of their
+  own, and `known` are latents that stand in place of those of X_t.
   """
 
   tokens: Float[Array, 'b n d'] | None = None
@@ -52,28 +69,43 @@ class Ports:
   gated: tuple[GatedContext, ...] = ()
   offset: Int[Array, ' b'] | None = None
   answer: Float[Array, 'b t h w c'] | None = None
+  channels: Float[Array, 'b t h w e'] | None = None
+  picture: Float[Array, 'b _n i'] | None = None
+  known: Known | None = None
 
 
 def combine(ports: Sequence[Ports]) -> Ports:
-  """Adds tokens, vectors, offsets and answers; concatenates contexts and their masks along m, in
-  order.
+  """Adds tokens, vectors, offsets and answers; concatenates contexts and their masks along m,
+  channels along e and pictures along n, in order.
 
   Groups behind gates stay groups: each is read beside the context, not beside the others.
+  Raises ConfigError if latents are known of two.
   """
   contexts = [port for port in ports if port.context is not None]
   masks = [
     jnp.ones(port.context.shape[:2], bool) if port.context_mask is None else port.context_mask
     for port in contexts
   ]
+  known = [port.known for port in ports if port.known is not None]
+  if len(known) > 1:
+    raise ConfigError(f'{len(known)} conditionings say which latents are known; expected one')
   return Ports(
     tokens=_total([port.tokens for port in ports]),
-    context=jnp.concatenate([port.context for port in contexts], axis=1) if contexts else None,
+    context=_joined([port.context for port in ports], axis=1),
     context_mask=jnp.concatenate(masks, axis=1) if contexts else None,
     vector=_total([port.vector for port in ports]),
     gated=tuple(group for port in ports for group in port.gated),
     offset=_total([port.offset for port in ports]),
     answer=_total([port.answer for port in ports]),
+    channels=_joined([port.channels for port in ports], axis=-1),
+    picture=_joined([port.picture for port in ports], axis=1),
+    known=next(iter(known), None),
   )
+
+
+def _joined(arrays, axis):
+  arrays = [array for array in arrays if array is not None]
+  return jnp.concatenate(arrays, axis=axis) if arrays else None
 
 
 def _total(arrays):

@@ -14,6 +14,7 @@ from mgjax.core.typing import Array, Batch, Sample, Tree
 from mgjax.models.conditioning.contract import Conditioning, Latents
 from mgjax.models.conditioning.ports import Ports, combine
 from mgjax.models.flow_model.model import FlowModel
+from mgjax.models.tae.latents import PIXELS
 from mgjax.models.text.prompts import EMBEDDINGS
 
 LATENTS = 'latents'
@@ -199,7 +200,7 @@ def check_condition(condition: object, shape: tuple[int, ...], name: str) -> obj
   pictures = _are_pictures(shape)
   if pictures and array.shape == shape[1:]:
     array = array[None]
-  if array.shape != shape or (pictures and array.dtype != np.uint8):
+  if array.shape != shape or (pictures and array.dtype not in PIXELS):
     expected = 'uint8 (t h w 3)' if pictures else 'an array'
     raise ConfigError(
       f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {expected} of '

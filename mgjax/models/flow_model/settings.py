@@ -162,7 +162,8 @@ class SampleSettings:
 
   Attributes:
     guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost
-      (`flow.guidance.make_guided`): a number, or (number, (low, high)), an interval of flow time.
+      (`flow.guidance.make_guided`): a number, or (number, (low, high)), an interval of flow time,
+      or several of these.
     schedule: `name` of a schedule (`flow.schedules.SCHEDULES`) and its options.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     steps: of the solver.
@@ -320,12 +321,19 @@ def _weighted(name: str, value: str) -> list[tuple[str, float]]:
   return adapters
 
 
+def _is_scale(value: Any) -> bool:
+  """Whether a value is a number or intervals of numbers, and no pairs of names and scales."""
+  while isinstance(value, list | tuple) and value:
+    value = value[0]
+  return isinstance(value, int | float)
+
+
 def _changed_guidance(old: Guidance, change: Any) -> Guidance:
   if isinstance(change, Mapping):
     named = list(change.items())
     changed = [named.pop(0) if name in change else (name, scale) for name, scale in old]
     change = [*changed, *named]
-  elif isinstance(change, int | float) or (change and isinstance(change[0], int | float)):
+  elif _is_scale(change):
     if not old and change != 1:
       raise ConfigError(
         f'guidance = {change}: the model guides by no condition; name one, as in '

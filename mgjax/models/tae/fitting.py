@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.typing import Array, Float, Tree, UInt8
+from mgjax.core.typing import Array, Float, Num, Tree
 from mgjax.models.tae.latents import LatentCodec, to_unit
 
 _RATE = 0.05  # of Adam, in standard deviations of the latents
@@ -37,7 +37,7 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
   def move(
     params: Tree,
     start: Float[Array, 'b t h w c'],
-    clip: UInt8[Array, 'b u i j 3'],
+    clip: Num[Array, 'b u i j 3'],
     known: Float[Array, 'b u'],
   ) -> Float[Array, 'b t h w c']:
     import optax  # which those who sample without known frames need not wait for

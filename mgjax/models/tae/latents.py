@@ -12,7 +12,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Bool, Float, Tree, UInt8
+from mgjax.core.typing import Array, Bool, Float, Num, Tree, UInt8
 from mgjax.flow.windows import Cover
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.tiling import (
@@ -28,10 +28,11 @@ from mgjax.models.tae.wan import WanAutoencoder
 
 _log = logging.getLogger(__name__)
 _LARGEST = 1e30  # that float32 still multiplies
+PIXELS = (jnp.uint8, jnp.float16)  # the second, of numbers from 0 to 255, can be grey: 127.5
 
 
-def to_unit(video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b t h w 3']:
-  """Maps bytes to [-1, 1]: x / 127.5 - 1."""
+def to_unit(video: Num[Array, 'b t h w 3']) -> Float[Array, 'b t h w 3']:
+  """Maps bytes, of a type in `PIXELS`, to [-1, 1]: x / 127.5 - 1."""
   return video.astype(jnp.float32) / 127.5 - 1
 
 
@@ -181,8 +182,8 @@ class LatentCodec:
     self._decode_whole = jax.jit(self.decode_bytes, static_argnames=('frames', 'size'))
 
   def encode(self, video: FrameArray) -> Float[Array, 'b t h w c']:
-    """Encodes bytes (b t h w 3) into normalised latents.
-    Raises DataError if the video is empty, or no bytes, or has other axes or channels.
+    """Encodes bytes (b t h w 3), of a type in `PIXELS`, into normalised latents.
+    Raises DataError if the video is empty, of another type, or has other axes or channels.
     """
     return jnp.concatenate(list(self._encoded([video])), axis=1)
 
@@ -252,7 +253,7 @@ class LatentCodec:
     """Returns pixels in [-1, 1] of latents as the model has them."""
     return self.model.apply({'params': params}, latents, method='decode')
 
-  def encode_tile(self, params: Tree, video: UInt8[Array, 'b t h w 3']) -> Array:
+  def encode_tile(self, params: Tree, video: Num[Array, 'b t h w 3']) -> Array:
     """Encodes one tile of time; a function to compile, for which `encode` cuts and checks."""
     height, width = self._filled(video.shape[2], video.shape[3])
     edges = (height - video.shape[2], width - video.shape[3])
@@ -391,7 +392,8 @@ def _check_chunk(
     raise DataError(
       f'{name} of shape {chunk.shape}: expected 5 axes, (b t h w c), with {channels} channels'
     )
-  if not jnp.issubdtype(chunk.dtype, jnp.uint8 if of_bytes else jnp.floating):
+  types = PIXELS if of_bytes else (jnp.floating,)
+  if not any(jnp.issubdtype(chunk.dtype, kind) for kind in types):
     raise DataError(f'{name} of type {chunk.dtype}: expected {expected}')
   b, _, h, w, _ = chunk.shape
   first = first or (b, h, w)

@@ -69,6 +69,7 @@ def _rows() -> Iterator[TensorName]:
   yield TensorName('modulation', ('scale_shift_table', 'head.modulation'), fold=(1,))
   tables = f'{_BLOCK}.scale_shift_table', f'{_BLOCK}.modulation'
   yield TensorName('layers/modulation', tables, fold=(1,))
+  yield TensorName('image_positions', (f'{_PICTURE}.pos_embed', 'img_emb.emb_pos'), fold=(1,))
   yield TensorName(None, '*.norm_added_q.*')  # in some published files; nothing reads it
 
 

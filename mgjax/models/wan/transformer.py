@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range
+from mgjax.core.settings import Count, Positive, Range
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.models.conditioning.ports import Ports
 from mgjax.models.wan.attention import WanAttention
@@ -27,6 +27,7 @@ from mgjax.parallel.rules import place_rows, place_tokens, tokens_missing
 FREQUENCIES = 256  # of the waves of the time
 NOISE = 1000.0  # the time of pure noise, in Wan's units
 IMAGE_EPSILON = 1e-5  # of the norms around the map of a picture's tokens
+_LAST = 1e-6  # of the flow time that is left, at least
 
 
 def _level(time: Float[Array, ' b']) -> Float[Array, ' b']:
@@ -36,6 +37,22 @@ def _level(time: Float[Array, ' b']) -> Float[Array, ' b']:
   return jnp.where(jnp.abs(level - whole) < 1e-4, whole, level)
 
 
+def _by_token(
+  modulation: Float[Array, 'b r _k d'],
+  table: Float[Array, '_k d'],
+  clean: Bool[Array, 'b n'] | None,
+) -> list[Float[Array, 'b _n d']]:
+  """Returns the k rows of modulation + table, for all tokens or, if some are clean, for each.
+
+  Of r = 2 the first is at the time of X_t, the second at that of data.
+  """
+  rows = modulation + table[None, None]
+  parts = [rows[:, :, index] for index in range(rows.shape[2])]
+  if clean is None:
+    return parts
+  return [jnp.where(clean[..., None], part[:, 1:], part[:, :1]) for part in parts]
+
+
 class WanBlock(nn.Module):
   """One layer; x is float32, whatever the compute type of its maps.
 
@@ -43,7 +60,8 @@ class WanBlock(nn.Module):
   x <- x + CrossAttention(LN(x) w + b, text, picture)
   x <- x + gate_f * W_2 gelu(W_1 (LN(x) (1 + scale_f) + shift_f))
 
-  where shift, scale, gate = shared modulation + this layer's table, in float32.
+  where shift, scale, gate = shared modulation + this layer's table, in float32. Of `clean` tokens,
+  which are of known latents, that modulation is at the time of data.
   """
 
   heads: int
@@ -57,15 +75,15 @@ class WanBlock(nn.Module):
   def __call__(
     self,
     x: Float[Array, 'b n d'],
-    modulation: Float[Array, 'b 6 d'],
+    modulation: Float[Array, 'b r 6 d'],
     rotation: Rotation,
     text: Float[Array, 'b m d'],
     picture: Float[Array, 'b _m d'] | None,
+    clean: Bool[Array, 'b n'] | None,
     valid: Bool[Array, 'b n'] | None,
   ) -> tuple[Float[Array, 'b n d'], None]:
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (6, x.shape[-1]))
-    modulation = modulation + table[None]
-    shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = jnp.split(modulation, 6, axis=1)
+    shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = _by_token(modulation, table, clean)
 
     def attention(name: str) -> WanAttention:
       return WanAttention(
@@ -91,7 +109,8 @@ class WanTransformer(nn.Module):
 
   Wan answers noise - data at the time 1000 (1 - t); the velocity is the negative of that. It reads
   the states of a text encoder, which `ports.context` has as they are: padding is zeros and is not
-  masked, as in training.
+  masked, as in training. Models that animate pictures also read `ports.channels` and the states of
+  CLIP in `ports.picture` (2.1), the channels alone (2.2), or `ports.known` (5B).
 
   Attributes:
     dim: model width d.
@@ -101,6 +120,8 @@ class WanTransformer(nn.Module):
     channels_out: channels of what it answers.
     text_dim: width of the text encoder's states.
     patch: latents of a token along t, h, w.
+    picture_positions: rows of the table that is added to the states of pictures, as many as there
+      are states; 0 where there is no table. Models of a first and a last picture have one.
     epsilon: is added to what norms divide by the root of.
     remat: what the backward pass computes again (`nn/remat_scan.py`).
     attention: one of `nn.attention.KERNELS`; 'auto' goes by the device.
@@ -120,6 +141,7 @@ class WanTransformer(nn.Module):
   channels_out: Positive = 16
   text_dim: Positive = 4096
   patch: tuple[Positive, Positive, Positive] = (1, 2, 2)
+  picture_positions: Count = 0
   epsilon: Annotated[float, Range(above=0)] = 1e-6
   remat: str = 'nothing'
   attention: str = 'auto'
@@ -152,8 +174,8 @@ class WanTransformer(nn.Module):
       raise ConfigError('Wan reads states of a text encoder; give it a conditioning of text')
     if ports.gated or ports.offset is not None:
       raise ConfigError(
-        'Wan reads text, and what is added to its tokens or to the embedding of its time; a '
-        'conditioning of another kind was given'
+        'Wan reads text, pictures, and what is added to its tokens or to the embedding of its '
+        'time; a conditioning of another kind was given'
       )
     sizes = grid(x.shape, self.patch)
     count = math.prod(sizes)
@@ -165,19 +187,32 @@ class WanTransformer(nn.Module):
     def linear(size: int, name: str, dtype: jnp.dtype) -> Linear:
       return Linear(size, ('embed', 'embed'), use_bias=True, dtype=dtype, name=name)
 
-    patches = jnp.pad(patchify(x, self.patch), ((0, 0), (0, missing), (0, 0)))
+    latents = x
+    clean = None  # tokens
+    if ports.known is not None:
+      latents = jnp.where(_frames(ports.known.mask), ports.known.latents.astype(x.dtype), x)
+      clean = jnp.repeat(ports.known.mask[:, :: self.patch[0]], sizes[1] * sizes[2], axis=1)
+      clean = jnp.pad(clean, ((0, 0), (0, missing)))
+    if ports.channels is not None:
+      latents = jnp.concatenate([latents, ports.channels.astype(x.dtype)], axis=-1)
+    patches = jnp.pad(patchify(latents, self.patch), ((0, 0), (0, missing), (0, 0)))
     into = Linear(self.dim, ('patch', 'embed'), use_bias=True, dtype=self.dtype, name='patch_in')
     tokens = into(place_tokens(patches)).astype(jnp.float32)
     if ports.tokens is not None:
       tokens = tokens + jnp.pad(ports.tokens, ((0, 0), (0, missing), (0, 0)))
-    features = waves(_level(time), FREQUENCIES)
+    levels = _level(time)[:, None]
+    if clean is not None:
+      levels = jnp.concatenate([levels, jnp.zeros_like(levels)], axis=1)
+    features = waves(levels.reshape(-1), FREQUENCIES).reshape(*levels.shape, FREQUENCIES)
     hidden = jax.nn.silu(linear(self.dim, 'time_in', jnp.float32)(features))
     embedding = linear(self.dim, 'time_out', jnp.float32)(hidden)
     if ports.vector is not None:
-      embedding = embedding + ports.vector.astype(jnp.float32)
+      embedding = embedding + ports.vector.astype(jnp.float32)[:, None]
     shared = linear(6 * self.dim, 'time_shared', jnp.float32)(jax.nn.silu(embedding))
+    shared = shared.reshape(*levels.shape, 6, self.dim)
     text = linear(self.dim, 'text_in', self.dtype)(ports.context.astype(self.dtype))
     text = linear(self.dim, 'text_out', self.dtype)(jax.nn.gelu(text))
+    picture = None if ports.picture is None else self._mapped(ports.picture)
     rotation = make_rotation(sizes, self.dim // self.heads)
     rotation = Rotation(*(jnp.pad(table, ((0, missing), (0, 0))) for table in rotation))
     check_layers(self, self.depth)
@@ -194,10 +229,10 @@ class WanTransformer(nn.Module):
     )
     start = tokens if tap is None else (tokens, tokens, jnp.int32(tap))
     with lower_products(self.products):
-      end, _ = layers(start, shared.reshape(-1, 6, self.dim), rotation, text, None, valid)
+      end, _ = layers(start, shared, rotation, text, picture, clean, valid)
     tokens, tapped, _ = end if tap is not None else (end, None, None)
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))
-    shift, scale = jnp.split(embedding[:, None] + table[None], 2, axis=1)
+    shift, scale = _by_token(embedding[:, :, None], table, clean)
     tokens = LayerNorm(self.epsilon, jnp.float32, affine=False, name='norm')(tokens)
     out = Linear(
       math.prod(self.patch) * self.channels_out,
@@ -208,4 +243,31 @@ class WanTransformer(nn.Module):
     )
     answer = place_rows(out(tokens * (1 + scale) + shift))[:, :count]
     velocity = -unpatchify(answer, sizes, self.patch)
+    if ports.known is not None:
+      left = jnp.maximum(1 - time, _LAST).reshape(-1, 1, 1, 1, 1)
+      there = (ports.known.latents.astype(x.dtype) - x) / left
+      velocity = jnp.where(_frames(ports.known.mask), there.astype(velocity.dtype), velocity)
     return velocity if tapped is None else (velocity, place_rows(tapped)[:, :count])
+
+  def _mapped(self, states: Float[Array, 'b _n i']) -> Float[Array, 'b _n d']:
+    """Returns LN(W_2 gelu(W_1 LN(states + table))), what cross-attention reads of pictures."""
+    width = states.shape[-1]
+    if self.picture_positions:
+      if states.shape[1] != self.picture_positions:
+        raise ConfigError(
+          f'{states.shape[1]} states of pictures; expected model.picture_positions = '
+          f'{self.picture_positions}, those of a first and a last picture'
+        )
+      shape = self.picture_positions, width
+      positions = parameter(self, 'image_positions', ZEROS, ('positions', 'embed'), shape)
+      states = states + positions[None].astype(states.dtype)
+    y = LayerNorm(IMAGE_EPSILON, self.dtype, name='image_norm_in')(states)
+    axes = ('embed', 'embed')
+    y = Linear(width, axes, use_bias=True, dtype=self.dtype, name='image_in')(y)
+    y = jax.nn.gelu(y, approximate=False)
+    y = Linear(self.dim, axes, use_bias=True, dtype=self.dtype, name='image_out')(y)
+    return LayerNorm(IMAGE_EPSILON, self.dtype, name='image_norm_out')(y)
+
+
+def _frames(mask: Bool[Array, 'b t']) -> Bool[Array, 'b t 1 1 1']:
+  return mask[..., None, None, None]

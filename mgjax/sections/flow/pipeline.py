@@ -323,8 +323,8 @@ class FlowPipeline:
     """Returns one sample a prompt, with its embeddings and its conditions, not read yet.
 
     Raises:
-      ConfigError: a condition that the model does not read, or not one for every prompt; or a
-        negative prompt without guidance.
+      ConfigError: a condition that the model does not read, or not one for every prompt; none that
+        the model needs; or a negative prompt without guidance.
       DataError: a file is not there.
     """
     self.tell(prompts, rates)
@@ -348,6 +348,13 @@ class FlowPipeline:
         s | {NEGATIVE: negative_sample} for s, negative_sample in zip(samples, away, strict=True)
       ]
     sample_conditions = spread_conditions(conditions, fields, len(samples))
+    for conditioning in self._model.conditionings:
+      needs = set(conditioning.needs)
+      if needs and any(needs.isdisjoint(given) for given in sample_conditions):
+        raise ConfigError(
+          f'the model animates pictures and a prompt has none; give one of '
+          f'{", ".join(conditioning.needs)}, as in {conditioning.needs[0]}=picture.png'
+        )
     return [
       sample | {EMBEDDINGS: states} | extra
       for sample, states, extra in zip(samples, embeddings, sample_conditions, strict=True)

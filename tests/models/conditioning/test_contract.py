@@ -24,6 +24,7 @@ from mgjax.models.conditioning.clips.clip_tokens import ClipTokens
 from mgjax.models.conditioning.clips.rejected import Rejected
 from mgjax.models.conditioning.contract import Conditioning
 from mgjax.models.conditioning.numbers.number import Number
+from mgjax.models.conditioning.pictures.frame_channels import FrameChannels
 from mgjax.models.conditioning.ports import Ports
 from mgjax.models.conditioning.text_states import TextStates
 from mgjax.models.conditioning.word_text import WordText
@@ -33,6 +34,7 @@ from mgjax.models.text.words import word_tokens
 from tests.random_parameters import random_parameters
 
 DIM = 32
+TOWER = ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
 # Fields of each conditioning that make it small; one that is not here is tried with its defaults.
 SMALL = {
   'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24},
@@ -44,9 +46,9 @@ SMALL = {
   'TextStates': {'encoder': 'long', 'features': 7, 'length': 9},
   'FrameFeatures': {'features': 5},
   'Frames': {'stride': 2},
-  'Identity': {
-    'vision': ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
-  },
+  'FrameChannels': {'stride': 2},
+  'Identity': {'vision': TOWER},
+  'PictureTokens': {'vision': TOWER},
 }
 LATENTS = (4, 4, 4, 3)  # t h w c of a row
 SHAPE = (8, 32, 32)  # of the video that they are of
@@ -101,12 +103,13 @@ def batch_of(kind):
 def sample_of(kind):
   """What a source may give that has all that a conditioning reads."""
   draw, made = np.random.default_rng(0), make(kind)
-  sample = {'caption': 'the green digit 3', 'fps': 16, 'video': np.ones((*SHAPE, 3), np.uint8)}
+  shape = (SHAPE[0] - (kind is FrameChannels), *SHAPE[1:])  # 1 + 2 k frames
+  sample = {'caption': 'the green digit 3', 'fps': 16, 'video': np.ones((*shape, 3), np.uint8)}
   sample['embeddings'] = {'long': draw.normal(size=(8, 7)), 'short': draw.normal(size=(3, 3))}
-  fields = made.fields(SHAPE, LATENTS).items()
+  fields = made.fields(shape, LATENTS).items()
   pictures = {n: draw.integers(256, size=s, dtype=np.uint8) for n, s in fields if s[-1:] == (3,)}
   numbers = {n: draw.normal(size=s) for n, s in fields}
-  named = {'task': 'two', 'temporal_place': 3, 'known': np.ones(SHAPE[0])}
+  named = {'task': 'two', 'temporal_place': 3, 'known': np.ones(shape[0])}
   return sample | numbers | pictures | named
 
 
@@ -154,7 +157,9 @@ def test_what_is_absent_is_as_if_dropped(kind):
   for name, array in dropped.items():
     np.testing.assert_array_equal(array, zeros[name])
   missing = arrays(apply(kind, {}, [False] * ROWS))
-  assert not missing  # nothing is added, and 0 where a row is dropped
+  for name, array in missing.items():  # published kernels read channels in any case
+    assert name in ('channels', 'picture')
+    np.testing.assert_array_equal(array, dropped[name])
   assert not any(
     dropped[name].any() for name in ('tokens', 'vector', 'context_mask') if name in dropped
   )
@@ -175,6 +180,8 @@ def test_it_speaks_through_ports_of_the_model_width(kind):
     assert array.shape[0] == ROWS
     if name.endswith('gate'):
       assert array.shape[1:] in ((1,), (DIM,))
+    elif name.startswith(('channels', 'picture', 'known')):  # as wide as latents and encoders are
+      assert array.shape[1] in (1, LATENTS[0], 5)
     elif name != 'offset' and not name.endswith('mask'):
       assert array.shape[-1] == DIM
   assert ('context' in given) == ('context_mask' in given)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
-from mgjax.flow.guidance import Guidance, make_guided
+from mgjax.flow.guidance import Guidance, intervals_of, make_guided
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import STEPPED, make_steps
 from mgjax.models.flow_model.settings import SampleSettings
@@ -90,14 +90,17 @@ def count_branches(guidance: Guidance) -> int:
     row_counts.append(len(x))
     return x
 
-  scales = tuple((name, s[0] if isinstance(s, tuple) else s) for name, s in guidance)
+  scales = tuple(
+    (name, max((value for value, _ in intervals_of(scale)), default=scale))
+    for name, scale in guidance
+  )
   make_guided(predict, {}, scales)(jnp.zeros((1, 1)), jnp.zeros(1))
   return row_counts[0]
 
 
 def guidance_at(guidance: Guidance, time: float) -> Guidance:
   """Returns the scales that guidance has at a flow time, those of intervals as plain numbers."""
-  intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
+  intervals = [edges for _, scale in guidance for _, edges in intervals_of(scale)]
   inside = any(low <= time < high for low, high in intervals)
   # Inside of any interval all rows are computed, as in `flow.guidance.make_guided`.
-  return guidance if inside else tuple((n, 1.0 if isinstance(s, tuple) else s) for n, s in guidance)
+  return guidance if inside else tuple((n, 1.0 if intervals_of(s) else s) for n, s in guidance)
