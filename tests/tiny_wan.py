@@ -23,9 +23,31 @@ STATISTICS = Statistics((0.1, -0.2, 0.0, 0.3), (1.0, 2.0, 0.5, 1.5))
 LENGTH = 40  # tokens of text
 
 
-def video(runs: pathlib.Path, size: str = 'debug', **changes):
+TOWER = {
+  'size': 8,
+  'patch': 4,
+  'dim': 16,
+  'depth': 1,
+  'heads': 2,
+  'mlp_dim': 32,
+  'projection': None,
+  'activation': 'exact_gelu',
+}
+# What reads pictures, as each published model has it.
+PICTURES = {
+  '2.1': {
+    'frames': {'kind': 'frame_channels'},
+    'picture': {'kind': 'picture_tokens', 'vision': TOWER},
+  },
+  'a14b': {'frames': {'kind': 'frame_channels'}},
+  '5b': {'first': {'kind': 'first_latent'}},
+}
+
+
+def video(runs: pathlib.Path, size: str = 'debug', pictures: str = '', **changes):
   """The configuration of a Wan on the autoencoder and the encoder in `runs`."""
   config = text_to_video.get_config(size)
+  config.model.conditionings.update(PICTURES[pictures] if pictures else {})
   config.autoencoder = str(runs / 'autoencoder')
   config.text.umt5.workdir = str(runs / 'umt5')
   config.update_from_flattened_dict(

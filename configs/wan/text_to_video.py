@@ -7,10 +7,10 @@ python -m launch.train --config=configs/wan/text_to_video.py:1.3b,lora --workdir
   --config.start_from=runs/wan --config.autoencoder=runs/wan/autoencoder \\
   --config.data.path=data/clips
 
-The sizes are 1.3b, 14b and a14b, whose two experts are trained one at a time: behind the size,
+The sizes are 1.3b, 14b, 5b and a14b, whose two experts are trained one at a time: behind the size,
 'early' or 'late' is the one of more or less noise. 'lora' trains adapters, without it all weights
 are trained. '720p' has 720 x 1280 pixels. Shift, guidance and steps are those of the authors'
-sampler, which the published files do not hold.
+sampler, which the published files do not hold. Pictures are read by configs/wan/image_to_video.py.
 """
 
 import math
@@ -31,6 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
   '14b': {'dim': 5120, 'depth': 40, 'heads': 40, 'mlp_dim': 13824},
 }
 SIZES['a14b'] = SIZES['14b']
+SIZES['5b'] = {'dim': 3072, 'depth': 30, 'heads': 24, 'mlp_dim': 14336, 'channels_out': 48}
 WORDS = ('lora', 'early', 'late', '720p')
 BOUNDARY = 0.125  # the flow time from which on the late expert of 2.2 is asked
 
@@ -50,16 +51,20 @@ def get_config(size: str = '1.3b') -> ConfigDict:
   config.keep_type = False  # of imported weights; True keeps the type of the files
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp_tp_cp'
-  config.data = clips(fps=16)
-  height, width = (720, 1280) if '720p' in words else (480, 832)
+  config.data = clips(fps=24 if size == '5b' else 16)
+  frames, height, width = 81, 480, 832
+  if size == '5b':
+    frames, height, width = 121, 704, 1280
+  elif '720p' in words:
+    height, width = 720, 1280
   config.buckets = ConfigDict(
-    {'video': {'frames': 81, 'height': height, 'width': width, 'batch_size': 1, 'weight': 1}}
+    {'video': {'frames': frames, 'height': height, 'width': width, 'batch_size': 1, 'weight': 1}}
   )
   two_experts = size == 'a14b'
-  _set_sampler(config, shift=12.0 if two_experts else 5.0)
+  set_sampler(config, shift=12.0 if two_experts else 5.0)
   if two_experts:
-    config.sample.update(steps=40, guidance=(('text', 3.0 if 'late' in words else 4.0),))
-    _set_expert(config, words)
+    config.sample.steps = 40
+    set_experts(config, words, BOUNDARY, (4.0, 3.0))
   config.optimizer.learning_rate = 1e-5
   config.train.steps = 2000
   if 'lora' in words:
@@ -68,16 +73,26 @@ def get_config(size: str = '1.3b') -> ConfigDict:
   return config
 
 
-def _set_sampler(config: ConfigDict, shift: float) -> None:
+def set_sampler(config: ConfigDict, *, shift: float, guidance: float = 5.0) -> None:
   """Sets the sampler of the authors, and shifts the times of training as much."""
   config.sample.schedule = ConfigDict({'name': 'wan', 'shift_factor': shift})
-  config.sample.update(solver='unipc', guidance=(('text', 5.0),), known_steps=0)
+  config.sample.update(solver='unipc', guidance=(('text', guidance),), known_steps=0)
   config.objective.time.mean = -math.log(shift)
 
 
-def _set_expert(config: ConfigDict, words: tuple[str, ...]) -> None:
-  """Draws times of one expert alone."""
+def set_experts(
+  config: ConfigDict, words: set[str], since: float, scales: tuple[float, float]
+) -> None:
+  """Sets the guidance of both experts, and draws times of one alone: of the late one from `since`.
+
+  Args:
+    words: behind the size; 'late' is the late expert.
+    scales: of the early and the late expert.
+  """
+  early, late = scales
+  scale = early if early == late else ((early, (0.0, since)), (late, (since, 1.0)))
+  config.sample.guidance = (('text', scale),)
   if 'late' in words:
-    config.objective.time.low = BOUNDARY
+    config.objective.time.low = since
   else:
-    config.objective.time.high = BOUNDARY
+    config.objective.time.high = since

@@ -11,7 +11,21 @@ import re
 
 SHAPES = pathlib.Path(__file__).with_suffix('.json')
 # Heads, layers and width of the feed-forward network.
-TRANSFORMERS = {'1.3b': (12, 30, 8960), '14b': (40, 40, 13824)}
+TRANSFORMERS = {
+  '1.3b': (12, 30, 8960),
+  '14b': (40, 40, 13824),
+  'image_14b': (40, 40, 13824),
+  'image_both_ends': (40, 40, 13824),
+  'image_a14b': (40, 40, 13824),
+  'image_5b': (24, 30, 14336),
+}
+_PICTURES = {'in_channels': 36, 'image_dim': 1280, 'added_kv_proj_dim': 5120}
+OPTIONS = {
+  'image_14b': _PICTURES,
+  'image_both_ends': _PICTURES | {'pos_embed_seq_len': 514},
+  'image_a14b': {'in_channels': 36},
+  'image_5b': {'in_channels': 48, 'out_channels': 48},
+}
 AUTOENCODERS = {
   '2.1': {},
   '2.2': {
@@ -53,7 +67,9 @@ if __name__ == '__main__':
   found = {}
   with torch.device('meta'):
     for model, (heads, depth, mlp_dim) in TRANSFORMERS.items():
-      module = WanTransformer3DModel(num_attention_heads=heads, num_layers=depth, ffn_dim=mlp_dim)
+      module = WanTransformer3DModel(
+        num_attention_heads=heads, num_layers=depth, ffn_dim=mlp_dim, **OPTIONS.get(model, {})
+      )
       shapes = _shapes_of(module)
       found[model] = {
         name: shape for name, shape in shapes.items() if not re.match(r'blocks\.[1-9]', name)

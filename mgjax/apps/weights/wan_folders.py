@@ -1,4 +1,4 @@
-"""Imports folders of Wan with all their parts: transformer, autoencoder, text encoder."""
+"""Imports folders of Wan with all their parts: transformer, autoencoder, encoders."""
 
 import logging
 import os
@@ -10,11 +10,14 @@ from ml_collections import ConfigDict
 
 from mgjax.apps.weights.import_export import import_weights
 from mgjax.core.configuration.config_files import load_config
+from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
+from mgjax.models.clip.weights import vision_params
 from mgjax.models.flow_model.wan_weights import open_transformer
 from mgjax.models.foreign_weights.files import INDEX
 from mgjax.models.foreign_weights.format import ImportedWeights
+from mgjax.models.foreign_weights.single_files import open_weights
 from mgjax.sections.text.encoder import STATES, TextEncoder, encoder_identity
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_notes
 
@@ -32,6 +35,7 @@ _PARTS = {
   'autoencoder': ('vae', 'Wan2.?_VAE.*'),
   'text encoder': ('text_encoder', 'models_t5_umt5-xxl-enc-*'),
   'tokenizer': ('tokenizer', 'google/umt5-xxl'),
+  'image encoder': ('image_encoder', 'models_clip_*'),
 }
 
 _log = logging.getLogger(__name__)
@@ -44,6 +48,7 @@ class WanParts(NamedTuple):
   autoencoder: pathlib.Path | None = None
   text_encoder: pathlib.Path | None = None
   tokenizer: pathlib.Path | None = None
+  image_encoder: pathlib.Path | None = None
 
 
 def find_parts(source: str | os.PathLike[str]) -> WanParts:
@@ -93,6 +98,12 @@ def import_wan(
   parts = find_parts(source)
   if parts.transformer != pathlib.Path(source):  # fails before the other parts take their time
     open_transformer(parts.transformer, fields_of(config, 'model'))
+  tower = _tower_of(fields_of(config, 'model'))
+  if tower and parts.image_encoder is None:
+    raise ConfigError(
+      f'there is no image encoder in {os.fspath(source)!r}, and the model reads its states; give a '
+      'folder with the transformer and image_encoder/ or models_clip_*.pth'
+    )
   channels = config.model.channels_out
   ((name, encoder),) = config.text.items()
   places = {
@@ -112,10 +123,23 @@ def import_wan(
     _import_part(config_of_it, parts.autoencoder, places['autoencoder'])
 
   def complete(imported: ImportedWeights) -> ImportedWeights:
-    return _completed(imported, name, places)
+    completed = _completed(imported, name, places)
+    if not tower or parts.image_encoder is None:
+      return completed
+    weights = open_weights(parts.image_encoder)
+    vision = imported.model['conditionings'][tower]['vision']
+    params = {**completed.params, tower: {'vision': vision_params(weights.tensors, vision)}}
+    notes = {**completed.notes, 'image_encoder': weights.digests()}
+    return completed._replace(params=params, notes=notes)
 
   import_weights(config, parts.transformer, workdir, complete=complete)
   _log.info('train it with --config.start_from=%s and another --workdir', workdir)
+
+
+def _tower_of(model: Fields) -> str:
+  """Returns the name of the conditioning that has a vision tower, '' if none has."""
+  described = model['conditionings']
+  return next((name for name in described if described[name]['kind'] == 'picture_tokens'), '')
 
 
 def _import_part(

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array
-from mgjax.models.conditioning.ports import Ports
 from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import example_batch
 from mgjax.models.tae.wan import decode
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.encoder import STATES, TextEncoder
@@ -71,11 +71,14 @@ def values_of(workdir: str | os.PathLike[str]) -> Iterator[Value]:
 
 def _velocity(workdir: pathlib.Path, config: ConfigDict) -> Array:
   model = make_flow_model(fields_of(config, 'model') | {'dtype': 'float32'})
-  params, _ = load_params(workdir, subtree='backbone')
+  params, _ = load_params(workdir)
   text = config.model.conditionings.text
   states = np.random.RandomState(1).standard_normal((1, text.length, text.features))
-  ports = Ports(context=jnp.asarray(states, jnp.float32))
   latents = _draw(config.model.channels_out)
+  # Zeros of whatever pictures it reads.
+  batch = example_batch(model, PROMPT, latents.shape[1:])
+  ports = model.bind({'params': params}).read(batch, {}, 1, latents.shape[1:])
+  ports = ports.replace(context=jnp.asarray(states, jnp.float32))
   apply = jax.jit(model.backbone.apply)
   return apply({'params': params['backbone']}, latents, jnp.full(1, TIME), ports)
 

@@ -7,6 +7,7 @@ other tower is left out.
 import functools
 import math
 import pathlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -22,7 +23,13 @@ from mgjax.core.typing import Tree
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
 from mgjax.models.clip.towers import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.models.foreign_weights.format import WeightFormat, config_number
-from mgjax.models.foreign_weights.names import LAYER, TRANSPOSED, TensorName, export_tensors
+from mgjax.models.foreign_weights.names import (
+  LAYER,
+  TRANSPOSED,
+  TensorName,
+  export_tensors,
+  import_tensors,
+)
 from mgjax.models.text.weight_format import Epsilon, Family, make_encoder_format
 
 _LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
@@ -171,6 +178,56 @@ _OWN = {
     ),
   ),
 }
+
+
+def _wan_rows() -> _Rows:
+  """Rows of the vision tower that Wan 2.1 publishes beside its models of pictures."""
+  layer = f'visual.transformer.{LAYER}'
+  places = {
+    'self_norm': 'norm1',
+    'self_attention/out': 'attn.proj',
+    'feed_norm': 'norm2',
+    'feed_forward/up': 'mlp.0',
+    'feed_forward/down': 'mlp.2',
+  }
+  rows = _layer_rows(places, layer, ('',))
+  for index, ours in enumerate(_IN):
+    part = {'part': (index, len(_IN))}
+    rows.append(_both(f'layers/self_attention/{ours}', f'{layer}.attn.to_qkv.', ('',), **part))
+  return (
+    TensorName('patch_in/kernel', 'visual.patch_embedding.weight', _FROM_CONVOLUTION),
+    TensorName('class_token', 'visual.cls_embedding', fold=(1, 1)),
+    TensorName('places', 'visual.pos_embedding', fold=(1,)),
+    *sum(rows, ()),
+    *_both('norm_in', 'visual.pre_norm.', ('',)),
+    *_both('norm', 'visual.post_norm.', ('',)),
+    *(TensorName(None, name) for name in ('textual.*', 'visual.head', 'log_scale')),
+  )
+
+
+_WAN = _wan_rows()
+
+
+def vision_params(tensors: Mapping[str, AnyTensor], fields: Fields) -> Tree:
+  """Fills a vision tower without a projection, of as many layers as `fields` say.
+
+  Tensors of further layers are left out. They may also have the names that Wan 2.1 gives them.
+  Raises ConfigError as `import_tensors`.
+  """
+  model = make_clip_vision(fields)
+  wan = 'visual.cls_embedding' in tensors
+  known = _WAN if wan else clip_rows('vision', tensors)
+  layers = {'visual.transformer' if wan else 'layers', 'resblocks'}
+  further = [
+    name
+    for name in tensors
+    for match in [re.search(rf'(?:{"|".join(sorted(layers))})\.(\d+)\.', name)]
+    if match and int(match[1]) >= model.depth
+  ]
+  rows = [row for row in known if row.ours != 'project/kernel']
+  rows += [TensorName(None, name) for name in (*further, 'visual_projection.weight', 'visual.proj')]
+  shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model)))['params']
+  return import_tensors(rows, tensors, shapes, expected=expected('vision'))[0]
 
 
 def clip_fields(tower: str, tensors: Mapping[str, AnyTensor], config: Fields | None = None) -> JSON:

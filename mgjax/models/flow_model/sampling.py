@@ -15,6 +15,7 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import STEPPED, Velocity, make_steps
+from mgjax.models.conditioning.pictures.first_latent import FirstLatent
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.multihead import READ
 from mgjax.parallel.compiler import DeviceProgram
@@ -144,7 +145,8 @@ def make_generate(
       return make_guided(predict, batch, guidance, away, **once)
 
     velocity = (widen(make_velocity) if widen else make_velocity)(batch)
-    return sample(velocity, noise, times, solver, reuse)
+    latents = sample(velocity, noise, times, solver, reuse)
+    return latents if widen else _with_known(model, params, batch, latents)
 
   return generate
 
@@ -219,6 +221,7 @@ class Stepwise:
       return after, after[0] + left * (after[0] - x)
 
     self._begin, self._advance, self._steps = begin, advance, steps
+    self._end = DeviceProgram(functools.partial(_with_known, model)) if _may_know(model) else None
 
   def __call__(
     self,
@@ -240,7 +243,28 @@ class Stepwise:
       row = jax.tree.map(np.float32, row)
       state, ahead = self._advance(params, batch, read, scales, state, row, left[number - 1])
       watch(number, len(rows), ahead)
-    return state[0]
+    return state[0] if self._end is None else self._end(params, batch, state[0])
+
+
+def _may_know(model: FlowModel) -> bool:
+  return any(isinstance(conditioning, FirstLatent) for conditioning in model.conditionings)
+
+
+def _with_known(
+  model: FlowModel, params: Tree | Experts, batch: Batch, latents: Float[Array, 'b t h w c']
+) -> Float[Array, 'b t h w c']:
+  """Returns latents with those that are known.
+
+  Velocities lead there, but not to the last digit where a solver tells the model rounded times.
+  """
+  if not _may_know(model):
+    return latents
+  params = params.early if isinstance(params, Experts) else params
+  ports = model.apply({'params': params}, batch, {}, len(latents), latents.shape[1:], method='read')
+  if ports.known is None:
+    return latents
+  mask = ports.known.mask[..., None, None, None]
+  return jnp.where(mask, ports.known.latents.astype(latents.dtype), latents)
 
 
 def _free(guidance: Guidance) -> list[float]:

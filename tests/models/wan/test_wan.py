@@ -21,14 +21,17 @@ from tests.oracles import wan as oracle
 WITHIN = 1e-5  # of numbers around 1: float32, some hundred sums
 
 
-def vectors(model):
-  with np.load(oracle.VECTORS) as file:
+def vectors(model, path=oracle.VECTORS):
+  with np.load(path) as file:
     return {key.partition('/')[2]: file[key] for key in file if key.startswith(f'{model}/')}
 
 
+def shapes_in(known):
+  return {name: tuple(shape) for name, shape in json.loads(str(known['shapes'])).items()}
+
+
 def tensors_of(known):
-  shapes = json.loads(str(known['shapes']))
-  return {name: oracle.draw(name, tuple(shape)) for name, shape in shapes.items()}
+  return {name: oracle.draw(name, shape) for name, shape in shapes_in(known).items()}
 
 
 def transformer(name, **fields):

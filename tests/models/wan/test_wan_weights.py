@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 import mgjax
 from configs.text import umt5_xxl
 from configs.wan import autoencoder as autoencoder_config
-from configs.wan import text_to_video
+from configs.wan import image_to_video, text_to_video
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.apps.weights.wan_folders import import_wan
 from mgjax.apps.weights.wan_values import values_of
@@ -212,7 +212,7 @@ def test_float8_is_read_with_its_scales(tmp_path):
       {'head.head.weight': None},
       r'no tensor proj_out.weight or head.head.weight of 2 axes among .*; give the weights',
     ),
-    ({'patch_embedding.weight': (48, 36, 1, 2, 2)}, 'reads 36 channels and answers 16: it makes'),
+    ({'patch_embedding.weight': (48, 36, 1, 2, 2)}, r'beside: 0 -> 20; .*image_to_video\.py'),
     ({'blocks.3.ffn.2.weight': (48, 100)}, 'of another Wan than .*depth: 3 -> 4; choose the conf'),
     ({'text_embedding.0.weight': (48, 4096)}, 'text_dim: 32 -> 4096; choose the configuration of'),
   ],
@@ -332,8 +332,20 @@ def never_read():
 PUBLISHED = {
   '1.3b': (825, 5_676_250_000, 4),
   '14b': (1_095, 28_577_339_084, 2),
+  'image_14b': (1_303, None, 2),
+  'image_both_ends': (1_304, None, 2),
+  'image_a14b': (1_095, None, 2),
+  'image_5b': (825, None, 4),
   '2.1': (194, 507_609_880, 4),
   '2.2': (196, None, 4),
+}
+
+
+PARAMETERS = {
+  'image_14b': 16_394_878_784,
+  'image_both_ends': 16_394_878_784 + 514 * 1280,
+  'image_a14b': 14_288_901_184,
+  'image_5b': 4_999_787_712,
 }
 
 
@@ -343,15 +355,23 @@ def test_published_models_fit_by_name_shape_and_bytes(model):
   count, size, itemsize = PUBLISHED[model]
   assert len(shapes) == count
   numbers = sum(math.prod(shape) for shape in shapes.values())
+  assert numbers == PARAMETERS.get(model, numbers)
   # A name, a shape and a checksum take some hundred bytes of a file.
   assert size is None or 0 < size - itemsize * numbers < 500 * count
   is_transformer = model in wan_published.TRANSFORMERS
   module = text_to_video if is_transformer else autoencoder_config
+  if pictures := model.startswith('image_'):
+    module, model = image_to_video, model.removeprefix('image_')
   config = module.get_config(model)
   weights = weight_format(config)
   fields = config.model.to_dict()
-  params = parameter_shapes(weights, fields, {'latents': LATENTS[16].as_dict()})
-  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == numbers + 4096 * is_transformer
+  channels = fields.get('channels_out', 16)
+  params = parameter_shapes(weights, fields, {'latents': LATENTS[channels].as_dict()})
+  text = params.pop('text', None)
+  assert (text is not None) == is_transformer
+  tower = params.pop('picture', {})
+  assert bool(tower) == (pictures and model in ('14b', 'both_ends'))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == numbers
   rows = names.ROWS if is_transformer else wan_names.autoencoder_rows(weights.make(fields))
   tensors = {
     name: StoredTensor(shape, np.dtype('float32'), never_read) for name, shape in shapes.items()

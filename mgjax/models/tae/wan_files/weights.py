@@ -52,7 +52,8 @@ def check_sizes(source: str | os.PathLike[str], model: Fields, shown: Fields) ->
   if wrong := differences(given, dict(shown)):
     raise ConfigError(
       f'config.model is of another Wan than {os.fspath(source)!r}: {"; ".join(wrong)}; choose the '
-      'configuration of that size, as configs/wan/text_to_video.py:14b'
+      'configuration of that size, as configs/wan/text_to_video.py:14b or, of one that reads '
+      'pictures, configs/wan/image_to_video.py:14b'
     )
 
 

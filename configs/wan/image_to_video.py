@@ -1,0 +1,76 @@
+"""A picture and a text to video from published weights of Wan.
+
+python -m launch.weights import --config=configs/wan/image_to_video.py:5b --workdir=runs/animate \\
+  --input=Wan2.2-TI2V-5B-Diffusers/
+python -m launch.sample --workdir=runs/animate --prompt='the cat yawns' --first_frame=cat.png \\
+  --out=cat.mp4
+
+The sizes are 14b (2.1, which also reads CLIP's states of the picture), both_ends (2.1, of a first
+and a last frame), a14b (2.2, two experts) and 5b (2.2, which makes videos from text alone as well).
+Words behind the size are those of configs/wan/text_to_video.py: '14b,lora,720p'. Adapters and all
+weights are trained on clips, whose first frames are the pictures; CLIP stays as it is.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.models.clip.towers import ClipVision
+
+from ..text.encoders import split
+from . import text_to_video
+
+# The size of text_to_video.py whose sizes it shares, and the sampler's shift and guidance.
+SIZES: dict[str, dict[str, Any]] = {
+  'debug': {'base': 'debug', 'shift': 5.0},
+  '14b': {'base': '14b', 'shift': 5.0},
+  'both_ends': {'base': '14b', 'shift': 16.0, 'guidance': 5.5},
+  'a14b': {'base': 'a14b', 'shift': 5.0},
+  '5b': {'base': '5b', 'shift': 5.0},
+}
+BOUNDARY = 0.1  # the flow time from which on the late expert of 2.2 is asked
+# ViT-H/14 but for the last of its 32 layers, whose states are not read.
+VISION = defaults(
+  ClipVision,
+  size=224,
+  patch=14,
+  dim=1280,
+  depth=31,
+  heads=16,
+  mlp_dim=5120,
+  projection=None,
+  activation='exact_gelu',
+)
+STATES = 257  # of a picture: one for the whole, and those of 16 x 16 patches
+
+
+def get_config(size: str = '5b') -> ConfigDict:
+  size, words = split(size, *text_to_video.WORDS)
+  if size not in SIZES:
+    raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
+  fields = dict(SIZES[size])
+  config = text_to_video.get_config(','.join([fields.pop('base'), *sorted(words)]))
+  text_to_video.set_sampler(config, **fields)
+  conditionings = config.model.conditionings
+  if size == '5b':
+    conditionings.first = {'kind': 'first_latent', 'share': 0.5}
+    return config
+  config.sample.steps = 40
+  conditionings.frames = {'kind': 'frame_channels', 'first': 1.0, 'ends': 0.0}
+  if size == 'a14b':
+    text_to_video.set_experts(config, words, BOUNDARY, (3.5, 3.5))
+    return config
+  if size == '14b' and '720p' not in words:
+    text_to_video.set_sampler(config, shift=3.0)
+  pictures = 2 if size == 'both_ends' else 1
+  if size == 'both_ends':
+    conditionings.frames.update(first=0.0, ends=1.0)
+    config.model.picture_positions = 2 * STATES
+  if size != 'debug':
+    vision = {'kind': 'picture_tokens', 'count': pictures, 'vision': VISION.to_dict()}
+    conditionings.picture = vision
+    if 'lora' not in words:
+      config.optimizer.rates = (('picture/vision/*', 0.0), ('*', 1.0))
+  return config
