@@ -47,7 +47,9 @@ PICTURES = {
 def video(runs: pathlib.Path, size: str = 'debug', pictures: str = '', **changes):
   """The configuration of a Wan on the autoencoder and the encoder in `runs`."""
   config = text_to_video.get_config(size)
-  config.model.conditionings.update(PICTURES[pictures] if pictures else {})
+  read = PICTURES[pictures] if pictures else {}
+  config.model.conditionings.update(read)
+  config.objective.dropout.update(dict.fromkeys(read, 0.0))
   config.autoencoder = str(runs / 'autoencoder')
   config.text.umt5.workdir = str(runs / 'umt5')
   config.update_from_flattened_dict(

@@ -53,24 +53,29 @@ def get_config(size: str = '5b') -> ConfigDict:
   fields = dict(SIZES[size])
   config = text_to_video.get_config(','.join([fields.pop('base'), *sorted(words)]))
   text_to_video.set_sampler(config, **fields)
-  conditionings = config.model.conditionings
-  if size == '5b':
-    conditionings.first = {'kind': 'first_latent', 'share': 0.5}
-    return config
-  config.sample.steps = 40
-  conditionings.frames = {'kind': 'frame_channels', 'first': 1.0, 'ends': 0.0}
-  if size == 'a14b':
-    text_to_video.set_experts(config, words, BOUNDARY, (3.5, 3.5))
-    return config
+  read = _conditionings(size)
+  config.model.conditionings.update(read)
+  config.objective.dropout.update(dict.fromkeys(read, 0.0))
+  if size != '5b':
+    config.sample.steps = 40
   if size == '14b' and '720p' not in words:
     text_to_video.set_sampler(config, shift=3.0)
-  pictures = 2 if size == 'both_ends' else 1
+  if size == 'a14b':
+    text_to_video.set_experts(config, words, BOUNDARY, (3.5, 3.5))
   if size == 'both_ends':
-    conditionings.frames.update(first=0.0, ends=1.0)
     config.model.picture_positions = 2 * STATES
-  if size != 'debug':
-    vision = {'kind': 'picture_tokens', 'count': pictures, 'vision': VISION.to_dict()}
-    conditionings.picture = vision
-    if 'lora' not in words:
-      config.optimizer.rates = (('picture/vision/*', 0.0), ('*', 1.0))
+  if 'picture' in read and 'lora' not in words:
+    config.optimizer.rates = (('picture/vision/*', 0.0), ('*', 1.0))
   return config
+
+
+def _conditionings(size: str) -> dict[str, dict[str, Any]]:
+  """Returns what reads pictures, by name."""
+  if size == '5b':
+    return {'first': {'kind': 'first_latent', 'share': 0.5}}
+  ends = size == 'both_ends'
+  frames = {'kind': 'frame_channels', 'first': 1.0 - ends, 'ends': float(ends)}
+  if size in ('debug', 'a14b'):
+    return {'frames': frames}
+  vision = {'kind': 'picture_tokens', 'count': 1 + ends, 'vision': VISION.to_dict()}
+  return {'frames': frames, 'picture': vision}

@@ -52,14 +52,13 @@ def arrays_of(
 def derived_fields(
   conditionings: Iterable[Conditioning], sample: Mapping[str, object]
 ) -> dict[str, np.ndarray]:
-  """Returns the fields, other than clips, that conditionings of clips derive from a sample.
+  """Returns the fields, other than clips, that conditionings derive from a sample.
 
   Store them with the clip or its latents: nothing else can derive them later.
   """
   derived: dict[str, np.ndarray] = {}
   for conditioning in conditionings:
-    if conditioning.encodes():
-      named = set(field_names([conditioning])) - set(conditioning.encodes())
+    if named := set(field_names([conditioning])) - set(conditioning.encodes()):
       derived |= {
         name: array for name, array in conditioning.prepare(sample).items() if name in named
       }

@@ -15,6 +15,7 @@ from mgjax.models.conditioning.frames import FIRST
 from mgjax.models.conditioning.ports import Known, Ports
 
 LATENT = 'first_latent'
+KNOWN = 'first_known'
 
 
 class FirstLatent(Conditioning):
@@ -30,35 +31,43 @@ class FirstLatent(Conditioning):
   optional: ClassVar[bool] = True
 
   def requires(self, latents: Latents) -> Arrays:
-    """Returns the latent (1 h w c) of the picture."""
-    return {LATENT: array((1, *latents[1:]), np.float32)}
+    """Returns the latent (1 h w c) of the picture, and 1 if it is known."""
+    return {LATENT: array((1, *latents[1:]), np.float32), KNOWN: array((), np.float32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
-    """Returns the first frame."""
-    return {FIRST: (1, *shape[1:], 3)}
+    """Returns the first frame, and whether that of a clip is known."""
+    return {FIRST: (1, *shape[1:], 3), KNOWN: ()}
 
   def encodes(self) -> tuple[str, ...]:
     """Names the latent of the picture."""
     return (LATENT,)
 
   def clips(self, sample: Fields) -> dict[str, np.ndarray]:
-    """Returns the picture that was given; of a share of the clips of training the first frame."""
-    if FIRST in sample:
-      picture = np.asarray(sample[FIRST])
-      return {LATENT: picture.reshape(1, *picture.shape[-3:])}
-    if 'video' not in sample or len(sample['video']) == 1:
+    """Returns the picture that was given, or the first frame of a clip, also if it is not known."""
+    picture = sample.get(FIRST, sample.get('video'))
+    if picture is None:
       return {}
-    first = np.ascontiguousarray(sample['video'][:1])
-    digest = hashlib.sha256(first).digest()
+    picture = np.asarray(picture)
+    return {LATENT: picture.reshape(-1, *picture.shape[-3:])[:1]}
+
+  def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
+    """Returns 1 if the first frame is known: if it was given, and of a share of the clips."""
+    if KNOWN in sample:
+      return {KNOWN: np.array(sample[KNOWN], np.float32)}
+    if FIRST in sample:
+      return {KNOWN: np.array(1, np.float32)}
+    if 'video' not in sample:
+      return {}
+    video = np.asarray(sample['video'])
+    digest = hashlib.sha256(np.ascontiguousarray(video[:1])).digest()
     drawn = np.random.default_rng(int.from_bytes(digest[:8])).uniform()
-    return {LATENT: first} if drawn < self.share else {}
+    return {KNOWN: np.array(len(video) > 1 and drawn < self.share, np.float32)}
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     if LATENT not in batch:
       return Ports()
-    first = batch[LATENT]
-    there = jnp.any(first != 0, axis=(1, 2, 3, 4)) & ~drop
-    first = jnp.where(there.reshape(-1, 1, 1, 1, 1), first, 0)
+    there = (batch[KNOWN] != 0) & ~drop
+    first = jnp.where(there.reshape(-1, 1, 1, 1, 1), batch[LATENT], 0)
     every = jnp.pad(first, ((0, 0), (0, latents[0] - 1), (0, 0), (0, 0), (0, 0)))
     mask = there[:, None] & (jnp.arange(latents[0]) == 0)[None]
     return Ports(known=Known(every, mask))

@@ -48,14 +48,16 @@ class PictureTokens(Conditioning):
     return {PICTURES: array(self._shape, np.uint8)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
-    """Returns the first frame, and the last one if it is read."""
-    return dict.fromkeys(self._names, (1, *shape[1:], 3))
+    """Returns the first frame, and the last one if it is read; or both as the tower sees them."""
+    return dict.fromkeys(self._names, (1, *shape[1:], 3)) | {PICTURES: self._shape}
 
   def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns the pictures that were given, else the ends of a clip; none if there is neither.
 
     Raises ConfigError if one of two is missing.
     """
+    if PICTURES in sample:
+      return {PICTURES: np.asarray(sample[PICTURES]).astype(np.uint8)}
     if given := [name for name in self._names if name in sample]:
       if missing := [name for name in self._names if name not in sample]:
         raise ConfigError(f'the model reads {missing[0]!r} beside {given[0]!r}; give both')
