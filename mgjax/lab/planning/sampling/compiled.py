@@ -12,6 +12,7 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Tree
 from mgjax.lab.planning.aot import CompiledStep, compile_lowered, devices_of, placed_shapes
 from mgjax.lab.planning.communication import Collective
+from mgjax.lab.planning.memory import FLOAT32
 from mgjax.lab.planning.plan import COMPILED
 from mgjax.lab.planning.programs.audit import audit
 from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
@@ -65,10 +66,14 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, JSON, list[
       collectives = audit(program.hlo)
       if not sampling.topology.torus:
         notes += [f'{name}: {line}' for line in gpu_kernels(program.hlo, work, trained=False)]
-      notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
+      together = sampling.request.samples * rows[0]
+      # Velocities travel in float32, a little more where tokens are filled up; a small model's
+      # matrices are no larger.
+      velocities = together * math.prod(work.latents) * FLOAT32 * 65 // 64
+      matrix = work.dim**2 * work.itemsize // sizes['tensor']
+      notes += audit_failures(collectives, max(matrix, velocities))
       placed = group_collectives(collectives, sizes, sampling.topology)
       shared = _shared(placed, sum(count_passes(sample).values()))
-      together = sampling.request.samples * rows[0]
       shared_pass = make_pass(work, sampling.topology, sizes, together, shared)
       sampling = dataclasses.replace(sampling, passes={rows[0]: shared_pass})
     samplings[rows] = sampling
