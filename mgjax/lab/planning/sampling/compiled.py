@@ -51,13 +51,7 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, JSON, list[
     generate = make_sampler_of(sample, run.objective, model)
     program = compile_sampler(generate, model, sampling)
     name = 'the sampler' if several else 'the sampler without guidance'
-    programs[name] = {
-      'mesh': dict(sizes),
-      'peak_gib': program.peak_gib,
-      'arguments_gib': program.arguments_gib,
-      'temporary_gib': program.temporary_gib,
-      'compile_seconds': program.seconds,
-    }
+    programs[name] = {'mesh': dict(sizes), **program.as_json()}
     notes.append(f'{name}: {COMPILED}, in {program.seconds:.0f} s')
     sampling = dataclasses.replace(sampling, compiled=program.peak_gib)
     if program.hlo is None or len(rows) > 1:
