@@ -17,8 +17,8 @@ what a step, a stage or a sample costs. Estimates are formulas and take seconds;
 for TPUs (extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes
 memory and collectives from the compiler.
 --what=sample plans sampling: of a video or audio model the latency of the configured steps, and
-with fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames
-video; of an autoencoder the decoding of a clip of --frames and --size on one chip.
+with fewer or cheaper passes (--rows samples at a time). Of an upsampler it is the making of a
+--frames video, of an autoencoder the decoding of a clip of --frames and --size on one chip.
 """
 
 from absl import flags
