@@ -15,7 +15,7 @@ from mgjax.lab.planning.communication import Collective
 from mgjax.lab.planning.memory import FLOAT32
 from mgjax.lab.planning.plan import COMPILED
 from mgjax.lab.planning.programs.audit import audit
-from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
+from mgjax.lab.planning.programs.placement import audit_failures, group_collectives, list_kernels
 from mgjax.lab.planning.sampling.latency import Sampling, make_pass
 from mgjax.lab.planning.sampling.passes import count_passes
 from mgjax.lab.planning.step_spec import FlowRun
@@ -58,8 +58,8 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, JSON, list[
       notes.append(f'{name}: collectives are those of the formula')
     else:
       collectives = audit(program.hlo)
-      if not sampling.topology.torus:
-        notes += [f'{name}: {line}' for line in gpu_kernels(program.hlo, work, trained=False)]
+      kernels = list_kernels(program.hlo, work, sampling.topology, trained=False)
+      notes += [f'{name}: {line}' for line in kernels]
       together = sampling.request.samples * rows[0]
       # Velocities travel in float32, a little more where tokens are filled up; a small model's
       # matrices are no larger.
