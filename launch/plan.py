@@ -8,6 +8,8 @@ python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 
 python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
   --what=sample --frames=256 --size=1080,1920
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
+python -m launch.plan --config=configs/wan/autoencoder.py --topology=rtx4090 --what=sample \
+  --frames=81 --size=480,832 --compile
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8, and as people write them: v5p-64, v6e-256, 8xH100, 2x8xA100-80GB, rtx4090.
 A recipe is planned stage by stage, as launch.train runs it. --price=2.5, dollars a chip-hour, adds
@@ -15,8 +17,8 @@ what a step, a stage or a sample costs. Estimates are formulas and take seconds;
 for TPUs (extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes
 memory and collectives from the compiler.
 --what=sample plans sampling: of a video or audio model the latency of the configured steps, and
-with fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames
-video.
+with fewer or cheaper passes (--rows samples at a time). Of an upsampler it is the making of a
+--frames video, of an autoencoder the decoding of a clip of --frames and --size on one chip.
 """
 
 from absl import flags
@@ -33,10 +35,10 @@ _TOPOLOGY = command_line.define_required(
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
 _WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
 _FRAMES = flags.DEFINE_integer(
-  'frames', 0, 'Of what an upsampler makes; by default 256.', lower_bound=0
+  'frames', 0, 'Of what an upsampler makes, by default 256, or a decoder.', lower_bound=0
 )
 _SIZE = flag_values.define(
-  'size', flag_values.size, 'Height,width of what an upsampler makes; by default 1080,1920.'
+  'size', flag_values.size, 'Height,width of the same; by default, of an upsampler, 1080,1920.'
 )
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
 _ROWS = flags.DEFINE_integer(

@@ -45,6 +45,15 @@ class CompiledStep:
   seconds: float
   hlo: str | None
 
+  def as_json(self) -> dict[str, float]:
+    """Returns memory, and how long it took to compile, as plain JSON values."""
+    return {
+      'peak_gib': self.peak_gib,
+      'arguments_gib': self.arguments_gib,
+      'temporary_gib': self.temporary_gib,
+      'compile_seconds': self.seconds,
+    }
+
 
 def compile_step(
   run: FlowRun,

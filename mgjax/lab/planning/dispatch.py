@@ -11,6 +11,7 @@ from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning import report
 from mgjax.lab.planning.forward import describe_forward, plan_forward, read_forward
+from mgjax.lab.planning.sampling.decoding import describe_decoding, plan_decoding
 from mgjax.lab.planning.sampling.film import FRAMES, SIZE, describe_film, plan_film, read_film
 from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
 from mgjax.lab.planning.stages import describe_stages, plan_stages, read_stages
@@ -25,6 +26,7 @@ TRAIN, SAMPLE = WHAT = ('train', 'sample')
 _GENERATION = ('bucket', 'exchange', 'compile')
 SAMPLING = {
   'upsampler': ('frames', 'size'),
+  'autoencoder': ('frames', 'size', 'compile'),
   **dict.fromkeys(('video', 'audio', 'personalization'), _GENERATION),
 }
 
@@ -42,8 +44,8 @@ class Options(planning.Choices):
     bucket: of the samples; by default the longest.
     how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
     what: 'train', or 'sample' of a component in `SAMPLING`.
-    frames: of what an upsampler makes; 0 is 256.
-    size: height and width of it; by default 1080, 1920.
+    frames: of what an upsampler makes, 0 is 256; or of what an autoencoder decodes.
+    size: height and width of it; of an upsampler by default 1080, 1920.
   """
 
   bucket: str = ''
@@ -177,6 +179,11 @@ def _plan_sampling(config: ConfigDict, topology: str, options: Options) -> Answe
     film = read_film(config, options.frames or FRAMES, options.size or SIZE, options.rows)
     answer = plan_film(film, topology, options.mesh)
     return Answer(describe_film(answer), answer)
+  compiled = options.how == 'compile'
+  if component == 'autoencoder':
+    clip = options.frames, options.size
+    answer = plan_decoding(config, topology, *clip, rows=options.rows or 1, compiled=compiled)
+    return Answer(describe_decoding(answer), answer)
   answer = plan_generation(
     FlowRun.of(config),
     topology,
@@ -184,6 +191,6 @@ def _plan_sampling(config: ConfigDict, topology: str, options: Options) -> Answe
     bucket=options.bucket,
     exchange=options.exchange,
     rows=options.rows or 1,
-    compiled=options.how == 'compile',
+    compiled=compiled,
   )
   return Answer(describe_generation(answer), answer)

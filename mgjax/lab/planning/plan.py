@@ -10,7 +10,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import Ends
 from mgjax.lab.planning.policies import ORDER, find_policy
 from mgjax.lab.planning.programs.audit import audit
-from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
+from mgjax.lab.planning.programs.placement import audit_failures, group_collectives, list_kernels
 from mgjax.lab.planning.search import (
   ANY,
   FREE,
@@ -155,8 +155,7 @@ def compile_plan(run: FlowRun, plan: Plan) -> Plan:
     notes.append('the compiler gave no text: collectives are those of the formula')
   else:
     collectives = audit(result.hlo)
-    if not plan.topology.torus:
-      notes += gpu_kernels(result.hlo, work)
+    notes += list_kernels(result.hlo, work, plan.topology)
     notes += audit_failures(collectives, work.dim**2 * work.itemsize // chosen.sizes['tensor'])
     placed = group_collectives(collectives, chosen.sizes, plan.topology)
     chosen = with_collectives(work, plan.topology, chosen, placed)

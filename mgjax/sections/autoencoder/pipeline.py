@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
-from mgjax.models.tae.autoencoder import make_autoencoder
+from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
 from mgjax.models.tae.wan import WanAutoencoder
@@ -31,8 +31,12 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   params, statistics, fingerprints = read
   model = make_autoencoder(fields_of(config, 'model'))
   tiling = Tiling.of(dict(config.get('tiling', {})))
-  codec = WanCodec if isinstance(model, WanAutoencoder) else LatentCodec
-  return codec(model, params, statistics, tiling, fingerprints)
+  return codec_class(model)(model, params, statistics, tiling, fingerprints)
+
+
+def codec_class(model: Autoencoder | WanAutoencoder) -> type[LatentCodec]:
+  """Returns the codec that encodes and decodes with such a model."""
+  return WanCodec if isinstance(model, WanAutoencoder) else LatentCodec
 
 
 def read_autoencoder(

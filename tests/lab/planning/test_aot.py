@@ -8,7 +8,7 @@ from configs.video import t2iv_768
 from mgjax.lab.planning import aot
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning.programs.gpu_targets import TARGETS
-from mgjax.lab.planning.programs.placement import gpu_kernels
+from mgjax.lab.planning.programs.placement import gpu_kernels, tpu_kernels
 from mgjax.lab.planning.report import plan_as_json
 from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.lab.planning.workload import make_workload
@@ -58,6 +58,7 @@ def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exch
   answer = compiled(small(), topology, choices)
   assert not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert any(note.startswith('compiled, not run') for note in answer['notes'])
+  assert any(note.startswith('kernels: ') for note in answer['notes'])
   assert {kind for kind, _ in by_kind(answer, 'weights')} == {'all-gather'}
   assert {kind for kind, _ in by_kind(answer, 'gradients')} == {'reduce-scatter'}
   if exchange == 'ring':
@@ -111,6 +112,12 @@ def test_attention_on_gpus_is_a_kernel_of_cudnn_and_what_is_not_is_complained_of
   )
   work = planned(config, 'h100:8', choices).work
   assert [each[:4] for each in gpu_kernels(result.hlo, work)] == ['kern', 'FAIL']
+
+
+def test_attention_on_tpus_is_a_kernel_of_pallas_and_what_is_not_is_complained_of():
+  work = planned(small(), 'v5p:2x2x1', planning.Choices()).work
+  assert tpu_kernels('custom_call_target="tpu_custom_call"', work) == ['kernels: 1 of Pallas']
+  assert [each[:4] for each in tpu_kernels('', work)] == ['kern', 'FAIL']
 
 
 # Mesh, GiB a chip of the leanest policy, policy and samples a step that are recommended, and the

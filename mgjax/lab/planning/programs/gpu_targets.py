@@ -1,7 +1,8 @@
 """What XLA's compiler must know of a GPU to compile for it where there is none.
 
 The numbers are those of OpenXLA's own descriptions (xla/backends/gpu/target_config/specs,
-Apache-2.0); the text that `target_config` makes of them is one of its GpuTargetConfigProto.
+Apache-2.0) and, of the RTX 4090, which has none, those of NVIDIA's Ada whitepaper and CUDA's table
+of compute capability 8.9. The text that `target_config` makes of them is a GpuTargetConfigProto.
 """
 
 import dataclasses
@@ -14,7 +15,10 @@ _CUDNN = (9, 10)  # major and minor: the oldest that knows all of these chips
 
 @dataclasses.dataclass(frozen=True)
 class GpuTarget:
-  """One kind of GPU: its multiprocessors, memories in bytes, clock in GHz and capability."""
+  """One kind of GPU: its multiprocessors, memories in bytes, clock in GHz and capability.
+
+  The capability is major and minor, as CUDA counts them.
+  """
 
   cores: int
   units: int  # of float32, a core
@@ -22,16 +26,28 @@ class GpuTarget:
   cache: int
   clock: float
   memory: int
-  capability: int
+  capability: tuple[int, int]
   shared: int = 233_472  # a core, of which one block may ask for all but a KiB
+  threads: int = 2048  # a core
 
 
 TARGETS = {
-  'a100': GpuTarget(108, 64, 2.03904e12, 41_943_040, 1.41, 85_100_068_864, 8, shared=167_936),
-  'h100': GpuTarget(132, 128, 3.35232e12, 52_428_800, 1.98, 84_942_979_072, 9),
-  'h200': GpuTarget(132, 128, 4.8e12, 52_428_800, 1.98, 151_397_597_184, 9),
-  'b200': GpuTarget(148, 128, 7.67232e12, 132_644_864, 1.965, 191_514_411_008, 10),
-  'gb200': GpuTarget(152, 128, 7.928064e12, 135_528_448, 2.062, 197_897_748_480, 10),
+  'a100': GpuTarget(108, 64, 2.03904e12, 41_943_040, 1.41, 85_100_068_864, (8, 0), shared=167_936),
+  'h100': GpuTarget(132, 128, 3.35232e12, 52_428_800, 1.98, 84_942_979_072, (9, 0)),
+  'h200': GpuTarget(132, 128, 4.8e12, 52_428_800, 1.98, 151_397_597_184, (9, 0)),
+  'b200': GpuTarget(148, 128, 7.67232e12, 132_644_864, 1.965, 191_514_411_008, (10, 0)),
+  'gb200': GpuTarget(152, 128, 7.928064e12, 135_528_448, 2.062, 197_897_748_480, (10, 0)),
+  'rtx4090': GpuTarget(
+    128,
+    128,
+    1.008e12,
+    75_497_472,
+    2.52,
+    25_757_220_864,
+    (8, 9),
+    shared=102_400,
+    threads=1536,
+  ),
 }
 
 
@@ -49,7 +65,7 @@ def target_config(chip: str) -> str:
     'threads_per_warp': 32,
     'shared_memory_per_block': 49_152,
     'shared_memory_per_core': target.shared,
-    'threads_per_core_limit': 2048,
+    'threads_per_core_limit': target.threads,
     'core_count': target.cores,
     'fpus_per_core': target.units,
     'block_dim_limit_x': 2**31 - 1,
@@ -64,8 +80,10 @@ def target_config(chip: str) -> str:
     'registers_per_block_limit': 65_536,
   }
   fields = ' '.join(f'{key}: {value}' for key, value in info.items())
+  major, minor = target.capability
   return (
-    f'gpu_device_info {{ {fields} cuda_compute_capability {{ major: {target.capability} }} }} '
+    f'gpu_device_info {{ {fields} '
+    f'cuda_compute_capability {{ major: {major} minor: {minor} }} }} '
     f'platform_name: "CUDA" dnn_version_info {{ major: {_CUDNN[0]} minor: {_CUDNN[1]} }} '
     f'device_description_str: "{name}"'
   )

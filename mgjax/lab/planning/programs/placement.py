@@ -11,7 +11,7 @@ from mgjax.lab.planning.communication import Collective, exchange_seconds
 from mgjax.lab.planning.efficiency import Ends, rates_of
 from mgjax.lab.planning.network import AxisNetwork, axis_networks
 from mgjax.lab.planning.programs.audit import CompiledCollective
-from mgjax.lab.planning.programs.work import CUDNN, Work
+from mgjax.lab.planning.programs.work import CUDNN, PALLAS, Work
 from mgjax.lab.planning.workload import Workload
 from mgjax.nn.attention import FEW_SCORES
 from mgjax.nn.kernels import cudnn
@@ -145,6 +145,22 @@ def audit_failures(collectives: Sequence[CompiledCollective], matrix: int) -> li
   return sorted(set(failures))
 
 
+def list_kernels(
+  hlo: str, work: Workload, topology: Topology, *, trained: bool = True
+) -> list[str]:
+  """Lists the kernels of a program, with a 'FAIL' line if attention should be one and is not."""
+  return tpu_kernels(hlo, work) if topology.torus else gpu_kernels(hlo, work, trained=trained)
+
+
+def tpu_kernels(hlo: str, work: Workload) -> list[str]:
+  """Lists the kernels of a program for TPUs, with a 'FAIL' line if attention should be one."""
+  count = hlo.count(PALLAS)
+  lines = [f'kernels: {count} of Pallas']
+  if not count and _has_kernel(work):
+    lines.append('FAIL attention is not a kernel of Pallas: its scores go through memory')
+  return lines
+
+
 def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
   """Lists the kernels of a program for GPUs, with a 'FAIL' line if attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
@@ -156,10 +172,14 @@ def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
   ]
   head = (1, work.tokens, work.heads, work.dim // work.heads)
   able = work.itemsize == 2 and cudnn.supported(head, head, jnp.bfloat16)
-  able &= work.tokens**2 * work.heads >= FEW_SCORES and work.attention in ('auto', 'flash')
-  if able and not (forward and backward >= trained):
+  if able and _has_kernel(work) and not (forward and backward >= trained):
     lines.append('FAIL attention is not a kernel of cuDNN: its scores go through memory')
   return lines
+
+
+def _has_kernel(work: Workload) -> bool:
+  """Whether scores are so many that attention is a kernel, where the configuration leaves it to."""
+  return work.tokens**2 * work.heads >= FEW_SCORES and work.attention in ('auto', 'flash')
 
 
 def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwork | None:

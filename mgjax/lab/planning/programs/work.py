@@ -42,9 +42,9 @@ _NOTHING = (
 )
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 # What kernels of attention are called, here and in JAX.
-_BACKWARD_KERNEL = re.compile(r'dkv|dq|bwd|backward')
-_FORWARD_KERNEL = re.compile(r'fwd|forward')
-_KERNEL = 'custom_call_target="tpu_custom_call"'
+_BACKWARDPALLAS = re.compile(r'dkv|dq|bwd|backward')
+_FORWARDPALLAS = re.compile(r'fwd|forward')
+PALLAS = 'custom_call_target="tpu_custom_call"'  # XLA's name of such a kernel on TPUs
 CUDNN = 'custom_call_target="__cudnn$fmhaSoftmax'  # XLA's name of cuDNN's attention on GPUs
 
 
@@ -205,16 +205,16 @@ class WorkCounter:
   def _kernel(self, step: Instruction) -> Work:
     """An attention kernel by its name, of queries (.. n k) and keys (.. m k); cuDNN's (b n g k)."""
     match = re.search(r'operand_layout_constraints=\{(.*?\})\}', step.rest)
-    if not match or not (_KERNEL in step.rest or CUDNN in step.rest):
+    if not match or not (PALLAS in step.rest or CUDNN in step.rest):
       return Work()
     floats = [p for p in arrays_of(match[1]) if p.dtype[0] in 'bf' and len(p.sizes) > 2]
     if len(floats) < 3:
       return Work()
     queries, keys = floats[0].sizes, floats[1].sizes
     product = 2.0 * math.prod(queries) * keys[-3 if CUDNN in step.rest else -2]
-    if _BACKWARD_KERNEL.search(step.name):
+    if _BACKWARDPALLAS.search(step.name):
       return Work(backward=BACKWARD * product)
-    return Work(forward=FORWARD * product) if _FORWARD_KERNEL.search(step.name) else Work()
+    return Work(forward=FORWARD * product) if _FORWARDPALLAS.search(step.name) else Work()
 
 
 def is_end(step: Instruction, which: Literal['start', 'done']) -> bool:

@@ -12,9 +12,10 @@ from mgjax.core.configuration.keys import JSON
 from mgjax.core.typing import Tree
 from mgjax.lab.planning.aot import CompiledStep, compile_lowered, devices_of, placed_shapes
 from mgjax.lab.planning.communication import Collective
+from mgjax.lab.planning.memory import FLOAT32
 from mgjax.lab.planning.plan import COMPILED
 from mgjax.lab.planning.programs.audit import audit
-from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
+from mgjax.lab.planning.programs.placement import audit_failures, group_collectives, list_kernels
 from mgjax.lab.planning.sampling.latency import Sampling, make_pass
 from mgjax.lab.planning.sampling.passes import count_passes
 from mgjax.lab.planning.step_spec import FlowRun
@@ -50,25 +51,23 @@ def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, JSON, list[
     generate = make_sampler_of(sample, run.objective, model)
     program = compile_sampler(generate, model, sampling)
     name = 'the sampler' if several else 'the sampler without guidance'
-    programs[name] = {
-      'mesh': dict(sizes),
-      'peak_gib': program.peak_gib,
-      'arguments_gib': program.arguments_gib,
-      'temporary_gib': program.temporary_gib,
-      'compile_seconds': program.seconds,
-    }
+    programs[name] = {'mesh': dict(sizes), **program.as_json()}
     notes.append(f'{name}: {COMPILED}, in {program.seconds:.0f} s')
     sampling = dataclasses.replace(sampling, compiled=program.peak_gib)
     if program.hlo is None or len(rows) > 1:
       notes.append(f'{name}: collectives are those of the formula')
     else:
       collectives = audit(program.hlo)
-      if not sampling.topology.torus:
-        notes += [f'{name}: {line}' for line in gpu_kernels(program.hlo, work, trained=False)]
-      notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
+      kernels = list_kernels(program.hlo, work, sampling.topology, trained=False)
+      notes += [f'{name}: {line}' for line in kernels]
+      together = sampling.request.samples * rows[0]
+      # Velocities travel in float32, a little more where tokens are filled up; a small model's
+      # matrices are no larger.
+      velocities = together * math.prod(work.latents) * FLOAT32 * 65 // 64
+      matrix = work.dim**2 * work.itemsize // sizes['tensor']
+      notes += audit_failures(collectives, max(matrix, velocities))
       placed = group_collectives(collectives, sizes, sampling.topology)
       shared = _shared(placed, sum(count_passes(sample).values()))
-      together = sampling.request.samples * rows[0]
       shared_pass = make_pass(work, sampling.topology, sizes, together, shared)
       sampling = dataclasses.replace(sampling, passes={rows[0]: shared_pass})
     samplings[rows] = sampling

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from configs.video import t2iv_768
+from configs.wan import text_to_video
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.dispatch import plan_any
 from mgjax.lab.planning.sampling.passes import count_passes, list_ways
@@ -169,3 +170,14 @@ def test_the_compiled_sampler_overlaps_its_exchanges():
   assert set(answer['programs']) == {'the sampler', 'the sampler without guidance'}
   assert 0.5 < answer['peak_gib'] / formula['peak_gib'] < 1.5
   assert not [note for note in answer['notes'] if note.startswith('FAIL')]
+
+
+@pytest.mark.tpu_aot
+def test_velocities_that_travel_in_float32_are_no_weights():
+  pytest.importorskip('libtpu')
+  config = text_to_video.get_config('debug')
+  config.model.update(dim=256, heads=2, mlp_dim=512)
+  config.buckets.video.update(frames=17, height=256, width=256)
+  mesh = {'data': 2, 'context': 2}
+  answer = plan(topology='v5p:2x2x1', config=config, how='compile', mesh=mesh).numbers
+  assert answer['programs'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
