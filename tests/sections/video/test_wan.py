@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import mgjax
 from configs.base import distilled_guidance, few_steps, preferences
@@ -14,6 +15,7 @@ from mgjax.apps.encode import encode
 from mgjax.apps.pairs.preferences import prefer
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import named_leaves
+from mgjax.data.media.video import read_clip
 from mgjax.data.media.viewing import write_clip
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
@@ -164,3 +166,35 @@ def test_the_client_of_openai_makes_downloads_and_cancels_a_clip(server):
     time.sleep(0.01)
   assert server.ask('DELETE', f'/v1/videos/{video["id"]}')[2]['deleted']
   assert server.ask('GET', f'/v1/videos/{video["id"]}')[0] == 404
+
+
+def test_the_service_gives_adapters_to_the_run_and_to_its_expert(runs, tmp_path):
+  tiny_wan.make_video(tiny_wan.video(runs), runs / 'late', seed=1)
+  config = tiny_wan.video(runs)
+  config.sample.expert = f'{runs / "late"}@0.1'  # the last two steps
+  tiny_wan.make_video(config, runs / 'early')
+  options = {}
+  for number, name in enumerate(('lora', 'expert_lora')):
+    draw = np.random.default_rng(number).normal
+    shapes = {'A': (2, 48), 'B': (48, 2)}
+    options[name] = str(tmp_path / f'{name}.safetensors')
+    adapters = {
+      f'diffusion_model.blocks.1.cross_attn.o.lora_{side}.weight': draw(size=shape)
+      for side, shape in shapes.items()
+    }
+    save_file({key: value.astype(np.float32) for key, value in adapters.items()}, options[name])
+  flags = [f'--{name}=style={path}' for name, path in options.items()]
+  flags.append(f'--lora=early={options["lora"]}')
+  server = Server(tmp_path / 'out', *flags, model=str(runs / 'early')).start()
+  requests = {'plain': {}, 'early': {'lora': 'early'}, 'style': {'lora': 'style'}}
+  made = {
+    name: server.make(prompt='a cat', seed=1, **fields)['id'] for name, fields in requests.items()
+  }
+  assert server.end() == 0
+  changes = {'plain': {}, 'early': {'lora': options['lora']}, 'style': options}
+  clips = [mgjax.load(runs / 'early', **change)('a cat', seed=1)[0] for change in changes.values()]
+  for index, name in enumerate(changes):
+    path = tmp_path / 'out' / made[name] / 'video.mp4'
+    served = read_clip(path, frames=5, size=(16, 32), fps=16.0)
+    errors = [np.abs(served.astype(int) - other).mean() for other in clips]
+    assert np.argmin(errors) == index and errors.count(min(errors)) == 1
