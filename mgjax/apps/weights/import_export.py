@@ -33,11 +33,11 @@ from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
   check_tensors,
-  in_file,
   read_metadata,
   read_tensors,
   shown,
   unpacked,
+  write_tensors,
 )
 from mgjax.core.settings import check_sizes, fields_of
 from mgjax.core.tree import count_parameters, named_leaves, nest
@@ -433,7 +433,7 @@ def export_weights(
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
-  write_bytes(out, in_file(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
+  write_tensors(out, leaves, {'mgjax': json.dumps(header, sort_keys=True)})
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 
 
