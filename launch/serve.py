@@ -20,6 +20,7 @@ alone, resumes. See docs/how_to/collect_votes.md and docs/how_to/curate.md.
 
 import functools
 import os
+from collections.abc import Callable
 
 from absl import flags
 
@@ -44,11 +45,14 @@ def _raters(text: str) -> tuple[str, ...]:
   return tuple(text.split(','))
 
 
-def _named(text: str) -> tuple[str, str]:
-  name, equals, path = text.partition('=')
-  if not (equals and path and name.replace('_', '').isalnum()):
-    raise ConfigError(f'--lora={text}: expected NAME=PLACE, as in style=style.safetensors')
-  return name, path
+def _named(flag: str) -> Callable[[str], tuple[str, str]]:
+  def read(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition('=')
+    if not (equals and path and name.replace('_', '').isalnum()):
+      raise ConfigError(f'--{flag}={text}: expected NAME=PLACE, as in style=style.safetensors')
+    return name, path
+
+  return read
 
 
 _OUT = command_line.define_required(
@@ -62,7 +66,13 @@ _MODEL = command_line.define_required(
   define=flags.DEFINE_multi_string,
 )
 _LORA = flag_values.define(
-  'lora', _named, 'Adapters that requests may name: style=style.safetensors:0.8.', many=True
+  'lora', _named('lora'), 'Adapters that requests may name: style=style.safetensors:0.8.', many=True
+)
+_EXPERT_LORA = flag_values.define(
+  'expert_lora',
+  _named('expert_lora'),
+  'Adapters of the expert, for the same names: style=low.safetensors:0.5.',
+  many=True,
 )
 _DATABASE = flags.DEFINE_string(
   'database', '', 'Of jobs, for several machines: postgresql://user@host/name; else in --out.'
@@ -139,10 +149,11 @@ _PORT = flags.DEFINE_integer('port', 8000, 'To listen at; 0: a free one.', 0, 65
 _URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is another address.')
 
 _STUDY = (_OUT, _A, _B, _MODELS, _PROMPTS, _REFERENCES, _GOLD, _QUESTIONS, _RATERS, _EACH, _PAIRS)
+_LORAS = (_LORA, _EXPERT_LORA)
 _RULES = (_TOKENS, _LIMITS, _ORIGINS, _LOG_IDS)
 command_line.flags_of(
   {
-    _VIDEOS: (_MODEL, _LORA, _OUT, _DATABASE, _WORKER, *_RULES, _HOST, _PORT),
+    _VIDEOS: (_MODEL, *_LORAS, _OUT, _DATABASE, _WORKER, *_RULES, _HOST, _PORT),
     _VOTES: (*_STUDY, _HOST, _PORT, _URL),
     _REVIEW: (_INPUT, _OUTPUT, _PEOPLE, _LAYOUT, _MEDIA, _CAPTION, _HOST, _PORT, _URL),
   }
@@ -167,6 +178,7 @@ def _videos():
   serve_videos(
     _MODEL.value,
     loras=dict(_LORA.value or ()),
+    expert_loras=dict(_EXPERT_LORA.value or ()),
     storage=Storage(_OUT.value or 'served', _DATABASE.value, _WORKER.value),
     access=Access(_HOST.value, _PORT.value, _TOKENS.value, _ORIGINS.value),
     limits=Limits(**_LIMITS.value or {}),

@@ -3,10 +3,9 @@
 import json
 import pathlib
 
-from safetensors.numpy import save_file
-
 from configs.text import byt5_large
 from mgjax.apps.weights.import_export import import_weights
+from mgjax.core.safetensors_files import write_tensors
 from mgjax.models.foreign_weights.names import export_tensors
 from mgjax.models.text.t5 import make_t5, t5_inputs
 from mgjax.models.text.t5_weights import t5_config, t5_rows
@@ -40,7 +39,7 @@ def make_encoder(workdir: pathlib.Path, seed: int = 0) -> pathlib.Path:
   params = random_parameters(make_t5(fields).init, *t5_inputs(), seed=seed)
   folder = workdir.with_name(f'{workdir.name}_published')
   folder.mkdir(parents=True)
-  save_file(export_tensors(t5_rows(fields), params), folder / 'model.safetensors')
+  write_tensors(folder / 'model.safetensors', export_tensors(t5_rows(fields), params))
   (folder / 'config.json').write_text(json.dumps(t5_config(fields)))
   import_weights(config, folder, workdir)
   return workdir

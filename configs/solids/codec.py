@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
   # Of windows of .4 s most hold an impact, of whole clips a few hundredths.
   config.buckets.sound.update(batch_size=16)
   config.data.solids.meetings = 1.0
-  # An impact is over after some hundredths of a second: silence is what a new codec finds first,
-  # and there it stays. That of digits knows clicks and tones, and comes along. Squares of samples
-  # ask for the phase of each mode, which 32 numbers do not hold, and lead back to silence.
+  # An impact lasts a few hundredths of a second, so a new codec learns silence and stays there.
+  # The codec of digits, which ships with mgjax, was trained on clicks and tones. A squared error of
+  # samples needs the phase of each mode, which 32 numbers do not hold, and leads back to silence.
   config.start_from = 'digits/codec'
   config.objective.update(mel=15.0, mse=1000.0, spectral_floor=0.005)
   config.optimizer.learning_rate = 1e-3

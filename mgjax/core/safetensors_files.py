@@ -1,9 +1,9 @@
 """Reads and writes named tensors in safetensors files, checked against damage and against a model.
 
-Files that `in_file` writes have checksums in their metadata. The value of 'checksums' is 'crc32:',
-8 digits of the header, then 8 of each tensor, in the order of their names. Every reader here
-compares them, so any changed byte is detected. They do not authenticate the author; the SHA-256 in
-the name of a published run does.
+Files that `write_tensors` writes have checksums in their metadata. The value of 'checksums' is
+'crc32:', 8 digits of the header, then 8 of each tensor, in the order of their names. Every reader
+here compares them, so any changed byte is detected. They do not authenticate the author; the
+SHA-256 in the name of a published run does.
 """
 
 import contextlib
@@ -16,28 +16,27 @@ import pathlib
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError, first_line
-from mgjax.core.files import BEGIN, impostor, is_text
+from mgjax.core.files import BEGIN, impostor, is_text, replaced
 
 Tensors = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-  """A tensor in a file. `np.asarray` reads it, each time anew.
+  """A tensor that `np.asarray` reads from a file or computes, each time anew.
 
   Attributes:
-    shape: as the file says.
-    dtype: as the file says.
-    load: reads the tensor. It raises ConfigError if the file is damaged.
+    shape: of the tensor.
+    dtype: of the tensor.
+    load: returns the tensor. It raises ConfigError if its file is damaged.
   """
 
   shape: tuple[int, ...]
@@ -59,6 +58,10 @@ class StoredTensor:
     del copy  # what is read is always a copy
     tensor = self.load()
     return tensor if dtype is None else tensor.astype(dtype)
+
+  def tobytes(self) -> bytes:
+    """Reads the tensor, as bytes in C order."""
+    return np.asarray(self).tobytes()
 
 
 AnyTensor = np.ndarray | StoredTensor
@@ -95,6 +98,7 @@ _DTYPES = _FLOAT8 | {
   'U8': 'uint8',
   'BOOL': 'bool',
 }
+_KINDS = {name: kind for kind, name in _DTYPES.items()}
 
 
 class TensorFile:
@@ -175,21 +179,52 @@ class TensorFile:
     )
 
 
-def in_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
-  """Serialises tensors to a .safetensors file with checksums; equal input gives equal bytes."""
-  data = save(tensors, {})
-  size = int.from_bytes(data[:8], 'little')
-  checksums = [_checksum(tensors[name]) for name in sorted(tensors)]
-  fields = {**(metadata or {}), _CHECKSUMS: _CRC32 + ''.join(['0' * _DIGITS, *checksums])}
-  header = json.loads(data[8 : 8 + size]) | {'__metadata__': dict(sorted(fields.items()))}
+def write_tensors(
+  path: str | os.PathLike[str],
+  tensors: Mapping[str, AnyTensor],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes a .safetensors file with checksums, atomically; equal input gives equal bytes.
+
+  Tensors are read one by one, so it needs the memory of the largest one.
+  """
+  places, end = {}, 0
+  # Tensors stay aligned if those of larger numbers come first.
+  for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
+    tensor = tensors[name]
+    begin, end = end, end + tensor.size * tensor.dtype.itemsize
+    kind = _KINDS[tensor.dtype.name]
+    places[name] = {'dtype': kind, 'shape': [*tensor.shape], 'data_offsets': [begin, end]}
+  checksums = dict.fromkeys(sorted(tensors), '0' * _DIGITS)
+  with replaced(path) as temporary, temporary.open('wb') as file:
+    file.seek(len(_header(places, checksums, metadata or {})))
+    for name in places:
+      checksums[name] = _append(file, np.asarray(tensors[name]))
+    file.seek(0)
+    file.write(_header(places, checksums, metadata or {}))
+
+
+def _append(file: BinaryIO, tensor: np.ndarray) -> str:
+  file.write(data := _bytes_of(tensor))
+  return f'{zlib.crc32(data):0{_DIGITS}x}'
+
+
+def _header(places: Fields, checksums: Mapping[str, str], metadata: Mapping[str, str]) -> bytes:
+  """Returns the first bytes of a file, whose number does not depend on the checksums."""
+  fields = {**metadata, _CHECKSUMS: _CRC32 + ''.join(['0' * _DIGITS, *checksums.values()])}
+  header = {'__metadata__': dict(sorted(fields.items())), **places}
   text = json.dumps(header, ensure_ascii=False, separators=(',', ':')).encode()
   text += b' ' * (-len(text) % 8)  # so that the tensors stay aligned
-  return _with_checksum(len(text).to_bytes(8, 'little') + text) + data[8 + size :]
+  return _with_checksum(len(text).to_bytes(8, 'little') + text)
+
+
+def _bytes_of(tensor: np.ndarray) -> memoryview:
+  return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
 def _checksum(tensor: np.ndarray) -> str:
   # CRC-32 finds every change of up to 32 neighbouring bits, at several times the speed of SHA-256.
-  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data):0{_DIGITS}x}'
+  return f'{zlib.crc32(_bytes_of(tensor)):0{_DIGITS}x}'
 
 
 def _with_checksum(header: bytes) -> bytes:

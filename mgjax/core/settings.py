@@ -25,7 +25,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.configuration.keys import JSON, LARGEST_INTEGER, LARGEST_SEED, Fields, did_you_mean
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.precision import compute_type
 
 _UNSEEN = 1 << 16  # a size that no tensor has to show, as tokens of a prompt
@@ -106,6 +106,24 @@ def unpack(make: Callable[..., _Made], fields: Fields, place: str, **more: objec
     return make(**values, **more)
   except ConfigError as error:
     raise ConfigError(f'{place}: {error}') from None
+
+
+def unpack_kind(
+  kinds: Mapping[str, Callable[..., _Made]],
+  fields: Fields,
+  place: str,
+  default: str,
+  **more: object,
+) -> _Made:
+  """Makes an object of the class in `kinds` that the field `kind` names, of the other fields.
+
+  `default` is the kind of fields without one. `place`, `more` and errors are as in `unpack`; an
+  unknown kind is a ConfigError too.
+  """
+  others = dict(fields)
+  kind = others.pop('kind', default)
+  check_one_of(f'{place}.kind = {kind!r:.80}', kind, kinds)
+  return unpack(kinds[kind], others, place, **more)
 
 
 def arguments(

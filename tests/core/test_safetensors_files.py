@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.safetensors_files import (
+  StoredTensor,
   check_tensors,
-  in_file,
   is_finite,
   listed,
   open_tensors,
   read_metadata,
   read_tensors,
+  write_tensors,
 )
 from mgjax.models.foreign_weights.torch_pickle import read_pickle
 
@@ -159,10 +161,10 @@ ABOUT = {'mgjax': '{"quoted": "ü"}', 'format': 'pt', 'checksum': 'of somebody e
 
 
 def test_what_is_written_is_read_and_other_readers_read_it(tmp_path):
-  data = in_file(TENSORS, ABOUT)
-  assert data == in_file(dict(reversed(TENSORS.items())), dict(reversed(ABOUT.items())))
-  path = tmp_path / 'a.safetensors'
-  path.write_bytes(data)
+  path, other = tmp_path / 'a.safetensors', tmp_path / 'b.safetensors'
+  write_tensors(path, TENSORS, ABOUT)
+  write_tensors(other, dict(reversed(TENSORS.items())), dict(reversed(ABOUT.items())))
+  assert path.read_bytes() == other.read_bytes()
   ours, about = read_tensors(path, anything=True)
   assert about == ABOUT
   for found in (ours, load_file(path)):
@@ -172,9 +174,35 @@ def test_what_is_written_is_read_and_other_readers_read_it(tmp_path):
       np.testing.assert_array_equal(found[name], tensor)
 
 
+def test_tensors_are_written_one_by_one_and_a_failure_leaves_the_old_file(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  write_tensors(path, TENSORS, ABOUT)
+  size, made = 1 << 10, []
+
+  def load():
+    assert not any(tensor() is not None for tensor in made)
+    tensor = np.ones(size, np.float32)
+    made.append(weakref.ref(tensor))
+    return tensor
+
+  def fail():
+    raise ConfigError('damaged')
+
+  stored = {str(index): StoredTensor((size,), np.dtype('float32'), load) for index in range(3)}
+  write_tensors(tmp_path / 'b.safetensors', stored)
+  assert load_file(tmp_path / 'b.safetensors').keys() == stored.keys()
+  before = path.read_bytes()
+  with pytest.raises(ConfigError, match='damaged'):
+    write_tensors(path, stored | {'a': StoredTensor((size,), np.dtype('float32'), fail)})
+  assert path.read_bytes() == before
+  assert sorted(each.name for each in tmp_path.iterdir()) == ['a.safetensors', 'b.safetensors']
+
+
 def test_every_bit_that_changed_is_found(tmp_path):
   """Of the length, the header, its padding, the checksums and their name, and the tensors."""
-  data, path = in_file(TENSORS, ABOUT), tmp_path / 'a.safetensors'
+  path = tmp_path / 'a.safetensors'
+  write_tensors(path, TENSORS, ABOUT)
+  data = path.read_bytes()
   for bit in range(8 * len(data)):
     damaged = bytearray(data)
     damaged[bit // 8] ^= 1 << bit % 8
@@ -197,7 +225,8 @@ def test_every_bit_that_changed_is_found(tmp_path):
 )
 def test_larger_damage_is_found(change, tmp_path):
   path = tmp_path / 'a.safetensors'
-  path.write_bytes(change(in_file(TENSORS, ABOUT)))
+  write_tensors(path, TENSORS, ABOUT)
+  path.write_bytes(change(path.read_bytes()))
   with pytest.raises(ConfigError):
     read_tensors(path, anything=True)
 

@@ -22,6 +22,7 @@ from mgjax.core.settings import (
   Range,
   check,
   unpack,
+  unpack_kind,
 )
 
 
@@ -56,6 +57,18 @@ def test_lists_and_dictionaries_become_what_the_fields_are():
   fields = {'count': 3, 'sizes': [1, 2], 'pair': [3, 4], 'inner': {'rate': 1}, 'weights': {'a': 0}}
   assert unpack(Settings, fields, 'place') == Settings(3, 1.0, (1, 2), (3, 4), {'a': 0}, Inner(1))
   assert unpack(Module, {'width': 8, 'dtype': 'bfloat16'}, 'model').dtype == jnp.bfloat16
+
+
+def test_a_kind_names_its_class_and_has_a_default():
+  kinds = {'inner': Inner, 'settings': Settings}
+  fields = {'kind': 'settings', 'count': 3}
+  assert unpack_kind(kinds, fields, 'place', 'inner') == Settings(3)
+  assert fields == {'kind': 'settings', 'count': 3}
+  assert unpack_kind(kinds, {'rate': 1.0}, 'place', 'inner') == Inner(1.0)
+  with pytest.raises(ConfigError, match=r"place.kind = 'other'; expected one of inner, settings"):
+    unpack_kind(kinds, {'kind': 'other'}, 'place', 'inner')
+  with pytest.raises(ConfigError, match=r"place.kind = \['inner'\]; expected one of"):
+    unpack_kind(kinds, {'kind': ['inner']}, 'place', 'inner')
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class AnnotationQueue(abc.ABC):
     """Says whether an item needs the person's answer; `others` counts who else has it open."""
     key = task.key
     counts = self.answer_counts(key)
-    if task.again:  # an item that somebody else took over is not repeated
+    if task.again:  # not repeated if another person took it over
       return counts[task.person] == 1 or (not counts[task.person] and key in self.open)
     missing = self._needed[key] - len(counts) - others[key] if key in self.open else 0
     return not counts[task.person] and missing > 0

@@ -8,6 +8,7 @@ statistics). An encoder of text also has `tokenizer`, its files in base64. Quant
 """
 
 import base64
+import functools
 import json
 import logging
 import math
@@ -32,11 +33,11 @@ from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
   check_tensors,
-  in_file,
   read_metadata,
   read_tensors,
   shown,
   unpacked,
+  write_tensors,
 )
 from mgjax.core.settings import check_sizes, fields_of
 from mgjax.core.tree import count_parameters, named_leaves, nest
@@ -58,6 +59,7 @@ from mgjax.nn.lora import differences_in, lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
 from mgjax.registry import weight_format
 from mgjax.sections.autoencoder.pipeline import KEPT
+from mgjax.sections.flow.files import find_autoencoder
 from mgjax.sections.flow.lora_files import (
   ADAPTER_FORMATS,
   AboutAdapters,
@@ -66,6 +68,7 @@ from mgjax.sections.flow.lora_files import (
   words_of_adapters,
   write_adapters,
 )
+from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.sections.text.tokenizer_folder import (
   READERS,
   TOKENIZER_NAMES,
@@ -86,7 +89,12 @@ from mgjax.training.checkpoints.load_params import (
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import LIST, check_fixed
 from mgjax.training.checkpoints.weights_file import ABOUT, WEIGHTS_FILE, WeightsFile, packed
-from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
+from mgjax.training.checkpoints.workdir import (
+  open_checkpoints,
+  read_config,
+  read_notes,
+  write_workdir,
+)
 from mgjax.training.monitoring.workdir_lock import hold
 
 Complete = Callable[[ImportedWeights], ImportedWeights]
@@ -425,7 +433,7 @@ def export_weights(
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
-  write_bytes(out, in_file(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
+  write_tensors(out, leaves, {'mgjax': json.dumps(header, sort_keys=True)})
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 
 
@@ -433,9 +441,9 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
   """Publishes weights with configuration, card, evaluation and samples, on the Hub or at a URL.
 
   A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
-  its card with the front matter that follows from it. The autoencoder of a run goes along, unless
-  it ships with mgjax or is published. Samples are those of the newest step, or what
-  `launch.sample` wrote into `samples/`.
+  its card with the front matter that follows from it. Its autoencoder and text encoders are
+  published in the same folder, unless they ship with mgjax or are published by themselves. Samples
+  are those of the newest step, or what `launch.sample` wrote into `samples/`.
 
   Args:
     workdir: of a run, or of finished weights.
@@ -445,8 +453,9 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
     The pinned name of what is there now.
 
   Raises:
-    ConfigError: there is no run, a file of it is of a kind that is not fetched, or its
-      configuration names an expert or adapters that are neither published nor in its folder.
+    ConfigError: there is no run, a file of it is of a kind that is not fetched, its autoencoder or
+      an encoder is missing, or its configuration names an expert or adapters that are neither
+      published nor in its folder.
     CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """
@@ -464,13 +473,16 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
     files |= {f'samples/{file}': path for file, path in _files_in(samples, workdir).items()}
     if (record := workdir / RECORD).exists():
       files[RECORD] = _inside(workdir, record)
-    needed = str(config.get('autoencoder') or '')
-    inside = pathlib.Path(needed).name
-    if (
-      needed and not ships(needed) and not is_name(needed) and f'{inside}/config.json' not in files
-    ):
-      export_weights(needed, beside := pathlib.Path(scratch, 'needed', inside), 'workdir')
-      files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
+    needed = pathlib.Path(scratch, 'needed')
+    autoencoder = str(config.get('autoencoder') or '')
+    find = functools.partial(find_autoencoder, workdir, autoencoder)
+    _add_needed(files, autoencoder, find, needed)
+    text, learned = TextSettings.of(config), read_notes(workdir).get('encoders', {})
+    embedder = Embedder(text, workdir, learned)
+    for name_in_text, encoder in text.encoders.items():
+      if name_in_text in learned:
+        find = functools.partial(embedder.find_encoder, name_in_text)
+        _add_needed(files, encoder.workdir, find, needed)
     _fix_names(files, pathlib.Path(scratch, 'fixed'), target)
     files[CARD] = pathlib.Path(scratch, CARD)
     title = target.place.rpartition('/')[2]
@@ -482,6 +494,19 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
   return done
+
+
+def _add_needed(
+  files: dict[str, pathlib.Path],
+  place: str,
+  find: Callable[[], pathlib.Path],
+  scratch: pathlib.Path,
+) -> None:
+  """Exports a run that a configuration names by a path, unless `files` have it already."""
+  inside = pathlib.Path(place).name
+  if place and not ships(place) and not is_name(place) and f'{inside}/config.json' not in files:
+    export_weights(find(), beside := scratch / inside, 'workdir')
+    files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
 
 
 def _check_tensors(path: pathlib.Path) -> None:
@@ -513,6 +538,9 @@ def _fix_names(files: dict[str, pathlib.Path], scratch: pathlib.Path, target: Ru
     fixed = pinned(config)
     if os.path.isabs(autoencoder := str(config.get('autoencoder') or '')):  # of this machine
       fixed['autoencoder'] = pathlib.Path(autoencoder).name
+    for name_in_text, encoder in TextSettings.of(config).encoders.items():
+      if os.path.isabs(encoder.workdir):
+        fixed['text'][name_in_text]['workdir'] = pathlib.Path(encoder.workdir).name
     if fixed != config:
       write_json(scratch / name, fixed)
       files[name] = scratch / name

@@ -253,7 +253,7 @@ def _parquet_rows(
       yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
   except MgjaxError:
     raise
-  except Exception as error:  # whatever a stranger's file brings about
+  except Exception as error:  # a damaged file may raise any error
     raise DataError(f'{path} cannot be read ({error!s:.200})') from error
 
 

@@ -106,7 +106,7 @@ class ParquetInputs(Inputs):
       raise
     except DataError as error:
       return _File(path, [], problem=str(error))
-    except Exception as error:  # whatever a stranger's file brings about
+    except Exception as error:  # a damaged file may raise any error
       return _File(path, [], problem=f'is not a parquet file that can be read ({error!s:.200})')
 
   def between(self, first: int, last: int) -> Iterator[Input | RejectedEntry]:
@@ -133,7 +133,7 @@ class ParquetInputs(Inputs):
             done += 1
           self._reading = (file.path, group), done, cells
           lost = 'is not there, though the file declares it'
-        except Exception as error:  # whatever a stranger's file brings about
+        except Exception as error:  # a damaged file may raise any error
           if isinstance(error, OSError) and error.errno:
             raise StorageError(f'{file.path} is gone; is its disk still there?') from error
           lost = f'cannot be read, its row group is damaged ({error!s:.200})'
@@ -215,7 +215,7 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
 def _input(name: str, column: str, media: Any, caption: Any) -> Input | RejectedEntry:
   try:
     cell, text = media.as_py(), first_of_several(caption.as_py())
-  except Exception as error:  # text that is not UTF-8, and what else a stranger's file brings about
+  except Exception as error:  # text may not be UTF-8, and a damaged file may raise any error
     return RejectedEntry(name, f'cannot be read ({error!s:.200})')
   if isinstance(cell, dict):
     if isinstance(cell.get('path'), str):

@@ -39,12 +39,12 @@ from mgjax.models.text.prompts import answered, clean_prompt
 
 _CAMERA = CameraSettings()
 _REQUEST = (
-  'These are {count} frames of one video clip, in their order. Describe the clip for somebody who '
-  'cannot see it, in about {words} words and plain sentences: who or what is there, what happens '
-  'from the first frame to the last, the place, light and colours. Tell only what is to be seen; '
-  'do not speak of frames or images.{hint} Answer with JSON alone: {{"caption": "..."}}'
+  'These are {count} frames of one video clip, in order. Describe the clip to a person who cannot '
+  'see it, in about {words} words and plain sentences: who or what is there, what happens from the '
+  'first frame to the last, the place, light and colours. Describe only what is visible; do not '
+  'mention frames or images.{hint} Answer with JSON alone: {{"caption": "..."}}'
 )
-_HINT = ' This text came with it, and may be wrong: "{caption}".'
+_HINT = ' The clip has this caption, which may be wrong: "{caption}".'
 _OWN = 0.12  # share of the places that move on their own, from which something is said to move
 _FAST = 0.25  # shorter sides a second, from which a move is fast
 # Of hue, in OpenCV's degrees / 2, up to which a colour is called so.

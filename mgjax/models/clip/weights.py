@@ -16,8 +16,8 @@ import jax
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError, check_one_of
-from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import AnyTensor, check_agrees, in_file, listed
+from mgjax.core.files import write_json
+from mgjax.core.safetensors_files import AnyTensor, check_agrees, listed, write_tensors
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
@@ -380,7 +380,7 @@ def _write_pair(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) 
   }
   write_json(out / 'config.json', config)
   tensors = export_tensors(_pair_rows(), params)
-  write_bytes(out / 'model.safetensors', in_file(tensors, {'format': 'pt'}))
+  write_tensors(out / 'model.safetensors', tensors, {'format': 'pt'})
   return "both towers by transformers' names"
 
 

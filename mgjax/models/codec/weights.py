@@ -20,8 +20,7 @@ import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes
-from mgjax.core.safetensors_files import Tensors, in_file, read_tensors
+from mgjax.core.safetensors_files import Tensors, read_tensors, write_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.models.codec.layers import DILATIONS
@@ -287,7 +286,7 @@ def _write_dac(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path) -
       f'the published codec folds no samples, this one has model.patch = {patch}; export it '
       'with --format=mgjax'
     )
-  write_bytes(out, in_file(export_published(params), {'format': 'pt'}))
+  write_tensors(out, export_published(params), {'format': 'pt'})
   if Statistics.from_dict(notes['latents']) != Statistics.neutral(fields['latent_channels']):
     _log.warning('the statistics of the latents are left out: the published codec has none')
   return "the codec by DAC-VAE's names"

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from mgjax.core.configuration.keys import Fields, differences
-from mgjax.core.errors import ConfigError, DataError, check_one_of
-from mgjax.core.settings import unpack
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import unpack, unpack_kind
 from mgjax.core.typing import Batch, Tree
 from mgjax.flow.distillation.few_steps import STEP_SIZE
 from mgjax.flow.distillation.guidance import SCALES
@@ -29,8 +29,7 @@ from mgjax.models.foreign_weights.names import TensorName
 from mgjax.models.wan.names import rows_in
 from mgjax.models.wan.transformer import WanTransformer
 
-MOVIE_GEN = 'movie_gen'
-BACKBONES: dict[str, type[nn.Module]] = {MOVIE_GEN: Transformer, 'wan': WanTransformer}
+BACKBONES: dict[str, type[nn.Module]] = {'movie_gen': Transformer, 'wan': WanTransformer}
 
 
 def make_flow_model(fields: Fields) -> FlowModel:
@@ -42,11 +41,10 @@ def make_flow_model(fields: Fields) -> FlowModel:
   """
   fields = dict(fields)
   described = fields.pop('conditionings', None)
-  kind = fields.pop('kind', MOVIE_GEN)
-  check_one_of(f'model.kind = {kind!r}', kind, BACKBONES)
   if not isinstance(described, Mapping):
     raise ConfigError(f'model.conditionings = {described!r:.80}; expected fields by name')
-  return _conditioned(unpack(BACKBONES[kind], fields, 'model', name='backbone'), described)
+  backbone = unpack_kind(BACKBONES, fields, 'model', 'movie_gen', name='backbone')
+  return _conditioned(backbone, described)
 
 
 def make_discriminator(fields: Fields, model: Fields) -> FlowModel:

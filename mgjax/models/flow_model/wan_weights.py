@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from mgjax.core.configuration.keys import JSON, Fields
-from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import AnyTensor, check_agrees, in_file
+from mgjax.core.files import write_json
+from mgjax.core.safetensors_files import AnyTensor, check_agrees, write_tensors
 from mgjax.core.typing import Tree
 from mgjax.models.conditioning.pictures.frame_channels import FrameChannels
 from mgjax.models.flow_model.build import FLOW_MODEL_FORMAT
@@ -156,7 +156,7 @@ def _write_transformer(
   types = notes.get('source', {}).get('types')
   tensors = export_tensors(names.ROWS, params[BACKBONE], types, LAYOUTS[layout])
   write_json(out / 'config.json', config | sizes)
-  write_bytes(out / 'diffusion_pytorch_model.safetensors', in_file(tensors, {'format': 'pt'}))
+  write_tensors(out / 'diffusion_pytorch_model.safetensors', tensors, {'format': 'pt'})
   return f"Wan's transformer by the names of {layout}"
 
 

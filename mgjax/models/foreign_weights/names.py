@@ -18,7 +18,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.safetensors_files import (
   AnyTensor,
-  Tensors,
+  StoredTensor,
   are_finite_floats,
   check_complete,
   listed,
@@ -96,33 +96,44 @@ def export_tensors(
   params: Tree,
   types: Mapping[str, str] | None = None,
   layout: int | None = None,
-) -> Tensors:
+) -> dict[str, StoredTensor]:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
-  `types` are those of the tensors whence the parameters came, by name. Then the same ones are
-  written, of a parameter that stood there by several names all of them, in the same types: bit by
-  bit what was imported. Without it the first names are, in the parameters' types. `layout` chooses
-  which name of each row is written instead, 0 for the first and -1 for the last. Raises ConfigError
-  if a parameter is in no row.
+  A tensor is computed when it is read, so the result takes no memory. `types` are those of the
+  tensors whence the parameters came, by name. Then the same ones are written, of a parameter that
+  stood there by several names all of them, in the same types: bit by bit what was imported. Without
+  it the first names are, in the parameters' types. `layout` chooses which name of each row is
+  written instead, 0 for the first and -1 for the last. Raises ConfigError if a parameter is in no
+  row.
   """
   types = types or {}
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
-  parts: dict[str, dict[int, np.ndarray]] = {}
+  parts: dict[str, dict[int, StoredTensor]] = {}
   for ours, leaf in leaves.items():
     row = table[ours]
     array = np.asarray(leaf)
     layers = array if LAYER in row.names[0] else array[None]
-    for names, layer in zip(_names(row, array.shape), layers, strict=True):
-      tensor = to_theirs(row, np.asarray(layer))  # an iterated vector gives scalars, no arrays
+    for index, names in enumerate(_names(row, array.shape)):
       known = [name for name in names if name in types]
-      tensor = tensor.astype(np.dtype(types[known[0]])) if known else tensor
+      dtype = np.dtype(types[known[0]]) if known else array.dtype
+      # An index of a vector gives a scalar, and a slice an array.
+      load = functools.partial(_written, row, layers[index : index + 1], dtype)
+      tensor = StoredTensor(shape_in_file(row, layers.shape[1:]), dtype, load)
       for name in (known or names[:1]) if layout is None else [names[layout]]:
-        parts.setdefault(name, {})[row.part[0]] = np.asarray(tensor, order='C')
-  return {
-    name: np.concatenate([rows[i] for i in sorted(rows)]) if len(rows) > 1 else rows[0]
-    for name, rows in parts.items()
-  }
+        parts.setdefault(name, {})[row.part[0]] = tensor
+  return {name: _joined([rows[i] for i in sorted(rows)]) for name, rows in parts.items()}
+
+
+def _written(row: TensorName, layer: np.ndarray, dtype: np.dtype) -> np.ndarray:
+  return np.asarray(to_theirs(row, layer[0, ...]), dtype, order='C')
+
+
+def _joined(parts: Sequence[StoredTensor]) -> StoredTensor:
+  if len(parts) == 1:
+    return parts[0]
+  shape = sum(part.shape[0] for part in parts), *parts[0].shape[1:]
+  return StoredTensor(shape, parts[0].dtype, lambda: np.concatenate([*map(np.asarray, parts)]))
 
 
 def to_ours(row: TensorName, tensor: np.ndarray) -> np.ndarray:
@@ -237,7 +248,7 @@ def _read(tensors: Mapping[str, AnyTensor], names: Sequence[str]) -> np.ndarray:
     spoilt = listed({'tensors are not of finite floats': [f'{first} {tensor.dtype}']})
     raise ConfigError(f'{spoilt}; get them again')
   for other in others:
-    if tensor.tobytes() != np.asarray(tensors[other]).tobytes():
+    if tensor.tobytes() != tensors[other].tobytes():
       raise ConfigError(f'{first} and {other} are one tensor by two names, but differ; drop one')
   return tensor
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.configuration.keys import Fields
-from mgjax.core.errors import ConfigError, check_one_of
-from mgjax.core.settings import Count, Positive, check, unpack
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Positive, check, unpack_kind
 from mgjax.core.typing import Array, Float, Key
 from mgjax.models.tae.blocks import (
   FULL,
@@ -242,10 +242,7 @@ def make_autoencoder(fields: Fields) -> Autoencoder | WanAutoencoder:
 
   `kind` is a name in `AUTOENCODERS`; by default it is that of the paper.
   """
-  fields = dict(fields)
-  kind = fields.pop('kind', 'movie_gen')
-  check_one_of(f'model.kind = {kind!r}', kind, AUTOENCODERS)
-  return unpack(AUTOENCODERS[kind], fields, 'model')
+  return unpack_kind(AUTOENCODERS, fields, 'model', 'movie_gen')
 
 
 AUTOENCODERS: dict[str, type[nn.Module]] = {'movie_gen': Autoencoder, 'wan': WanAutoencoder}

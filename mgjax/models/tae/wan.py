@@ -232,17 +232,19 @@ def _copies(
   )
 
 
-class Encoder(nn.Module):
-  """Pixels to means and log variances of latents, chunk by chunk."""
-
+class _Levels(nn.Module):
   width: int
-  features: int
+  features: int  # channels of the result
   widths: tuple[int, ...]
   depth: int
   halves_time: tuple[bool, ...]
   patch: int
   shortcuts: bool
   dtype: jnp.dtype
+
+
+class Encoder(_Levels):
+  """Pixels to means and log variances of latents, chunk by chunk."""
 
   @nn.compact
   def __call__(self, video: Float[Array, 'b t h w 3'], is_first: bool) -> Array:
@@ -266,16 +268,8 @@ class Encoder(nn.Module):
     return CausalConv(self.features, dtype=self.dtype, name='conv_out')(x)
 
 
-class Decoder(nn.Module):
+class Decoder(_Levels):
   """Latents to pixels in [-1, 1], chunk by chunk."""
-
-  width: int
-  widths: tuple[int, ...]
-  depth: int
-  halves_time: tuple[bool, ...]
-  patch: int
-  shortcuts: bool
-  dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, latents: Float[Array, 'b t i j z'], is_first: bool) -> Array:
@@ -296,7 +290,7 @@ class Decoder(nn.Module):
         copies = _copies(before, features, 1 + in_time, 2)
         x = x + (copies[:, -1:] if is_first else copies)
     x = jax.nn.silu(LengthNorm(self.dtype, name='norm_out')(x))
-    x = CausalConv(3 * self.patch**2, dtype=self.dtype, name='conv_out')(x)
+    x = CausalConv(self.features, dtype=self.dtype, name='conv_out')(x)
     video = einops.rearrange(
       x, 'b t h w (c dw dh) -> b t (h dh) (w dw) c', dh=self.patch, dw=self.patch
     )
@@ -352,7 +346,7 @@ class WanAutoencoder(nn.Module):
   def setup(self):
     levels = (self.widths, self.depth, self.halves_time, self.patch, self.shortcuts, self.dtype)
     self.encoder = Encoder(self.encoder_width, 2 * self.latent_channels, *levels)
-    self.decoder = Decoder(self.decoder_width, *levels)
+    self.decoder = Decoder(self.decoder_width, 3 * self.patch**2, *levels)
     self.quant_conv = CausalConv(2 * self.latent_channels, (1, 1, 1), dtype=self.dtype)
     self.post_quant_conv = CausalConv(self.latent_channels, (1, 1, 1), dtype=self.dtype)
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from mgjax.core.configuration.keys import JSON, Fields
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import in_file
+from mgjax.core.files import write_json
+from mgjax.core.safetensors_files import write_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.format import ImportedWeights, WeightFormat, understanding
@@ -77,7 +77,7 @@ def _write_image(params: Tree, fields: Fields, notes: Fields, out: pathlib.Path)
   tensors, left_out = deflate(params)
   statistics = Statistics.from_dict(notes['latents'])
   write_json(out / 'config.json', _image_config(fields, statistics))
-  write_bytes(out / 'diffusion_pytorch_model.safetensors', in_file(tensors, {'format': 'pt'}))
+  write_tensors(out / 'diffusion_pytorch_model.safetensors', tensors, {'format': 'pt'})
   if not left_out:
     return 'the image model'
   learnt = [name for name, neutral in left_out.items() if not neutral]

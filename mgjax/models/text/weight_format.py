@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 
 from mgjax.core.configuration.keys import JSON, Fields
-from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import AnyTensor, in_file, listed
+from mgjax.core.files import write_json
+from mgjax.core.safetensors_files import AnyTensor, listed, write_tensors
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.files import read_weights
@@ -88,7 +88,7 @@ def make_encoder_format(family: Family) -> WeightFormat:
     types = notes['source']['types']
     tensors = export_tensors(family.rows(fields, types), params, types)
     write_json(out / 'config.json', family.config(fields))
-    write_bytes(out / 'model.safetensors', in_file(tensors, {'format': 'pt'}))
+    write_tensors(out / 'model.safetensors', tensors, {'format': 'pt'})
     return 'the encoder by the names of its source'
 
   kind = WeightFormat(

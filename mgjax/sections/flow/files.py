@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.models.tae.latents import Statistics
 from mgjax.training.checkpoints.find_run import read_needed
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
@@ -32,11 +30,12 @@ def find_codec(
   return read_needed(workdir, autoencoder, 'the autoencoder', recorded, read)
 
 
-def find_autoencoder_config(workdir: str | os.PathLike[str], autoencoder: str) -> ConfigDict:
-  """Reads the configuration that `find_codec` would load; compares only the statistics."""
+def find_autoencoder(workdir: str | os.PathLike[str], autoencoder: str) -> pathlib.Path:
+  """Returns the work directory that `find_codec` would load; compares only the statistics."""
 
-  def read(path: pathlib.Path) -> tuple[ConfigDict, Sequence[str]]:
-    return read_config(path), [_statistics_fingerprint(read_notes(path)) or '']
+  def read(path: pathlib.Path) -> tuple[pathlib.Path, Sequence[str]]:
+    read_config(path)
+    return path, [_statistics_fingerprint(read_notes(path)) or '']
 
   return read_needed(
     workdir, autoencoder, 'the autoencoder', _statistics_fingerprint(read_notes(workdir)), read

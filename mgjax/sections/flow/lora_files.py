@@ -45,9 +45,15 @@ import numpy as np
 
 from mgjax.core.configuration.keys import Fields
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import parse_json, read_json, write_bytes, write_json
+from mgjax.core.files import parse_json, read_json, write_json
 from mgjax.core.precision import DIFFERENCE, LORA_A, LORA_B
-from mgjax.core.safetensors_files import TensorFile, in_file, open_tensors, read_metadata, shown
+from mgjax.core.safetensors_files import (
+  TensorFile,
+  open_tensors,
+  read_metadata,
+  shown,
+  write_tensors,
+)
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.lora_keys import (
@@ -193,7 +199,7 @@ def write_adapters(
       'inference_mode': True,
     }
     write_json(out / _CONFIG, config)
-  write_bytes(out / _WEIGHTS if folder else out, in_file(tensors, metadata))
+  write_tensors(out / _WEIGHTS if folder else out, tensors, metadata)
 
 
 def read_adapters(

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import logging
 import os
+import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -403,13 +404,19 @@ class Embedder:
           row[name] = states[text]
     return embeddings
 
+  def find_encoder(self, name: str) -> pathlib.Path:
+    """Returns the work directory of an encoder; raises as a call."""
+    workdir = self._text.encoders[name].workdir
+    read = lambda path: (path, [frozen.encoder_identity(path)])  # noqa: E731
+    return read_needed(self._workdir, workdir, f'the {name} encoder', self._identity(name), read)
+
   def _states(self, name: str, texts: Sequence[str]) -> JSON:
     stored = self._stored(name)
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
     states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}
     if lacking := [text for text in texts if text not in states]:
-      workdir = self._find_encoder(name)
       _log.info('%s: encoding %d texts that are not stored', name, len(lacking))
+      workdir = self.find_encoder(name)
       arrays = frozen.TextEncoder(workdir)(lacking)
       states |= {
         text: encoded[frozen.STATES] for text, encoded in zip(lacking, arrays, strict=True)
@@ -431,9 +438,3 @@ class Embedder:
         f'({", ".join(self._identities) or "none"})'
       )
     return self._identities[name]
-
-  def _find_encoder(self, name: str) -> os.PathLike[str]:
-    workdir = self._text.encoders[name].workdir
-    noun = f'prompts are not stored, and the {name}'
-    read = lambda path: (path, [frozen.encoder_identity(path)])  # noqa: E731
-    return read_needed(self._workdir, workdir, f'{noun} encoder', self._identity(name), read)

@@ -25,9 +25,10 @@ from mgjax.models.flow_model.conditions import condition_fields, spread_conditio
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.text.prompts import frame_rate_of, prompt_hash
-from mgjax.sections.flow.files import find_autoencoder_config
+from mgjax.sections.flow.files import find_autoencoder
 from mgjax.sections.flow.requests import Request, describe_conditions, model_of
 from mgjax.sections.video.extend import check_continuation, check_reads, default_overlap
+from mgjax.training.checkpoints.workdir import read_config
 
 SHEET_ROWS = 32
 _LARGEST = 2**31  # bytes of a clip that is continued
@@ -71,7 +72,7 @@ class Samples(Request):
     frames = usual.frames if clip_condition else self.frames or usual.frames
     shape = (frames, *(self.size or usual.size))
     self.destination(frames)
-    autoencoder_config = find_autoencoder_config(workdir, config.autoencoder)
+    autoencoder_config = read_config(find_autoencoder(workdir, config.autoencoder))
     codec = make_autoencoder(fields_of(autoencoder_config, 'model'))
     check_shape(model.backbone, codec, shape)
     fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))

@@ -446,7 +446,7 @@ def test_models_are_paired_by_size(component, size, fits):
 @pytest.mark.parametrize(
   ('said', 'told'),
   [
-    ("'/root/my runs/x/config.json' cannot be read", "'config.json' cannot be read"),
+    ("'/srv/my runs/x/config.json' cannot be read", "'config.json' cannot be read"),
     ('/home/a/x.safetensors: 3 tensors; see /tmp/b', 'x.safetensors: 3 tensors; see b'),
     ("[Errno 2] No such file or directory: '/srv/out/video.mp4'", "directory: 'video.mp4'"),
     ('--lora=style=/data/style.safetensors:0.8: expected', '--lora=style=style.safetensors:0.8'),

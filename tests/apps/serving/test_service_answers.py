@@ -265,6 +265,8 @@ def test_adapters_that_fit_no_model_are_said_at_once(tmp_path, place):
   save_file(tensors, tmp_path / 'other.safetensors')
   with pytest.raises(ConfigError, match=f'--lora=style=.*{place}'):
     Models([MAKER], {'style': str(tmp_path / place)}, Limits()).warm()
+  with pytest.raises(ConfigError, match=f'--expert_lora=style=.*{place}: .* without an expert'):
+    Models([MAKER], {}, Limits(), {'style': str(tmp_path / place)}).warm()
 
 
 def test_a_result_of_no_bytes_is_none(tmp_path):

@@ -1,23 +1,29 @@
 """A Wan in a work directory: samples, data, training of all weights and of adapters."""
 
 import json
+import shutil
 import time
 import warnings
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
+from safetensors.numpy import save_file
 
 import mgjax
 from configs.base import distilled_guidance, few_steps, preferences
 from mgjax.api import train
 from mgjax.apps.encode import encode
 from mgjax.apps.pairs.preferences import prefer
+from mgjax.apps.weights.import_export import publish
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import named_leaves
+from mgjax.data.media.video import read_clip
 from mgjax.data.media.viewing import write_clip
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
 from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests import tiny, tiny_wan
 from tests.apps.serving.tiny_service import Server
 
@@ -164,3 +170,64 @@ def test_the_client_of_openai_makes_downloads_and_cancels_a_clip(server):
     time.sleep(0.01)
   assert server.ask('DELETE', f'/v1/videos/{video["id"]}')[2]['deleted']
   assert server.ask('GET', f'/v1/videos/{video["id"]}')[0] == 404
+
+
+def test_the_service_gives_adapters_to_the_run_and_to_its_expert(runs, tmp_path):
+  tiny_wan.make_video(tiny_wan.video(runs), runs / 'late', seed=1)
+  config = tiny_wan.video(runs)
+  config.sample.expert = f'{runs / "late"}@0.1'  # the last two steps
+  tiny_wan.make_video(config, runs / 'early')
+  options = {}
+  for number, name in enumerate(('lora', 'expert_lora')):
+    draw = np.random.default_rng(number).normal
+    shapes = {'A': (2, 48), 'B': (48, 2)}
+    options[name] = str(tmp_path / f'{name}.safetensors')
+    adapters = {
+      f'diffusion_model.blocks.1.cross_attn.o.lora_{side}.weight': draw(size=shape)
+      for side, shape in shapes.items()
+    }
+    save_file({key: value.astype(np.float32) for key, value in adapters.items()}, options[name])
+  flags = [f'--{name}=style={path}' for name, path in options.items()]
+  flags.append(f'--lora=early={options["lora"]}')
+  server = Server(tmp_path / 'out', *flags, model=str(runs / 'early')).start()
+  requests = {'plain': {}, 'early': {'lora': 'early'}, 'style': {'lora': 'style'}}
+  made = {
+    name: server.make(prompt='a cat', seed=1, **fields)['id'] for name, fields in requests.items()
+  }
+  assert server.end() == 0
+  changes = {'plain': {}, 'early': {'lora': options['lora']}, 'style': options}
+  clips = [mgjax.load(runs / 'early', **change)('a cat', seed=1)[0] for change in changes.values()]
+  for index, name in enumerate(changes):
+    path = tmp_path / 'out' / made[name] / 'video.mp4'
+    served = read_clip(path, frames=5, size=(16, 32), fps=16.0)
+    errors = [np.abs(served.astype(int) - other).mean() for other in clips]
+    assert np.argmin(errors) == index and errors.count(min(errors)) == 1
+
+
+def test_a_published_run_brings_its_autoencoder_and_encoder(runs, tmp_path, monkeypatch):
+  monkeypatch.setattr(constants, 'HF_HOME', str(tmp_path / 'home'))
+  run = shutil.copytree(runs, tmp_path / 'runs') / 'video'
+  name = str(publish(run, (tmp_path / 'there').as_uri()))
+  config = read_config(tmp_path / 'there')
+  assert (config.autoencoder, config.text.umt5.workdir) == ('autoencoder', 'umt5')
+  clips = mgjax.load(name)(['a cat', 'a dog'], seed=1)  # which reads nothing outside its folder
+  before = mgjax.load(run)(['a cat', 'a dog'], seed=1)
+  errors = [[np.abs(a.astype(int) - b).mean() for a in clips] for b in before]
+  assert max(errors[0][0], errors[1][1]) < 2  # weights are rounded to bfloat16
+  assert min(errors[0][1], errors[1][0]) > 50
+  publish(tmp_path / 'there', (tmp_path / 'again').as_uri())
+  assert (tmp_path / 'again' / 'umt5' / 'config.json').exists()
+
+  encoder = str(publish(tmp_path / 'runs' / 'umt5', (tmp_path / 'encoder').as_uri()))
+  shutil.rmtree(tmp_path / 'runs' / 'umt5')
+  for place in (encoder, 'gone/umt5'):
+    config = json.loads((run / 'config.json').read_text())
+    config['text']['umt5']['workdir'] = place
+    (run / 'config.json').write_text(json.dumps(config))
+    if place == encoder:
+      name = str(publish(run, (tmp_path / 'small').as_uri()))
+      assert not (tmp_path / 'small' / 'umt5').exists()
+      mgjax.load(name)('a cat')
+    else:
+      with pytest.raises(ConfigError, match=r'the umt5 encoder.* is not there'):
+        publish(run, (tmp_path / 'other').as_uri())

@@ -94,11 +94,21 @@ class Device:
 class Models:
   """The models of a server: loads them, and makes the files of jobs."""
 
-  def __init__(self, names: Sequence[str], loras: Mapping[str, str], limits: Limits):
+  def __init__(
+    self,
+    names: Sequence[str],
+    loras: Mapping[str, str],
+    limits: Limits,
+    expert_loras: Mapping[str, str] = {},
+  ):
     """Reads the configurations of models, without their weights.
+    `loras` are adapters of a run, and `expert_loras` those of its expert, by the names of requests.
     Raises ConfigError if a model is missing or cannot be served, or none makes videos of prompts.
     """
-    self._loras = dict(loras)
+    # Name -> options of `mgjax.load`.
+    self._loras = {name: {'lora': path} for name, path in loras.items()}
+    for name, path in expert_loras.items():
+      self._loras.setdefault(name, {})['expert_lora'] = path
     self._limits = limits
     self.metrics = Metrics()
     self.offers: dict[str, Offer] = {}
@@ -257,7 +267,7 @@ class Models:
     """
     key = (name, lora)
     if key not in self._loaded:
-      options = {'lora': self._loras[lora]} if lora else {}
+      options = self._loras[lora] if lora else {}
       self._loaded[key] = mgjax.load(self._workdirs[name], **options)
     self._loaded.move_to_end(key)
     while self._limits.memory and len(self._loaded) > 1:
@@ -308,18 +318,19 @@ class Models:
   def _match_adapters(self) -> None:
     """Adds adapters to the offers of the models that they fit. Raises ConfigError if none fits."""
     makers = [name for name, offer in self.offers.items() if offer.makes_videos]
-    for lora, path in self._loras.items():
+    for lora, options in self._loras.items():
       errors = []
       for name in makers:
         try:
-          mgjax.load(self._workdirs[name], lora=path)
+          mgjax.load(self._workdirs[name], **options)
         except ConfigError as error:
           errors.append(error)
         else:
           loras = (*self.offers[name].loras, lora)
           self.offers[name] = dataclasses.replace(self.offers[name], loras=loras)
       if len(errors) == len(makers):
-        raise ConfigError(f'--lora={lora}={path}: {errors[0]}; give another one')
+        given = ' '.join(f'--{flag}={lora}={path}' for flag, path in options.items())
+        raise ConfigError(f'{given}: {errors[0]}; give another one')
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
     """Compiles the programs of a batch of `rows` videos, and fits the colours of previews.

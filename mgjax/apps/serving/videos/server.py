@@ -71,6 +71,7 @@ def serve_videos(
   names: Sequence[str],
   *,
   loras: Mapping[str, str] = {},
+  expert_loras: Mapping[str, str] = {},
   storage: Storage = Storage(),
   access: Access = Access(),
   limits: Limits | None = None,
@@ -80,7 +81,8 @@ def serve_videos(
 
   Args:
     names: work directories or names of models; the first that makes videos is the usual one.
-    loras: adapters that a request may name.
+    loras: adapters that a request may name, by that name.
+    expert_loras: adapters of a model's expert, by the same names.
     limits: what is allowed.
     log_ids: whether the log names jobs.
 
@@ -116,7 +118,7 @@ def serve_videos(
       stack.enter_context(hold(f'{file}.lock', 'database'))  # whatever --out is
       worker = worker if storage.database else 'local'
       database = f'sqlite:///{file}'
-    models = Models(names, loras, limits)
+    models = Models(names, loras, limits, expert_loras)
     listener = stack.enter_context(http.listening(access.host, access.port))
     jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
     app = Service(models, jobs, limits, tokens, access.origins).app()

@@ -39,7 +39,8 @@ CHANGED = 'compositeWithTrainedAlgorithmicMedia'
 _MEANT = {MADE: 'made by a trained model', CHANGED: 'changed by a trained model'}
 _SETTINGS = {
   'builder': {'thumbnail': {'enabled': False}},  # which would grow small pictures manyfold
-  'verify': {'remote_manifest_fetch': False, 'ocsp_fetch': False},  # a file must not call anybody
+  # A file must not cause network requests.
+  'verify': {'remote_manifest_fetch': False, 'ocsp_fetch': False},
 }
 _UNTRUSTED = 'signingCredential.untrusted'
 _PARENT = 'parent'  # the ingredient that a file was made from, in its manifest

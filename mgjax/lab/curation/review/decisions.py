@@ -64,7 +64,7 @@ class Decision:
 class Reviewed:
   """What people leave of clips."""
 
-  # Of all clips, with what people changed, and `labels` where somebody set some.
+  # Of all clips, with what people changed, and `labels` where they set some.
   rows: list[JSON]
   reasons: list[str]  # why each is dropped, '' of one that is not
   waiting: int  # how many nobody has looked at

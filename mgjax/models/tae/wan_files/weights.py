@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from mgjax.core.configuration.keys import JSON, Fields, differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import AnyTensor, in_file
+from mgjax.core.files import write_json
+from mgjax.core.safetensors_files import AnyTensor, write_tensors
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.format import ImportedWeights, WeightFormat, parameter_shapes
 from mgjax.models.foreign_weights.names import TensorName, export_tensors
@@ -93,7 +93,7 @@ def _write_autoencoder(
     file = f'Wan2.{2 if fields["shortcuts"] else 1}_VAE.safetensors'
   types = notes.get('source', {}).get('types')
   tensors = export_tensors(_autoencoder_rows(fields), params, types, LAYOUTS[layout])
-  write_bytes(out / file, in_file(tensors, {'format': 'pt'}))
+  write_tensors(out / file, tensors, {'format': 'pt'})
   return f"Wan's autoencoder by the names of {layout}"
 
 

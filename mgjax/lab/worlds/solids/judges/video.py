@@ -355,15 +355,14 @@ def load(name: str) -> JSON:
 
 def save(path: pathlib.Path, weights: Fields) -> None:
   """Writes what `load` reads: large matrices in int8, all else in half precision."""
-  from mgjax.core.files import write_bytes
-  from mgjax.core.safetensors_files import in_file, in_int8
+  from mgjax.core.safetensors_files import in_int8, write_tensors
   from mgjax.core.tree import named_leaves
 
   tensors = {}
   for key, leaf in named_leaves(weights).items():
     half = np.asarray(leaf, np.float16)
     tensors |= in_int8(key, half, np.float16) if half.size >= _LARGE else {key: half}
-  write_bytes(path, in_file(tensors))
+  write_tensors(path, tensors)
 
 
 def _is_read(height: int, width: int) -> bool:
