@@ -2,12 +2,12 @@
 
 python -m launch.weights import --config=configs/wan/image_to_video.py:5b --workdir=runs/animate \\
   --input=Wan2.2-TI2V-5B-Diffusers/
-python -m launch.sample --workdir=runs/animate --prompt='the cat yawns' --first_frame=cat.png \\
-  --out=cat.mp4
+python -m launch.sample --workdir=runs/animate --prompt='the cat yawns' --out=cat.mp4 \\
+  --condition=first_frame=cat.png
 
-The sizes are 14b (2.1, which also reads CLIP's states of the picture), both_ends (2.1, of a first
-and a last frame), a14b (2.2, two experts) and 5b (2.2, which makes videos from text alone as well).
-Words behind the size are those of configs/wan/text_to_video.py: '14b,lora,720p'. Adapters and all
+The sizes of 2.1 are 14b and both_ends, which has a first and a last frame; both read CLIP's states
+of the pictures. Those of Wan 2.2 are a14b, of two experts, and 5b, which makes videos from text
+alone as well. Words behind the size are those of configs/wan/text_to_video.py: '14b,lora,720p'. Adapters and all
 weights are trained on clips, whose first frames are the pictures; CLIP stays as it is.
 """
 

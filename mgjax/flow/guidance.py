@@ -37,8 +37,8 @@ def make_guided(
   (the paper's scale is 7.5 for video, 3 for sound). With several, in the order of `guidance`,
   `v = v(0, 0) + s_1 (v(c_1, 0) - v(0, 0)) + s_2 (v(c_1, c_2) - v(c_1, 0))`,
   as in InstructPix2Pix and Emu Edit, with the source first, then the text. A scale may apply only
-  in an interval of flow time and be 1 outside (Kynkäänniemi et al. 2024), or be another one in each
-  of several intervals, as Wan 2.2 has a scale for each of its experts.
+  in an interval of flow time and be 1 outside (Kynkäänniemi et al. 2024). There may be several
+  intervals, as Wan 2.2 has a scale for each of its experts.
 
   The terms are rows of one call of `predict`, b rows each, and terms without weight are not
   computed. A scale of 1 (or no guidance) costs only the conditional pass, a scale of 0 only the

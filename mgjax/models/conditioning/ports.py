@@ -57,9 +57,9 @@ class Ports:
   temporal positions.
   `answer` (b t h w c) is added to what the backbone answers, which then learns what is missing.
 
-  Three are for published models, whose kernels must stay as they are: `channels` (b t h w e) are
-  appended to those of X_t, cross-attention reads states of a `picture` (b n i) by maps of their
-  own, and `known` are latents that stand in place of those of X_t.
+  Three are for published models, whose kernels must stay as they are. `channels` (b t h w e) are
+  appended to those of X_t. Cross-attention reads states of a `picture` (b n i) by maps of their
+  own. `known` are latents that stand in place of those of X_t.
   """
 
   tokens: Float[Array, 'b n d'] | None = None

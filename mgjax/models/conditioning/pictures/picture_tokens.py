@@ -22,9 +22,9 @@ PICTURES = 'pictures'
 class PictureTokens(Conditioning):
   """Reads pictures by a vision tower, whose states go to cross-attention beside the text.
 
-  All states count, of the class token and of every patch, as the last layer leaves them: published
-  models read those behind layer 31 of 32, so their tower has 31. The tower is part of this module,
-  so that training may freeze it by `optimizer.rates`. A picture is brought to a square whatever
+  All states count, of the class token and of every patch, as the last layer leaves them. Published
+  models read the states behind the last layer but one, so their tower has one layer less. The tower
+  is part of this module, so that training may freeze it by `optimizer.rates`. A picture is brought to a square whatever
   its shape, as in training. Rows that are dropped or without pictures are zeros.
 
   Attributes:
