@@ -453,9 +453,9 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
     The pinned name of what is there now.
 
   Raises:
-    ConfigError: there is no run, a file of it is of a kind that is not fetched, its autoencoder or
-      an encoder is missing, or its configuration names an expert or adapters that are neither
-      published nor in its folder.
+    ConfigError: there is no run, a file of it is of a kind that is not fetched, or its autoencoder
+      or a text encoder is missing. Or its configuration names an expert or adapters that are
+      neither published nor in its folder.
     CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """
