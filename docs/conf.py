@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.ext.autodoc._dynamic import _signatures
 from sphinx.transforms import SphinxTransform
@@ -61,6 +62,7 @@ html_theme = 'sphinx_book_theme'
 html_title = f'mgjax {version}'
 html_theme_options = {'show_navbar_depth': 1, 'use_download_button': False, 'navbar_persistent': []}
 html_context = {'default_mode': 'auto'}  # light or dark, as the reader's system
+html_math_renderer = 'mathml'  # of `show_formula`
 html_favicon = 'images/favicon.svg'
 html_show_sourcelink = html_copy_source = False
 
@@ -194,6 +196,12 @@ def _inline(text):
   return re.sub(r'`([^`]+)`|([*|`\\]|(?<=\w)_(?!\w))', mark, text)
 
 
+def show_formula(translator, node):
+  """Writes a formula as MathML, which browsers show without a script."""
+  translator.body.append(tex2mathml(node.astext(), isinstance(node, nodes.math_block)))
+  raise nodes.SkipNode
+
+
 def lead_from_the_root(app, exception):
   """Lets `html/index.html` lead to the first page."""
   if exception is None and app.builder.name == 'html':
@@ -204,6 +212,7 @@ def lead_from_the_root(app, exception):
 def setup(app):
   _signatures.update_default_value = read_defaults
   app.add_transform(CodeLinks)
+  app.add_html_math_renderer('mathml', (show_formula, None), (show_formula, None))
   app.connect('builder-inited', write_reference)
   app.connect('source-read', prepare)
   app.connect('autodoc-process-docstring', as_rst, priority=100)  # before napoleon

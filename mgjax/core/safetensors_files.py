@@ -12,11 +12,10 @@ import functools
 import json
 import math
 import os
-import pathlib
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,12 +55,11 @@ class StoredTensor:
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     """Reads the tensor."""
     del copy  # what is read is always a copy
-    tensor = self.load()
-    return tensor if dtype is None else tensor.astype(dtype)
+    return np.asarray(self.load(), dtype)
 
   def tobytes(self) -> bytes:
     """Reads the tensor, as bytes in C order."""
-    return np.asarray(self).tobytes()
+    return self.load().tobytes()
 
 
 AnyTensor = np.ndarray | StoredTensor
@@ -119,7 +117,7 @@ class TensorFile:
     self._header = header
     self.names: list[str] = list(file.keys())
     self.metadata: dict[str, str] = file.metadata() or {}
-    self._checksums: dict[str, str] | None = None
+    self._checksums: dict[str, str] = {}
     # Match the key or the value, since either may be damaged.
     keys = [k for k, v in self.metadata.items() if k == _CHECKSUMS or v.startswith(_CRC32)]
     if keys:
@@ -148,7 +146,7 @@ class TensorFile:
       tensor = data.view(jnp.dtype(_FLOAT8[kind])).reshape(shape)
     else:
       tensor = self._file.get_tensor(name)
-    if self._checksums is not None and _checksum(tensor) != self._checksums[name]:
+    if self._checksums and _checksum(_bytes_of(tensor)) != self._checksums[name]:
       raise self._damaged(shown(name))
     if is_boundless(tensor.shape):
       raise ConfigError(
@@ -182,7 +180,7 @@ class TensorFile:
 def write_tensors(
   path: str | os.PathLike[str],
   tensors: Mapping[str, AnyTensor],
-  metadata: Mapping[str, str] | None = None,
+  metadata: Mapping[str, str] = {},
 ) -> None:
   """Writes a .safetensors file with checksums, atomically; equal input gives equal bytes.
 
@@ -194,19 +192,16 @@ def write_tensors(
     tensor = tensors[name]
     begin, end = end, end + tensor.size * tensor.dtype.itemsize
     kind = _KINDS[tensor.dtype.name]
-    places[name] = {'dtype': kind, 'shape': [*tensor.shape], 'data_offsets': [begin, end]}
+    places[name] = {'dtype': kind, 'shape': tensor.shape, 'data_offsets': [begin, end]}
   checksums = dict.fromkeys(sorted(tensors), '0' * _DIGITS)
   with replaced(path) as temporary, temporary.open('wb') as file:
-    file.seek(len(_header(places, checksums, metadata or {})))
+    file.seek(len(_header(places, checksums, metadata)))
     for name in places:
-      checksums[name] = _append(file, np.asarray(tensors[name]))
+      file.write(data := _bytes_of(tensors[name]))
+      checksums[name] = _checksum(data)
+      del data  # before the next tensor is read
     file.seek(0)
-    file.write(_header(places, checksums, metadata or {}))
-
-
-def _append(file: BinaryIO, tensor: np.ndarray) -> str:
-  file.write(data := _bytes_of(tensor))
-  return f'{zlib.crc32(data):0{_DIGITS}x}'
+    file.write(_header(places, checksums, metadata))
 
 
 def _header(places: Fields, checksums: Mapping[str, str], metadata: Mapping[str, str]) -> bytes:
@@ -218,21 +213,21 @@ def _header(places: Fields, checksums: Mapping[str, str], metadata: Mapping[str,
   return _with_checksum(len(text).to_bytes(8, 'little') + text)
 
 
-def _bytes_of(tensor: np.ndarray) -> memoryview:
+def _bytes_of(tensor: AnyTensor) -> memoryview:
   return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
-def _checksum(tensor: np.ndarray) -> str:
+def _checksum(data: bytes | memoryview) -> str:
   # CRC-32 finds every change of up to 32 neighbouring bits, at several times the speed of SHA-256.
-  return f'{zlib.crc32(_bytes_of(tensor)):0{_DIGITS}x}'
+  return f'{zlib.crc32(data):0{_DIGITS}x}'
 
 
 def _with_checksum(header: bytes) -> bytes:
   """Writes into a header the checksum of itself, computed with zeros in its position."""
-  key = f'"{_CHECKSUMS}":"{_CRC32}'.encode()
-  at = header.find(key) + len(key)
-  before, after = header[:at], header[at + _DIGITS :]
-  return before + f'{zlib.crc32(before + b"0" * _DIGITS + after):0{_DIGITS}x}'.encode() + after
+  before, key, after = header.partition(f'"{_CHECKSUMS}":"{_CRC32}'.encode())
+  before += key
+  after = after[_DIGITS:]
+  return before + _checksum(before + b'0' * _DIGITS + after).encode() + after
 
 
 def read_tensors(
@@ -337,9 +332,7 @@ def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
 
 def unpacked(tensors: Tensors) -> Tensors:
   """Dequantises a file's int8 tensors to float32 q s. Raises ConfigError if q and s do not fit."""
-  dequantised = {
-    name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE_SUFFIX)
-  }
+  dequantised = {name: q for name, q in tensors.items() if not name.endswith(SCALE_SUFFIX)}
   for name, q in dequantised.items():
     if (scale := tensors.get(name + SCALE_SUFFIX)) is not None:
       if scale.shape != q.shape[-1:]:  # a broadcast result may exceed any memory
@@ -394,7 +387,8 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
     with safe_open(path, 'numpy') as file:
       yield TensorFile(path, file, header)
   except (OSError, MemoryError, SafetensorError, TypeError, ValueError, AttributeError) as error:
-    raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
+    reason = not_weights(path) or f'is not a readable .safetensors file: {first_line(error)}'
+    raise ConfigError(f'{os.fspath(path)!r} {reason}') from error
 
 
 def check_tensors(path: str | os.PathLike[str]) -> None:
@@ -410,8 +404,7 @@ def _read_header(path: str | os.PathLike[str]) -> bytes:
   Raises ValueError if parsing it would take too much memory: 10 bytes can become 300.
   """
   if not os.path.isfile(path):
-    exists = os.path.lexists(path)
-    raise OSError('it is no regular file' if exists else 'there is no such file')
+    raise OSError('it is no regular file' if os.path.lexists(path) else 'there is no such file')
   with open(path, 'rb') as file:
     length = file.read(8)
     size = int.from_bytes(length, 'little')
@@ -421,13 +414,6 @@ def _read_header(path: str | os.PathLike[str]) -> bytes:
   if (commas := header.count(b',')) > _MOST_COMMAS:
     raise ValueError(f'its header has {commas} commas, at most {_MOST_COMMAS} are read')
   return length + header
-
-
-def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
-  reason = not_weights(path)
-  if reason:
-    return f'{os.fspath(path)!r} {reason}'
-  return f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}'
 
 
 def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
@@ -440,11 +426,13 @@ def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
   with open(path, 'rb') as file:
     begin = file.read(BEGIN)
   if _PICKLE.match(begin):
-    if pickled:
-      return ''
     return (
-      'is a pickle, which may run any code when it is read; save the model with safetensors, as '
-      'diffusers does by default'
+      ''
+      if pickled
+      else (
+        'is a pickle, which may run any code when it is read; save the model with safetensors, as '
+        'diffusers does by default'
+      )
     )
   description = impostor(begin, 'weights')
   if not description and is_text(begin):

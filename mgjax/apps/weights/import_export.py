@@ -454,8 +454,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> RunName:
 
   Raises:
     ConfigError: there is no run, a file of it is of a kind that is not fetched, or its autoencoder
-      or an encoder is missing. Or its configuration names an expert or adapters that are neither
-      published nor in its folder.
+      or a text encoder is missing. Or its configuration names an expert or adapters that are
+      neither published nor in its folder.
     CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """

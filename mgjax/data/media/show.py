@@ -1,6 +1,7 @@
 """Shows videos, images and audio in a notebook, and elsewhere as a picture."""
 
 import base64
+import html
 import os
 import pathlib
 import shutil
@@ -68,7 +69,8 @@ def show(
   display.display(display.Image(sheet.read_bytes()))
   for animation in sheets[1:]:  # which older IPythons' Image does not take
     data = base64.b64encode(animation.read_bytes()).decode()
-    display.display(display.HTML(f'<img src="data:image/webp;base64,{data}">'))
+    alt = html.escape(f'Animated clips: {"; ".join(titles)}')
+    display.display(display.HTML(f'<img src="data:image/webp;base64,{data}" alt="{alt}">'))
   for item in () if moving else items:
     display.display(display.Audio(item.T, rate=rate))
   shutil.rmtree(sheet.parent)

@@ -60,6 +60,7 @@ def test_in_a_notebook_it_is_displayed(displayed):
   assert show(VIDEOS) is None and show(SOUNDS, rate=16_000) is None
   assert [each[0] for each in displayed] == ['image', 'page', 'image', 'audio', 'audio']
   assert displayed[1][1].startswith('<img src="data:image/webp;')
+  assert displayed[1][1].endswith('" alt="Animated clips: 0; 1">')
   assert displayed[-1] == ('audio', (1, 4800), 16_000)
 
 
