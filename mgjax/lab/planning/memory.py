@@ -94,7 +94,8 @@ def peak_memory(
   parameters, moments, average   float32, in pieces over fsdp, context and tensor; moments and
   gradients                      gradients only of what `optimizer.rates` does not freeze; what
                                  adapters change in the type of `lora.weights`, without an average
-  cast weights                   the layers' pieces in the compute type, cast before the loop
+  cast weights                   the layers' pieces in the compute type, cast before the loop; for
+                                 GPUs XLA casts a layer at a time
   checkpoints                    what the policy keeps of all layers (`policies.py`)
   weights outside the layers     whole, kept from the forward pass for the backward one
   weights of a layer             all its matrices, whole: gathered once for what is computed again
@@ -117,7 +118,7 @@ def peak_memory(
   cast = (
     count
     for parameter, _, count in pieces
-    if parameter.depth and parameter.itemsize > work.itemsize
+    if chip.rank and parameter.depth and parameter.itemsize > work.itemsize
   )
   peak['cast weights'] = sum(cast) * work.itemsize
   checkpoints = checkpoint_bytes(work, sizes, rows, remat)

@@ -8,7 +8,7 @@ from configs.video import t2iv_768
 from mgjax.lab.planning import aot
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning.programs.gpu_targets import TARGETS
-from mgjax.lab.planning.programs.placement import gpu_kernels, tpu_kernels
+from mgjax.lab.planning.programs.placement import list_kernels
 from mgjax.lab.planning.report import plan_as_json
 from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.lab.planning.workload import make_workload
@@ -111,13 +111,18 @@ def test_attention_on_gpus_is_a_kernel_of_cudnn_and_what_is_not_is_complained_of
     8,
   )
   work = planned(config, 'h100:8', choices).work
-  assert [each[:4] for each in gpu_kernels(result.hlo, work)] == ['kern', 'FAIL']
+  assert [each[:4] for each in list_kernels(result.hlo, work, parse_topology('h100:8'))] == [
+    'kern',
+    'FAIL',
+  ]
 
 
 def test_attention_on_tpus_is_a_kernel_of_pallas_and_what_is_not_is_complained_of():
   work = planned(small(), 'v5p:2x2x1', planning.Choices()).work
-  assert tpu_kernels('custom_call_target="tpu_custom_call"', work) == ['kernels: 1 of Pallas']
-  assert [each[:4] for each in tpu_kernels('', work)] == ['kern', 'FAIL']
+  chips = parse_topology('v5p:2x2x1')
+  text = 'custom_call_target="tpu_custom_call"'
+  assert list_kernels(text, work, chips) == ['kernels: 1 of Pallas']
+  assert [each[:4] for each in list_kernels('', work, chips)] == ['kern', 'FAIL']
 
 
 # Mesh, GiB a chip of the leanest policy, policy and samples a step that are recommended, and the

@@ -149,10 +149,10 @@ def list_kernels(
   hlo: str, work: Workload, topology: Topology, *, trained: bool = True
 ) -> list[str]:
   """Lists the kernels of a program, with a 'FAIL' line if attention should be one and is not."""
-  return tpu_kernels(hlo, work) if topology.torus else gpu_kernels(hlo, work, trained=trained)
+  return _tpu_kernels(hlo, work) if topology.torus else _gpu_kernels(hlo, work, trained)
 
 
-def tpu_kernels(hlo: str, work: Workload) -> list[str]:
+def _tpu_kernels(hlo: str, work: Workload) -> list[str]:
   """Lists the kernels of a program for TPUs, with a 'FAIL' line if attention should be one."""
   count = hlo.count(PALLAS)
   lines = [f'kernels: {count} of Pallas']
@@ -161,7 +161,7 @@ def tpu_kernels(hlo: str, work: Workload) -> list[str]:
   return lines
 
 
-def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
+def _gpu_kernels(hlo: str, work: Workload, trained: bool) -> list[str]:
   """Lists the kernels of a program for GPUs, with a 'FAIL' line if attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
   forward = hlo.count(f'{CUDNN}"')

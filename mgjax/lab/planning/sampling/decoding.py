@@ -57,14 +57,14 @@ def plan_decoding(
   cluster = parse_topology(topology)
   chip = cluster.chip
   params = _parameters(codec)
+  count = count_parameters(params)
   shape = (rows, *codec.latent_shape((frames, *size)))
   latents = jax.ShapeDtypeStruct(shape, jnp.float32)
   flops = count_products(codec.decode_tile, params, latents)
   seconds = rates_of(chip.name).map(lambda rates: flops / chip.flops / rates.linear)
   gib = {
-    'weights': count_parameters(params) * FLOAT32 / GIB,
+    'weights': count * FLOAT32 / GIB,
     'latents': latents.size * FLOAT32 / GIB,
-    'pixels': rows * frames * size[0] * size[1] * 3 / GIB,
   }
   peak = sum(gib.values())
   programs = {}
@@ -77,7 +77,7 @@ def plan_decoding(
   linear, *_ = describe_efficiency(chip.name)
   return {
     'topology': cluster.name,
-    'parameters': count_parameters(params),
+    'parameters': count,
     'shape': [frames, *size],
     'samples': rows,
     'flops': flops,
@@ -134,11 +134,7 @@ def _compiled(
   """Compiles the program that decodes, as `LatentCodec.decode` runs it, for one device."""
   mesh = make_mesh(dict.fromkeys(AXES, 1), devices=devices_of(topology)[:1])
   sharding = replicated(mesh)
-
-  def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
   decode = jax.jit(codec.decode_bytes, static_argnames='frames')
-  arguments = jax.tree.map(placed, (params, latents))
+  arguments = jax.tree.map(lambda leaf: leaf.update(sharding=sharding), (params, latents))
   with jax.set_mesh(mesh):
     return compile_lowered(lambda: decode.lower(*arguments, frames=frames), mesh)

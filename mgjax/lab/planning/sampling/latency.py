@@ -156,7 +156,8 @@ def _bytes(
 ) -> dict[str, int]:
   """Returns category -> bytes of one chip during a pass, without the saved weights.
 
-  cast weights         the layers' pieces in the compute type, cast before the loop
+  cast weights         the layers' pieces in the compute type, cast before the loop; for GPUs XLA
+                       casts a layer at a time
   weights of a layer   gathered where they lie in pieces: the largest matrix and the next one
   activations          the larger of attention and FFN: input, norm, q, k, v, result (and those
                        again where heads are exchanged); input, norm, gate times up
@@ -172,7 +173,7 @@ def _bytes(
   pieces = sum(matrices) * work.depth // (sizes['context'] * sizes['fsdp'] * local.tensor)
   ahead = 3 if topology.chip.gathers_ahead else 2
   return {
-    CAST: pieces * work.itemsize if work.itemsize < FLOAT32 else 0,
+    CAST: pieces * work.itemsize if topology.chip.rank and work.itemsize < FLOAT32 else 0,
     'weights of a layer': ahead * max(matrices) * work.itemsize // local.tensor if cut else 0,
     'activations': local.tokens * work.dim * (work.itemsize + FLOAT32)
     + tokens * widest * work.itemsize,
