@@ -7,8 +7,9 @@ python -m launch.sample --workdir=runs/animate --prompt='the cat yawns' --out=ca
 
 The sizes of 2.1 are 14b and both_ends, which has a first and a last frame; both read CLIP's states
 of the pictures. Those of Wan 2.2 are a14b, of two experts, and 5b, which makes videos from text
-alone as well. Words behind the size are those of configs/wan/text_to_video.py: '14b,lora,720p'. Adapters and all
-weights are trained on clips, whose first frames are the pictures; CLIP stays as it is.
+alone as well. Words behind the size are those of configs/wan/text_to_video.py: '14b,lora,720p'.
+Adapters and all weights are trained on clips, whose first frames are the pictures; CLIP stays as
+it is.
 """
 
 from typing import Any

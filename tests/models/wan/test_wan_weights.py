@@ -307,7 +307,7 @@ def test_parts_that_are_missing_are_named(runs, tmp_path, caplog):
 def test_nothing_is_imported_if_the_transformer_is_another(runs, tmp_path):
   folder = published(runs, tmp_path / 'given', 'diffusers')
   with pytest.raises(ConfigError, match='of another Wan'):
-    import_folder(runs, folder, tmp_path / 'run', model={'depth': 3})
+    import_folder(runs, folder, tmp_path / 'run', model__depth=3)
   assert not (tmp_path / 'run').exists()
 
 

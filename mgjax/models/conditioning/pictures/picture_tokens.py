@@ -24,8 +24,9 @@ class PictureTokens(Conditioning):
 
   All states count, of the class token and of every patch, as the last layer leaves them. Published
   models read the states behind the last layer but one, so their tower has one layer less. The tower
-  is part of this module, so that training may freeze it by `optimizer.rates`. A picture is brought to a square whatever
-  its shape, as in training. Rows that are dropped or without pictures are zeros.
+  is part of this module, so that training may freeze it by `optimizer.rates`. A picture is brought
+  to a square whatever its shape, as in training. Rows that are dropped or without pictures are
+  zeros.
 
   Attributes:
     count: pictures: 1 for the first frame, 2 for the first and the last one.
