@@ -1,6 +1,7 @@
 """Wan's models of pictures answer what those of diffusers do, from the picture to the pixels."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -32,6 +33,14 @@ CONDITIONINGS = {
   'picture': {
     'frames': {'kind': 'frame_channels'},
     'picture': {'kind': 'picture_tokens', 'vision': {**oracle.TOWER, 'projection': None}},
+  },
+  'both_ends': {
+    'frames': {'kind': 'frame_channels', 'first': 0.0, 'ends': 1.0},
+    'picture': {
+      'kind': 'picture_tokens',
+      'count': 2,
+      'vision': {**oracle.TOWER, 'projection': None},
+    },
   },
   'channels': {'frames': {'kind': 'frame_channels'}},
   'known': {'first': {'kind': 'first_latent'}},
@@ -116,6 +125,42 @@ def tower():
   shapes = test_wan.shapes_in(vectors('tower'))
   tensors = {key: wan.draw(key, shape) for key, shape in shapes.items()}
   return vision_params(tensors, {**oracle.TOWER, 'projection': None})
+
+
+def test_the_tower_is_read_by_the_original_names_too(tower):
+  shapes = test_wan.shapes_in(vectors('tower'))
+  tensors = {key: wan.draw(key, shape) for key, shape in shapes.items()}
+  original = {'textual.head.0.weight': np.ones((2, 2), np.float32)}
+  original |= {'visual.head': np.ones((32, 8), np.float32), 'log_scale': np.ones((), np.float32)}
+  parts = {}
+  for key, tensor in tensors.items():
+    key = key.removeprefix('vision_model.')
+    for theirs, name in ORIGINAL:
+      key = re.sub(theirs, name, key)
+    if match := re.fullmatch(r'(.*)\.([qkv])_proj\.(weight|bias)', key):
+      parts.setdefault(f'{match[1]}.to_qkv.{match[3]}', {})[match[2]] = tensor
+    else:
+      leading = {'visual.cls_embedding': (1, 1), 'visual.pos_embedding': (1,)}.get(key, ())
+      original[key] = tensor.reshape(*leading, *tensor.shape)
+  original |= {key: np.concatenate([part[n] for n in 'qkv']) for key, part in parts.items()}
+  again = vision_params(original, {**oracle.TOWER, 'projection': None})
+  jax.tree.map(np.testing.assert_array_equal, again, tower)
+
+
+# Names of transformers' tower and of the one that is published beside Wan 2.1.
+ORIGINAL = (
+  (r'^embeddings\.patch_embedding', 'visual.patch_embedding'),
+  (r'^embeddings\.class_embedding', 'visual.cls_embedding'),
+  (r'^embeddings\.position_embedding\.weight', 'visual.pos_embedding'),
+  (r'^pre_layrnorm', 'visual.pre_norm'),
+  (r'^post_layernorm', 'visual.post_norm'),
+  (r'^encoder\.layers', 'visual.transformer'),
+  (r'self_attn\.out_proj', 'attn.proj'),
+  (r'self_attn', 'attn'),
+  (r'layer_norm', 'norm'),
+  (r'mlp\.fc1', 'mlp.0'),
+  (r'mlp\.fc2', 'mlp.2'),
+)
 
 
 @pytest.mark.parametrize('name', oracle.PIPELINES)

@@ -127,11 +127,11 @@ def names_of(pipeline):
 def test_both_experts_are_changed_by_adapters_of_their_own(runs, other, tmp_path):
   """One file for both, at a strength in each, and a second one for the expert alone."""
   strengths = high, low = 0.8, 0.5
-  plain = mgjax.load(runs / 'video', expert=f'{runs / "late"}@0.5')
+  plain = mgjax.load(runs / 'video', expert=f'{runs / "late"}@0.1')
   style = runs / 'comfyui.safetensors'
   shared = mgjax.load(
     runs / 'video',
-    expert=f'{runs / "late"}@0.5',
+    expert=f'{runs / "late"}@0.1',
     lora=f'{style}:{high}',
     expert_lora=f'{style}:{low},{other}',
   )
@@ -148,7 +148,7 @@ def test_both_experts_are_changed_by_adapters_of_their_own(runs, other, tmp_path
   both = merge(read_adapters(other, late, names), params)
   config = read_config(late_path).to_dict()
   write_workdir(config, both, meta['notes'], tmp_path / 'late', origin={'order': 'made'})
-  merged = mgjax.load(early_path, expert=f'{tmp_path / "late"}@0.5')
+  merged = mgjax.load(early_path, expert=f'{tmp_path / "late"}@0.1')
   for part in ('early', 'late'):
     wanted = velocity(shared, getattr(merged._params, part))
     np.testing.assert_allclose(
@@ -165,12 +165,12 @@ def test_both_experts_are_changed_by_adapters_of_their_own(runs, other, tmp_path
 
 def test_adapters_of_a_run_leave_its_expert_alone(runs):
   pipeline = mgjax.load(
-    runs / 'video', expert=f'{runs / "late"}@0.5', lora=str(runs / 'comfyui.safetensors')
+    runs / 'video', expert=f'{runs / "late"}@0.1', lora=str(runs / 'comfyui.safetensors')
   )
   late, _ = load_params(runs / 'late')
   jax.tree.map(np.testing.assert_array_equal, pipeline._params.late, late)
   with pytest.raises(ConfigError, match=rf"lora for '{runs / 'late'}': .*nothing of this name"):
-    mgjax.load(runs / 'video', expert=f'{runs / "late"}@0.5', expert_lora='nothing.safetensors')
+    mgjax.load(runs / 'video', expert=f'{runs / "late"}@0.1', expert_lora='nothing.safetensors')
 
 
 def test_differences_are_added_before_kernels_are_stored_in_int8(runs, other, tmp_path):
