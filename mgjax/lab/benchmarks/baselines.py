@@ -75,16 +75,17 @@ def make_task(what: str, backbone: Transformer, latents: tuple[int, ...], contex
   """Returns what a baseline of a flow model has to do, in plain values.
 
   Returns:
-    `what`; `latents` (b t h w c); `grid`, patches along t, h, w; and `context`, tokens that
-    cross-attention reads. Also the fields of the backbone named in `FIELDS`, `dtype`, `platform`
-    (cpu, gpu or tpu) and the `threads` that a CPU may use. For 'sample' also `times`, `guidance`
-    and `solver` (`sampling.sampler_task`).
+    `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
+    cross-attention reads, and `text_dim`, numbers of each. Also the fields of the backbone named
+    in `FIELDS`, `dtype`, `platform` (cpu, gpu or tpu) and the `threads` that a CPU may use. For
+    'sample' also `times`, `guidance` and `solver` (`sampling.sampler_task`).
   """
   return {
     'what': what,
     'latents': tuple(latents),
     'grid': grid(latents, backbone.patch),
     'context': context,
+    'text_dim': getattr(backbone, 'text_dim', backbone.dim),
     **{name: getattr(backbone, name) for name in FIELDS},
     'dtype': backbone.dtype.name,
     **_machine(),

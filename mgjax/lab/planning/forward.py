@@ -29,6 +29,8 @@ from mgjax.lab.planning.report import table
 from mgjax.lab.planning.search import FREE, mesh_flag
 from mgjax.models.codec.model import CODEC_RATE
 from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD
+from mgjax.models.tae.autoencoder import make_autoencoder
+from mgjax.models.tae.wan import WanAutoencoder, decode, encode
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
 from mgjax.registry import check_family, find_component
@@ -220,12 +222,35 @@ def _count(jaxpr) -> int:
 def _read_autoencoder(
   config: ConfigDict, rows: int, video: tuple[int, ...] | None = None
 ) -> Forward:
+  if 'data' not in config:  # nothing trains it
+    return _read_wan(config, video)
   section = AutoencoderSection(config)
   settings = section.settings
   if video is None:
     name, shape = longest_bucket(settings.shapes)
     video = (rows or settings.buckets[name].batch_size, shape.frames, *shape.size)
   return _coder(config.component, section.outline(), (*video, 3), ('frames', video[0] * video[1]))
+
+
+def _read_wan(config: ConfigDict, video: tuple[int, ...] | None) -> Forward:
+  if video is None:
+    raise ConfigError('the configuration has no clips; give --video=1,81,480,832')
+  model = make_autoencoder(fields_of(config, 'model'))
+  assert isinstance(model, WanAutoencoder)
+  time, height, width = model.compression
+
+  def init(key: Key) -> Tree:
+    return model.init(key, jnp.zeros((1, 1 + time, height, width, 3)))['params']
+
+  passes = {
+    ENCODE: (lambda params, x: encode(model, params, x), (Shape((*video, 3), jnp.float32),)),
+    DECODE: (
+      lambda params, latents: decode(model, params, latents),
+      (Shape((video[0], *model.latent_shape(video[1:])), jnp.float32),),
+    ),
+  }
+  unit = 'frames', video[0] * video[1]
+  return Forward(config.component, model, init, passes, video[0], video, unit, trained=False)
 
 
 def _read_codec(config: ConfigDict, rows: int) -> Forward:
