@@ -4,6 +4,8 @@
 # installed. Writes OUT/NAME.json, OUT/NAME.txt and the table OUT/matrix.md; what fails stands in it as well.
 #
 #   bash launch/recipes/gpu_matrix.sh [OUT] [FLAGS]...     OUT=out/gpu_matrix
+# WAN=1.3b measures Wan beside diffusers in place of the 30B model: STEPS=4 guided steps, decoding, and training steps
+# of adapters, also of 14b with as many layers as fit.
 #
 # FLAGS go to every run of a model. A rehearsal without a GPU: LONG=configs/bench/cpu.py
 # SHORT=configs/bench/cpu.py AUTOENCODER=configs/digits/autoencoder.py, and flags that make it small.
@@ -36,6 +38,24 @@ torch=()
 if python -c 'import torch' 2>/dev/null; then torch=(yes); fi
 attention=(--what=attention --baseline=jax.nn ${torch:+--baseline=$oracles/torch_attention.py})
 beside=(${torch:+--baseline=$oracles/torch_backbone.py})
+
+if [[ ${WAN:-} ]]; then
+  wan=configs/wan/text_to_video.py
+  diffusers=()
+  if python -c 'import diffusers' 2>/dev/null; then diffusers=(--baseline=$oracles/diffusers_wan_speed.py); fi
+  export XLA_CLIENT_MEM_FRACTION=.5
+  bench wan_1_sample 400 "$wan:$WAN" --what=sample --config.sample.steps="${STEPS:-4}" --rounds=2 "${diffusers[@]}" \
+    "${flags[@]}"
+  bench wan_2_decode 200 configs/wan/autoencoder.py --what=decode --rounds=2 --video="${VIDEO:-1,81,480,832}" \
+    "${diffusers[@]}"
+  export XLA_CLIENT_MEM_FRACTION=.95
+  bench wan_3_adapters 150 "$wan:$WAN,lora" --what=step --config.lora.weights=bfloat16 "${flags[@]}"
+  bench wan_4_adapters_14b 200 "$wan:${LARGE:-14b},lora" --what=step --layers=0 --config.lora.weights=bfloat16 \
+    "${flags[@]}"
+  python -m launch.bench --table="$out" | tee "$out/matrix.md"
+  compgen -G "$out/*.json" >/dev/null
+  exit
+fi
 
 bench 01_attention_long 200 "$long" "${attention[@]}" "${flags[@]}"
 bench 02_attention_short 120 "$short" "${attention[@]}" "${flags[@]}"

@@ -120,3 +120,20 @@ def test_a_rehearsal_on_a_cpu_fills_every_row(tmp_path):
   named = set(re.findall(r'^\| (\d\d_\w+) ', table, re.MULTILINE))
   assert outcome.returncode == 0 and 'failed' not in table, table
   assert len(named) == len(limits()) == len(list(tmp_path.glob('*.json')))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_wan_takes_the_place_of_the_30b_model(tmp_path):
+  environment = {
+    'PYTHON': sys.executable,
+    'WAN': 'debug',
+    'LARGE': 'debug',
+    'STEPS': '2',
+    'VIDEO': '1,5,32,32',
+    'JAX_NUM_CPU_DEVICES': '1',
+  }
+  outcome = run(tmp_path, environment, '--latents=1,3,8,8,16', '--rounds=1')
+  table = (tmp_path / 'matrix.md').read_text()
+  assert outcome.returncode == 0 and 'failed' not in table, table
+  assert len(set(re.findall(r'^\| (wan_\d_\w+) ', table, re.MULTILINE))) == 4

@@ -5,14 +5,17 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import BASE
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.lab.benchmarks.timing import draw
+from mgjax.lab.planning.aot import placed_shapes
 from mgjax.lab.planning.step_spec import StepSpec
 from mgjax.models.backbone.block import Block
 from mgjax.models.backbone.transformer import Transformer
@@ -21,6 +24,7 @@ from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.attention import attend
 from mgjax.nn.patch import grid
+from mgjax.nn.quantize import store, stored_shapes
 from mgjax.nn.remat_scan import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
@@ -60,7 +64,7 @@ def make_programs(
 ) -> Programs:
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
-  step        forward, backward, AdamW and average, as a run takes it
+  step        forward, backward, AdamW and average, as a run takes it, also of adapters
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
@@ -95,11 +99,26 @@ def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     out_shardings=shardings_of(shapes),
     donate_argnums=0,
   )
+  flops = backbone_flops(spec.model.backbone, latents, context)
+  frozen = None
+  if spec.lora.rank or spec.reference:
+    boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
+    frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
+
+  def make_frozen(key: Key) -> Tree:
+    return frozen and {BASE: store(nn.unbox(spec.init_model(key)), spec.lora.weights)}
+
+  allocate_frozen = jax.jit(make_frozen, out_shardings=frozen and shardings_of(frozen))
   return Programs(
     programs={STEP: spec.make_step()},
-    flops={STEP: backbone_flops(spec.model.backbone, latents, context).training},
-    shapes=(shapes, batch),
-    allocate=lambda: (begin(initialise(jax.random.key(0))), batch),
+    # Frozen matrices have no gradients of their own.
+    flops={STEP: flops.training - flops.linear * bool(spec.lora.rank)},
+    shapes=(shapes, batch, frozen),
+    allocate=lambda: (
+      begin(initialise(jax.random.key(0))),
+      batch,
+      allocate_frozen(jax.random.key(1)),
+    ),
     parameters=count_parameters(shapes.params),
     out_shardings=(shardings_of(shapes), None),
     donates=True,

@@ -17,7 +17,8 @@ Timings = Mapping[tuple[str, str], Mapping[str, float]]
 OURS = 'mgjax'
 COUNTED = (
   'FLOPs are those of the model: all matrix products, attention counted (4 b n^2 d a layer and '
-  'forward pass), forward and backward as 3 forward passes, nothing for what is computed again'
+  'forward pass), forward and backward as 3 forward passes, 2 of frozen maps, nothing for what is '
+  'computed again'
 )
 # Dao et al. count the backward pass as 2.5 forward passes, with the scores that it computes again.
 ATTENTION_COUNTED = f'{COUNTED}; papers on attention kernels count 3.5, 7/6 of these'
