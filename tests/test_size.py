@@ -48,7 +48,7 @@ BUDGETS = {
   'lab.curation': (39504, 150),
   'lab.evaluation': (55812, 198),
   'lab.language_models': (4650, 9),
-  'lab.planning': (38_300, 146),
+  'lab.planning': (38_400, 146),
   'lab.report': (5002, 13),
   'lab.scaling': (22817, 74),
   'lab.statistics': (4076, 23),
