@@ -50,7 +50,9 @@ class VideoSection(FlowSection):
     backbone = self.settings.model.backbone
     if not isinstance(backbone, WanTransformer):
       return Autoencoder()
-    return WanAutoencoder(latent_channels=backbone.channels_out)
+    channels = backbone.channels_out
+    # That of 2.2 has 48 channels, and cuts pixels into patches first.
+    return WanAutoencoder(latent_channels=channels, patch=2 if channels == 48 else 1)
 
   def sizes(self, codec: Autoencoder | WanAutoencoder, bucket: str) -> Sizes:
     shape = _thw(self.settings.shapes[bucket])

@@ -1,5 +1,6 @@
 """Wan's models of pictures in work directories: samples, training, devices, files."""
 
+import math
 import shutil
 
 import jax
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 
 import mgjax
 from configs.wan import autoencoder as autoencoder_config
+from configs.wan import image_to_video
 from mgjax.api import train
 from mgjax.apps.encode import encode as encode_clips
 from mgjax.apps.weights.import_export import export_weights
@@ -22,6 +24,7 @@ from mgjax.models.clip.weights import clip_rows
 from mgjax.models.conditioning.pictures.frame_channels import FrameChannels
 from mgjax.models.foreign_weights.names import export_tensors
 from mgjax.models.tae.wan import encode
+from mgjax.registry import make_section
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_text, tiny_wan
@@ -80,6 +83,13 @@ def test_the_first_latent_is_that_of_the_picture(runs):
   latents = mgjax.load(runs / '5b')('a cat', first_frame=PICTURE, output_type='latent')[0]
   known = load_codec(runs / 'autoencoder').encode(PICTURE[None, None])[0]
   np.testing.assert_array_equal(latents[:1], known)
+
+
+def test_latents_of_the_5b_model_are_counted_without_its_autoencoder():
+  section = make_section(image_to_video.get_config('5b'))
+  ((shape, latents),) = section.outline().samples().values()
+  assert shape == (121, 704, 1280) and latents == (31, 44, 80, 48)
+  assert math.prod(latents[:3]) // 4 == 27_280
 
 
 @pytest.mark.usefixtures('on_one_device')
