@@ -18,7 +18,7 @@ MakeVelocity = Callable[[Batch], Velocity]
 # s and [low, high): the scale at flow times in an interval.
 Interval = tuple[Finite, tuple[Fraction, Fraction]]
 # A number; or an interval or several: 1 outside of them.
-_Scale = Finite | Interval | tuple[Interval, ...]
+_Scale = Finite | tuple[Interval, ...] | Interval
 Guidance = tuple[tuple[str, _Scale], ...]
 # The same, but a scale may also be an array: one a row, not known at compile time.
 Scales = tuple[tuple[str, _Scale | Float[Array, ' b']], ...]
