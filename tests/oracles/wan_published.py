@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 
+LIKE = 'like'  # the model whose other shapes are the same
 SHAPES = pathlib.Path(__file__).with_suffix('.json')
 # Heads, layers and width of the feed-forward network.
 TRANSFORMERS = {
@@ -46,7 +47,9 @@ AUTOENCODERS = {
 def read() -> dict[str, dict[str, tuple[int, ...]]]:
   """Returns name -> shape of all tensors of each model."""
   models = {}
-  for model, shapes in json.loads(SHAPES.read_text()).items():
+  stored = json.loads(SHAPES.read_text())
+  for model, shapes in stored.items():
+    shapes = stored.get(shapes.pop(LIKE, ''), {}) | shapes
     depth = TRANSFORMERS[model][1] if model in TRANSFORMERS else 1
     models[model] = {
       name.replace('blocks.0.', f'blocks.{layer}.', 1) if depth > 1 else name: tuple(shape)
@@ -54,6 +57,14 @@ def read() -> dict[str, dict[str, tuple[int, ...]]]:
       for name, shape in shapes.items()
     }
   return models
+
+
+def _shortened(model, found):
+  if model not in OPTIONS:
+    return found[model]
+  return {LIKE: '14b'} | {
+    name: shape for name, shape in found[model].items() if found['14b'].get(name) != shape
+  }
 
 
 def _shapes_of(module):
@@ -76,4 +87,5 @@ if __name__ == '__main__':
       }
     for model, options in AUTOENCODERS.items():
       found[model] = _shapes_of(AutoencoderKLWan(**options))
+  found = {model: _shortened(model, found) for model in found}
   SHAPES.write_text(json.dumps(found, indent=None, separators=(',', ':')) + '\n')
