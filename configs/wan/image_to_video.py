@@ -2,8 +2,8 @@
 
 python -m launch.weights import --config=configs/wan/image_to_video.py:5b --workdir=runs/animate \\
   --input=Wan2.2-TI2V-5B-Diffusers/
-python -m launch.sample --workdir=runs/animate --prompt='the cat yawns' --out=cat.mp4 \\
-  --condition=first_frame=cat.png
+python -m launch.sample video --workdir=runs/animate --prompt='the cat yawns' \\
+  --condition=first_frame=cat.png --out=cat.mp4
 
 The sizes of 2.1 are 14b and both_ends, which has a first and a last frame; both read CLIP's states
 of the pictures. Those of Wan 2.2 are a14b, of two experts, and 5b, which makes videos from text

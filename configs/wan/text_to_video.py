@@ -2,7 +2,7 @@
 
 python -m launch.weights import --config=configs/wan/text_to_video.py:1.3b \\
   --input=Wan2.1-T2V-1.3B-Diffusers/ --workdir=runs/wan
-python -m launch.sample --workdir=runs/wan --prompt='a cat walks on grass' --out=cat.mp4
+python -m launch.sample video --workdir=runs/wan --prompt='a cat walks on grass' --out=cat.mp4
 python -m launch.train --config=configs/wan/text_to_video.py:1.3b,lora --workdir=runs/style \\
   --config.start_from=runs/wan --config.autoencoder=runs/wan/autoencoder \\
   --config.data.path=data/clips
