@@ -14,6 +14,7 @@ from tests.binaries import python
 # Public names of release 0.3, a line a module: `git ls-tree` and ast at the commit of the release.
 NAMES_0_3 = pathlib.Path(__file__).parent / 'golden/public_names_0_3.txt'
 GONE = {
+  'mgjax.planning.programs.placement.gpu_kernels',  # list_kernels, of TPUs as well
   'mgjax.flow_models.files.find_autoencoder_config',  # find_autoencoder, the work directory
   'mgjax.checkpoints.orbax_io.KEEP_KEYS',  # the fields of Keep
   'mgjax.worlds.table.WITH_PROMPTS',  # with_prompts(), which asks the provider of the rows
