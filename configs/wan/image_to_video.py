@@ -53,14 +53,14 @@ def get_config(size: str = '5b') -> ConfigDict:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
   fields = dict(SIZES[size])
   config = text_to_video.get_config(','.join([fields.pop('base'), *sorted(words)]))
+  if size == '14b' and '720p' not in words:
+    fields['shift'] = 3.0
   text_to_video.set_sampler(config, **fields)
   read = _conditionings(size)
   config.model.conditionings.update(read)
   config.objective.dropout.update(dict.fromkeys(read, 0.0))
   if size != '5b':
     config.sample.steps = 40
-  if size == '14b' and '720p' not in words:
-    text_to_video.set_sampler(config, shift=3.0)
   if size == 'a14b':
     text_to_video.set_experts(config, words, BOUNDARY, (3.5, 3.5))
   if size == 'both_ends':

@@ -14,6 +14,8 @@ import diffusers
 import numpy as np
 import torch
 
+from tests.oracles.torch_backbone import waited
+
 WHAT = ('sample', 'decode')
 SHIFT = 5.0  # of the schedule; it costs nothing
 
@@ -31,7 +33,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Run]]:
     variants[', compiled, cuDNN'] = lambda module: torch.compile(_with_cudnn(module))
   return {
     f'diffusers {diffusers.__version__}{name}': {
-      program: _waited(run, device) for program, run in programs(wrap(model)).items()
+      program: waited(run, device) for program, run in programs(wrap(model)).items()
     }
     for name, wrap in variants.items()
   }
@@ -123,13 +125,3 @@ def _with_cudnn(model: torch.nn.Module) -> torch.nn.Module:
   model = copy.deepcopy(model)  # or all variants would have it
   model.set_attention_backend('_native_cudnn')
   return model
-
-
-def _waited(run: Run, device: str) -> Run:
-  def wait() -> Any:
-    results = run()
-    if device == 'cuda':
-      torch.cuda.synchronize()
-    return results
-
-  return wait

@@ -203,15 +203,6 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   place = {'device': device, 'dtype': getattr(torch, task['dtype'])}
   again = task['remat'] in ('full', 'attention', 'offload')
 
-  def waited(run: Callable[[], Any]) -> Callable[[], Any]:
-    def wait() -> Any:
-      results = run()
-      if device == 'cuda':
-        torch.cuda.synchronize()
-      return results
-
-    return wait
-
   def programs(wrap: Wrap) -> dict[str, Callable[[], Any]]:
     if task['what'] == 'step':
       return {'step': make_step(sizes, task['threads'], again=again, wrap=wrap, **place)}
@@ -226,10 +217,22 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
     wraps[', compiled'] = torch.compile
   return {
     f'PyTorch {torch.__version__}{name}': {
-      program: waited(run) for program, run in programs(wrap).items()
+      program: waited(run, device) for program, run in programs(wrap).items()
     }
     for name, wrap in wraps.items()
   }
+
+
+def waited(run: Callable[[], Any], device: str) -> Callable[[], Any]:
+  """Returns a run that ends when the device is done."""
+
+  def wait() -> Any:
+    results = run()
+    if device == 'cuda':
+      torch.cuda.synchronize()
+    return results
+
+  return wait
 
 
 def make_step(

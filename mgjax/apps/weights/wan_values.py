@@ -77,10 +77,8 @@ def _velocity(workdir: pathlib.Path, config: ConfigDict) -> Array:
   latents = _draw(config.model.channels_out)
   # Zeros of whatever pictures it reads.
   batch = example_batch(model, PROMPT, latents.shape[1:])
-  ports = model.bind({'params': params}).read(batch, {}, 1, latents.shape[1:])
-  ports = ports.replace(context=jnp.asarray(states, jnp.float32))
-  apply = jax.jit(model.backbone.apply)
-  return apply({'params': params['backbone']}, latents, jnp.full(1, TIME), ports)
+  batch[f'text_{text.encoder}'] = jnp.asarray(states, jnp.float32)
+  return jax.jit(model.apply)({'params': params}, latents, jnp.full(1, TIME), batch, {})
 
 
 def _draw(channels: int) -> Array:

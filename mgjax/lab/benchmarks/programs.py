@@ -15,7 +15,7 @@ from mgjax.core.precision import BASE
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.lab.benchmarks.timing import draw
-from mgjax.lab.planning.aot import placed_shapes
+from mgjax.lab.planning.aot import frozen_shapes
 from mgjax.lab.planning.step_spec import StepSpec
 from mgjax.models.backbone.block import Block
 from mgjax.models.backbone.transformer import Transformer
@@ -24,7 +24,7 @@ from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.models.flow_model.model import FlowModel
 from mgjax.nn.attention import attend
 from mgjax.nn.patch import grid
-from mgjax.nn.quantize import store, stored_shapes
+from mgjax.nn.quantize import store
 from mgjax.nn.remat_scan import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
@@ -100,10 +100,7 @@ def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     donate_argnums=0,
   )
   flops = backbone_flops(spec.model.backbone, latents, context)
-  frozen = None
-  if spec.lora.rank or spec.reference:
-    boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
-    frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
+  frozen = frozen_shapes(spec, mesh)
 
   def make_frozen(key: Key) -> Tree:
     return frozen and {BASE: store(nn.unbox(spec.init_model(key)), spec.lora.weights)}

@@ -19,7 +19,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
 from mgjax.lab.planning.programs.gpu_targets import target_config
-from mgjax.lab.planning.step_spec import FlowRun, make_flow_step_spec
+from mgjax.lab.planning.step_spec import FlowRun, StepSpec, make_flow_step_spec
 from mgjax.models.flow_model.conditions import example_batch
 from mgjax.nn.quantize import stored_shapes
 from mgjax.parallel.chips import Topology
@@ -79,10 +79,7 @@ def compile_step(
     for name, (shape, dtype) in shapes.items()
   }
   shardings = (shardings_of(state), None)
-  frozen = None
-  if spec.lora.rank or spec.reference:
-    boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
-    frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
+  frozen = frozen_shapes(spec, mesh)
   with jax.set_mesh(mesh):
     step = jax.jit(spec.make_step(), donate_argnums=0, out_shardings=shardings)
     return compile_lowered(lambda: step.lower(state, abstract, frozen), mesh)
@@ -116,6 +113,14 @@ def compile_lowered(lower: Callable[[], Any], mesh: Mesh) -> CompiledStep:
     seconds,
     hlo,
   )
+
+
+def frozen_shapes(spec: StepSpec, mesh: Mesh) -> Tree | None:
+  """Returns the shapes of the model that adapters change, by `BASE`; None if none is frozen."""
+  if not (spec.lora.rank or spec.reference):
+    return None
+  boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
+  return {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
 
 
 def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:

@@ -7,7 +7,6 @@ other tower is left out.
 import functools
 import math
 import pathlib
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -215,17 +214,11 @@ def vision_params(tensors: Mapping[str, AnyTensor], fields: Fields) -> Tree:
   Raises ConfigError as `import_tensors`.
   """
   model = make_clip_vision(fields)
-  wan = 'visual.cls_embedding' in tensors
-  known = _WAN if wan else clip_rows('vision', tensors)
-  layers = {'visual.transformer' if wan else 'layers', 'resblocks'}
-  further = [
-    name
-    for name in tensors
-    for match in [re.search(rf'(?:{"|".join(sorted(layers))})\.(\d+)\.', name)]
-    if match and int(match[1]) >= model.depth
-  ]
-  rows = [row for row in known if row.ours != 'project/kernel']
-  rows += [TensorName(None, name) for name in (*further, 'visual_projection.weight', 'visual.proj')]
+  known = _WAN if 'visual.cls_embedding' in tensors else clip_rows('vision', tensors)
+  rows = [row._replace(ours=None) if row.ours == 'project/kernel' else row for row in known]
+  # Of layers that the tower does not have.
+  further = [name.replace(LAYER, '*') for row in known for name in row.names if LAYER in name]
+  rows += [TensorName(None, name) for name in further]
   shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model)))['params']
   return import_tensors(rows, tensors, shapes, expected=expected('vision'))[0]
 

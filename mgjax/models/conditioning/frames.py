@@ -99,8 +99,7 @@ class Frames(Conditioning):
     known = np.zeros(len(clip), bool)
     if len(clip) == 1:  # nothing would be left to make
       return known
-    digest = hashlib.sha256(np.ascontiguousarray(clip[[0, -1]])).digest()
-    generator = np.random.default_rng(int.from_bytes(digest[:8]))
+    generator = generator_of(clip[[0, -1]])
     share = generator.uniform()
     length = int(generator.integers(1, len(clip)))
     if share < self.first:
@@ -159,6 +158,12 @@ class Frames(Conditioning):
     axes = ('patch', 'embed')
     project = Linear(self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='project')
     return Ports(tokens=project(tokens))
+
+
+def generator_of(frames: UInt8[np.ndarray, 't h w 3']) -> np.random.Generator:
+  """Returns the generator of what is drawn as a function of frames."""
+  digest = hashlib.sha256(np.ascontiguousarray(frames)).digest()
+  return np.random.default_rng(int.from_bytes(digest[:8]))
 
 
 def nearest_known(

@@ -1,6 +1,5 @@
 """FirstLatent: a picture as the first latent of a video, which stays as it is, as in Wan 2.2 5B."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from mgjax.core.configuration.keys import Fields
 from mgjax.core.settings import Fraction
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.models.conditioning.contract import Arrays, Conditioning, Latents, array
-from mgjax.models.conditioning.frames import FIRST
+from mgjax.models.conditioning.frames import FIRST, generator_of
 from mgjax.models.conditioning.ports import Known, Ports
 
 LATENT = 'first_latent'
@@ -59,8 +58,7 @@ class FirstLatent(Conditioning):
     if 'video' not in sample:
       return {}
     video = np.asarray(sample['video'])
-    digest = hashlib.sha256(np.ascontiguousarray(video[:1])).digest()
-    drawn = np.random.default_rng(int.from_bytes(digest[:8])).uniform()
+    drawn = generator_of(video[:1]).uniform()
     return {KNOWN: np.array(len(video) > 1 and drawn < self.share, np.float32)}
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:

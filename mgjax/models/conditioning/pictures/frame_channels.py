@@ -43,7 +43,9 @@ class FrameChannels(Frames):
     clip, known = self._known(sample)
     if known is None:
       return {}
-    return {CLIP: np.where(known[:, None, None, None], clip, GREY).astype(np.float16)}
+    grey = np.full(clip.shape, GREY, np.float16)
+    grey[known] = clip[known]
+    return {CLIP: grey}
 
   def prepare(self, sample: Fields) -> dict[str, np.ndarray]:
     """Returns which frames are known."""
