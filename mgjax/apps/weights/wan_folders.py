@@ -96,9 +96,10 @@ def import_wan(
   """
   workdir = pathlib.Path(workdir)
   parts = find_parts(source)
-  if parts.transformer != pathlib.Path(source):  # fails before the other parts take their time
-    open_transformer(parts.transformer, fields_of(config, 'model'))
-  tower = _tower_of(fields_of(config, 'model'))
+  model = fields_of(config, 'model')
+  tower = _tower_of(model)
+  if tower or parts.transformer != pathlib.Path(source):
+    open_transformer(parts.transformer, model)  # fails before the other parts take their time
   if tower and parts.image_encoder is None:
     raise ConfigError(
       f'there is no image encoder in {os.fspath(source)!r}, and the model reads its states; give a '

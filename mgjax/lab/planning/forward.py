@@ -234,7 +234,10 @@ def _read_autoencoder(
 
 def _read_wan(config: ConfigDict, video: tuple[int, ...] | None) -> Forward:
   if video is None:
-    raise ConfigError('the configuration has no clips; give --video=1,81,480,832')
+    raise ConfigError(
+      'nothing trains this autoencoder, and it has no clips; time it by launch.bench --what=decode '
+      '--video=1,81,480,832, or plan it by launch.plan --what=sample --frames=81 --size=480,832'
+    )
   model = make_autoencoder(fields_of(config, 'model'))
   assert isinstance(model, WanAutoencoder)
   time, height, width = model.compression
